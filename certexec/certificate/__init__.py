@@ -1,0 +1,1 @@
+"""The signed file: strict CBOR, COSE envelope, model, sign, verify (pure)."""

@@ -1,0 +1,1 @@
+"""One event schema and its sinks."""

@@ -1,0 +1,1 @@
+"""Systrace's language: syntax, evaluation, compilation (pure)."""

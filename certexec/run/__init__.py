@@ -1,0 +1,1 @@
+"""One execution: request, verdict, plan, supervision."""
