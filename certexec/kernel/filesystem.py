@@ -1,0 +1,191 @@
+"""What file system a file is on, what identifies the file, and what exec protects there.
+
+Sources: statfs(2), statx(2), linux/magic.h, linux/stat.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from certexec.errors import KernelError
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+NAMES: dict[int, str] = {
+    0xEF53: "ext4",  # ext2 and ext3 have the same number
+    0x58465342: "xfs",
+    0x9123683E: "btrfs",
+    0x01021994: "tmpfs",
+    0x794C7630: "overlayfs",
+    0x65735546: "fuse",
+    0x6969: "nfs",
+    0xFE534D42: "smb2",
+    0xFF534D42: "cifs",
+    0x01021997: "9p",
+    0x00C36400: "ceph",
+    0xF2F52010: "f2fs",
+    0xCA451A4E: "bcachefs",
+    0x2FC12FC1: "zfs",
+    0x73717368: "squashfs",
+    0xE0F5E1E2: "erofs",
+    0x28CD3D45: "cramfs",
+    0x9660: "iso9660",
+    0x4D44: "vfat",
+    0x2011BAB0: "exfat",
+    0x7366746E: "ntfs3",
+    0x858458F6: "ramfs",
+    0x958458F6: "hugetlbfs",
+    0xF15F: "ecryptfs",
+    0x9FA0: "proc",
+    0x62656572: "sysfs",
+    0x64626720: "debugfs",
+    0x74726163: "tracefs",
+    0x27E0EB: "cgroup",
+    0x63677270: "cgroup2",
+    0x1CD1: "devpts",
+    0x42494E4D: "binfmt_misc",
+    0x73636673: "securityfs",
+    0x6E736673: "nsfs",
+    0x50494446: "pidfs",
+    0x09041934: "anon_inodefs",
+    0x50495045: "pipefs",
+    0x534F434B: "sockfs",
+}
+
+STATFS_SIZE = 120
+"""bytes; sizeof(struct statfs) on x86-64, f_type comes first."""
+
+AT_EMPTY_PATH = 0x1000
+AT_SYMLINK_NOFOLLOW = 0x100
+STATX_BASIC_STATS = 0x7FF
+STATX_BTIME = 0x800
+STATX_MNT_ID = 0x1000
+STATX_SIZE = 256
+"""bytes; sizeof(struct statx)."""
+
+_STATX = struct.Struct("<IIQIIIHHQQQQ" + "qIi" * 4 + "IIIIQ")
+
+WRITE_DENYING = frozenset(("ext4", "xfs", "btrfs", "tmpfs"))
+"""Where an executed file cannot be opened for writing. Not overlayfs: a writer gets the upper
+layer's inode, exec denies on the overlay's (measured, Linux 6.18)."""
+
+UNDENIED_RELEASES = ((6, 11, 0, 10), (6, 12, 0, 1))
+"""(major, minor, first, last patch level) without the denial: Linux commit 2a010c412853 dropped
+it in 6.11, 3b832035387f restored it, backported to 6.11.11 and 6.12.2."""
+
+
+class FileIdentity:
+    """What tells one state of one file from every other: statx(2) through a descriptor.
+
+    Attributes:
+        device: (major, minor) of the file system.
+        inode, size: numbers; size in bytes.
+        mode, uid, gid, links: as in stat(2).
+        birth, changed, modified: nanoseconds since 1970; birth is None where the file system
+            does not record it. An inode number that was reused has another birth.
+        mount: the mount's id, None before Linux 5.8. It says by which way the file was reached,
+            so it is not part of ``key``.
+        attributes: STATX_ATTR_* bits that are set.
+    """
+
+    __slots__ = (
+        "attributes", "birth", "changed", "device", "gid", "inode", "links", "mode", "modified",
+        "mount", "size", "uid",
+    )  # fmt: skip
+
+    def __init__(self, record: bytes) -> None:
+        (
+            mask, _, self.attributes, self.links, self.uid, self.gid, self.mode, _,
+            self.inode, self.size, _, _,
+            _, _, _,
+            birth, birth_ns, _,
+            changed, changed_ns, _,
+            modified, modified_ns, _,
+            _, _, major, minor, mount,
+        ) = _STATX.unpack_from(record)  # fmt: skip
+        self.device: tuple[int, int] = (major, minor)
+        self.birth: int | None = birth * 10**9 + birth_ns if mask & STATX_BTIME else None
+        self.changed: int = changed * 10**9 + changed_ns
+        self.modified: int = modified * 10**9 + modified_ns
+        self.mount: int | None = mount if mask & STATX_MNT_ID else None
+
+    def key(self) -> tuple[object, ...]:
+        """Return what must be equal for the file to be the same one, unchanged."""
+        return (
+            self.device, self.inode, self.birth, self.size, self.modified, self.changed,
+            self.mode, self.uid, self.gid,
+        )  # fmt: skip
+
+    def same_file(self, other: FileIdentity) -> bool:
+        """Tell whether both are the same inode, whatever happened to its content."""
+        return (self.device, self.inode, self.birth) == (other.device, other.inode, other.birth)
+
+
+def identify(fd: int, path: bytes = b"", *, follow: bool = True) -> FileIdentity:
+    """Return the identity of an open file, or of ``path`` relative to the directory ``fd``.
+
+    Raises OSError (statx(2)).
+    """
+    buffer = ctypes.create_string_buffer(STATX_SIZE)
+    flags = (0 if path else AT_EMPTY_PATH) | (0 if follow else AT_SYMLINK_NOFOLLOW)
+    mask = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
+    if _LIBC.statx(fd, path, flags, mask, buffer) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return FileIdentity(buffer.raw)
+
+
+def type_number(fd: int) -> int:
+    """Return the magic number of the file system that an open file is on; raises KernelError."""
+    buffer = ctypes.create_string_buffer(STATFS_SIZE)
+    if _LIBC.fstatfs(fd, buffer) != 0:
+        shown = os.strerror(ctypes.get_errno())
+        raise KernelError("kernel-unsupported", f"cannot tell a file's file system: {shown}")
+    # struct statfs keeps the number in a long; only 32 bits are in use.
+    return int.from_bytes(buffer.raw[:4], "little")
+
+
+def type_name(fd: int) -> str:
+    """Return the file system's name, or its number as 0x... where the table has none."""
+    number = type_number(fd)
+    return NAMES.get(number, f"{number:#x}")
+
+
+def parse_release(release: str) -> tuple[int, int, int] | None:
+    """Return (major, minor, patch level) of a kernel release such as ``6.12.1-2-amd64``.
+
+    A missing patch level counts as 0 ("6.12-rc3"). None when it does not start with two numbers.
+    """
+    numbers: list[int] = []
+    for piece in release.split(".", 2):
+        digits = piece[: len(piece) - len(piece.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != piece:
+            break
+    if len(numbers) < 2:
+        return None
+    return numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else 0
+
+
+def exec_write_denied(fd: int, release: str) -> bool:
+    """Tell whether the kernel keeps writers away from this file while it is executed.
+
+    Only then may a binary be hashed at the exec stop, in place: nobody can change it between the
+    hash and its exit. Distributions that number their kernels 6.11.0-N are taken for affected.
+    A file under a fanotify pre-content watch, which only root can set, is not protected either.
+
+    Args:
+        fd: the binary.
+        release: ``os.uname().release``.
+    """
+    version = parse_release(release)
+    if version is None:
+        return False
+    for major, minor, first, last in UNDENIED_RELEASES:
+        if version[:2] == (major, minor) and first <= version[2] <= last:
+            return False
+    return type_name(fd) in WRITE_DENYING
