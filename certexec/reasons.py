@@ -37,6 +37,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "limit-failed": (EXIT_REFUSED, "a limit that the certificate demands cannot be set"),
     "kernel-unsupported": (EXIT_REFUSED, "this kernel or file system cannot enforce what is needed"),
     "trust-unsafe": (EXIT_REFUSED, "the trust store can be written by somebody who must not"),
+    "trust-syntax": (EXIT_REFUSED, "a constraint file of the trust store is not in its format"),
     "nested": (EXIT_REFUSED, "a certificate was executed inside a confined program"),
     "not-found": (EXIT_NOT_FOUND, "the certificate does not exist"),
     "unreadable": (EXIT_INTERNAL, "a file that certexec needs cannot be read"),

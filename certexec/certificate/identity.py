@@ -1,0 +1,82 @@
+"""The identity that a program may take: user, group, supplementary groups, capabilities."""
+
+from __future__ import annotations
+
+from certexec.certificate import fields, names
+from certexec.certificate.record import Record, optional, put
+from certexec.errors import CertificateError
+
+Pair = tuple[str, int]
+"""A user, group or capability: its name (empty: only the number counts) and its number."""
+
+
+def _unique(pairs: list[Pair], name: str) -> list[Pair]:
+    if len({number for _, number in pairs}) != len(pairs):
+        raise fields.malformed(f"{name} names the same one twice")
+    return pairs
+
+
+def _groups(value: object) -> list[Pair]:
+    return _unique(fields.list_of(value, "supplementary groups", fields.pair), "groups")
+
+
+def _capabilities(value: object) -> list[Pair]:
+    pairs = fields.list_of(value, "capability", fields.pair)
+    for name, number in pairs:
+        if names.CAPABILITIES.get(name) != number:
+            raise CertificateError(
+                "unsupported", f'there is no capability "{name}" with number {number} here'
+            )
+    return _unique(pairs, "capabilities")
+
+
+class Identity(Record):
+    """What the program may become, each by name and number; None leaves it as the invoker's.
+
+    Attributes:
+        user, group: effective and saved ids.
+        groups: the supplementary groups; an empty list means none at all.
+        capabilities: None is what the kernel gives that uid, a list is exactly these.
+    """
+
+    __slots__ = ("capabilities", "group", "groups", "user")
+
+    def __init__(
+        self,
+        user: Pair | None = None,
+        group: Pair | None = None,
+        groups: list[Pair] | None = None,
+        capabilities: list[Pair] | None = None,
+    ) -> None:
+        self.user = user
+        self.group = group
+        self.groups = groups
+        self.capabilities = capabilities
+
+    @classmethod
+    def from_payload(cls, value: object) -> Identity:
+        """Read the map; raises CertificateError: "malformed", or "unsupported" for an
+        unknown capability.
+        """
+        identity = fields.a_map(value, "identity", (), (0, 1, 2, 3))
+        if not identity:
+            raise fields.malformed("the identity is empty")
+        return cls(
+            optional(identity, 0, lambda item: fields.pair(item, "identity's user")),
+            optional(identity, 1, lambda item: fields.pair(item, "identity's group")),
+            optional(identity, 2, _groups),
+            optional(identity, 3, _capabilities),
+        )
+
+    def to_payload(self) -> dict[int, object]:
+        """Return the map."""
+        identity: dict[int, object] = {}
+        put(identity, 0, None if self.user is None else list(self.user))
+        put(identity, 1, None if self.group is None else list(self.group))
+        for key, pairs in ((2, self.groups), (3, self.capabilities)):
+            put(identity, key, None if pairs is None else [list(pair) for pair in pairs])
+        return identity
+
+    def names_anything(self) -> bool:
+        """Tell whether there is anything here beyond the invoker's own identity."""
+        return any(getattr(self, name) is not None for name in self.__slots__)
