@@ -1,0 +1,120 @@
+"""The door to seccomp user notification: receive, check, answer, hand over descriptors.
+
+Sources: seccomp_unotify(2), linux/seccomp.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import struct
+
+_RECV = 0xC0502100
+_SEND = 0xC0182101
+_ID_VALID = 0x40082102
+_ADDFD = 0x40182103
+_SET_FLAGS = 0x40082104
+
+_NOTIF = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, then struct seccomp_data
+_RESP = struct.Struct("=QqiI")
+_ADD = struct.Struct("=QIIII")
+_ID = struct.Struct("=Q")
+
+RESPONSE_CONTINUE = 1
+"""SECCOMP_USER_NOTIF_FLAG_CONTINUE: only for verdicts that depend on registers alone."""
+_ADDFD_SEND = 2
+_SYNC_WAKE_UP = 1
+O_CLOEXEC = 0o2000000
+ERESTARTSYS = 512
+"""Not an errno of user space: tells the kernel to restart the call after its signal handler."""
+
+
+class Notification:
+    """One system call that waits for our answer.
+
+    Attributes:
+        cookie: the kernel's id of this notification.
+        tid: the calling thread, in our PID namespace (0: not visible from here).
+        nr: the system call's number; arch: its AUDIT_ARCH value.
+        args: the six argument registers, unsigned 64-bit.
+    """
+
+    __slots__ = ("arch", "args", "cookie", "nr", "tid")
+
+    def __init__(self, cookie: int, tid: int, nr: int, arch: int, args: tuple[int, ...]) -> None:
+        self.cookie = cookie
+        self.tid = tid
+        self.nr = nr
+        self.arch = arch
+        self.args = args
+
+
+class Listener:
+    """The listening end of a filter; owns the descriptor."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def wake_synchronously(self) -> bool:
+        """Ask for same-CPU wake-ups (SECCOMP_IOCTL_NOTIF_SET_FLAGS, Linux 6.6); False: too old."""
+        try:
+            fcntl.ioctl(self.fd, _SET_FLAGS, _SYNC_WAKE_UP)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> Notification | None:
+        """Take the next notification; None when its caller died or a signal came first."""
+        buffer = bytearray(_NOTIF.size)  # the kernel insists on zeroes
+        try:
+            fcntl.ioctl(self.fd, _RECV, buffer)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
+                return None
+            raise
+        fields = _NOTIF.unpack(buffer)
+        return Notification(fields[0], fields[1], fields[3], fields[4], fields[6:])
+
+    def is_valid(self, cookie: int) -> bool:
+        """Tell whether the caller still waits for ``cookie``.
+
+        Whatever was read through its thread id before this says True was read from that thread:
+        a dead caller's id may belong to another process by now.
+        """
+        try:
+            fcntl.ioctl(self.fd, _ID_VALID, _ID.pack(cookie))
+        except OSError:
+            return False
+        return True
+
+    def answer(self, cookie: int, value: int = 0, error: int = 0) -> bool:
+        """End the call with ``value``, or with the positive errno ``error``; False: caller gone."""
+        return self._send(_RESP.pack(cookie, 0 if error else value, -error, 0))
+
+    def resume(self, cookie: int) -> bool:
+        """Let the kernel run the call as the caller's registers and memory now say."""
+        return self._send(_RESP.pack(cookie, 0, 0, RESPONSE_CONTINUE))
+
+    def answer_with_fd(self, cookie: int, fd: int, close_on_exec: bool) -> int:
+        """Install a copy of ``fd`` in the caller and end the call with its number, in one step.
+
+        Returns 0, or the errno that the caller would have got (EMFILE, ...). One step (FLAG_SEND,
+        Linux 5.14), so that a caller that dies between never keeps a descriptor it was not told.
+        """
+        flags = O_CLOEXEC if close_on_exec else 0
+        try:
+            fcntl.ioctl(self.fd, _ADDFD, _ADD.pack(cookie, _ADDFD_SEND, fd, 0, flags))
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def _send(self, response: bytes) -> bool:
+        try:
+            fcntl.ioctl(self.fd, _SEND, response)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True

@@ -1,0 +1,136 @@
+"""One system call that is being judged: its registers, its memory, and the one answer to it."""
+
+from __future__ import annotations
+
+import errno
+
+from certexec.kernel.notify import Listener, Notification
+from certexec.kernel.procfs import Memory, Status, read_status
+from certexec.run.resolve import PATH_MAX, Task
+
+
+
+class GoneError(Exception):
+    """The caller died or left the call while it was being carried out: nobody waits any more."""
+
+
+class Fault(Exception):  # noqa: N818 - not an error of ours: the answer that the program gets
+    """The call ends with this errno before there is anything to judge (EFAULT, ENAMETOOLONG).
+
+    Attributes:
+        code: a positive errno.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def signed(register: int) -> int:
+    """Read the low half of a register as C's int."""
+    value = register & 0xFFFFFFFF
+    return value - (1 << 32) if value & 0x80000000 else value
+
+
+class Call:
+    """A notified call. Facts about the caller are read once, and only while it still waits.
+
+    Attributes:
+        notification: the registers; name: the system call's name.
+        task: whose call it is; status: its ids and masks when the call was taken up.
+    """
+
+    __slots__ = ("_memory", "answered", "listener", "name", "notification", "status", "task")
+
+    def __init__(self, listener: Listener, notification: Notification, name: str) -> None:
+        """Raises GoneError when the caller is no longer there."""
+        self.listener = listener
+        self.notification = notification
+        self.name = name
+        self.answered = False
+        self._memory: Memory | None = None
+        try:
+            self.status: Status = read_status(notification.tid)
+        except (OSError, KeyError, ValueError):
+            raise GoneError from None
+        self.task = Task(notification.tid, self.status.tgid)
+        self.still_waits()
+
+    def still_waits(self) -> None:
+        """Raise GoneError unless the caller still waits for this very answer."""
+        if not self.listener.is_valid(self.notification.cookie):
+            raise GoneError
+
+    def arg(self, index: int) -> int:
+        """Return a register as unsigned 64 bits."""
+        return self.notification.args[index]
+
+    def int_arg(self, index: int) -> int:
+        """Return a register as C's int."""
+        return signed(self.notification.args[index])
+
+    @property
+    def memory(self) -> Memory:
+        """The caller's address space. Raises Fault(EPERM) where it may not be read."""
+        if self._memory is None:
+            try:
+                self._memory = Memory(self.notification.tid)
+            except PermissionError:
+                raise Fault(errno.EPERM) from None
+            except OSError:
+                raise GoneError from None
+            self.still_waits()  # so the address space is the caller's, not a later process's
+        return self._memory
+
+    def path(self, index: int) -> bytes:
+        """Copy the path that a register points to. Raises Fault(EFAULT or ENAMETOOLONG)."""
+        try:
+            path = self.memory.read_string(self.arg(index), PATH_MAX)
+        except OSError:
+            raise Fault(errno.EFAULT) from None
+        if path is None:
+            raise Fault(errno.ENAMETOOLONG)
+        return path
+
+    def block(self, index: int, size: int) -> bytes:
+        """Copy ``size`` bytes that a register points to. Raises Fault(EFAULT)."""
+        try:
+            return self.memory.read(self.arg(index), size)
+        except OSError:
+            raise Fault(errno.EFAULT) from None
+
+    def write(self, index: int, data: bytes) -> None:
+        """Write a result to where a register points. Raises Fault(EFAULT)."""
+        self.still_waits()
+        try:
+            self.memory.write(self.arg(index), data)
+        except OSError:
+            raise Fault(errno.EFAULT) from None
+
+    def finish(self, value: int) -> None:
+        """End the call with a result."""
+        self.answered = True
+        self.listener.answer(self.notification.cookie, value=value)
+
+    def fail(self, code: int) -> None:
+        """End the call with a positive errno."""
+        self.answered = True
+        self.listener.answer(self.notification.cookie, error=code)
+
+    def finish_with_fd(self, fd: int, close_on_exec: bool) -> None:
+        """End the call with a new descriptor in the caller, or with the errno it would get."""
+        code = self.listener.answer_with_fd(self.notification.cookie, fd, close_on_exec)
+        self.answered = True
+        if code and code != errno.ENOENT:
+            self.listener.answer(self.notification.cookie, error=code)
+
+    def resume(self) -> None:
+        """Let the kernel run the call: only for verdicts that depend on registers alone."""
+        self.answered = True
+        self.listener.resume(self.notification.cookie)
+
+    def close(self) -> None:
+        """Give the caller's memory back."""
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None

@@ -1,0 +1,218 @@
+"""From a certificate's bytes to a plan: every statement is proved before anything is prepared.
+
+The order is fixed. Cheap and unforgeable facts come first, the certificate's own claims only after
+its signature, files last. Nothing here runs the program or changes this process.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from certexec.certificate.envelope import MAX_SIZE
+from certexec.certificate.model import check_enforceable
+from certexec.certificate.verify import Verified, verify_certificate
+from certexec.errors import CertexecError, KernelError, RunError
+from certexec.kernel.procfs import read_file
+from certexec.kernel.userdb import UserDb
+from certexec.policy.compile import Options, compile_policy
+from certexec.policy.select import select_policy
+from certexec.policy.syntax import parse_policy
+from certexec.run import environment, identity, integrity
+from certexec.run.invocation import admit
+from certexec.run.plan import Plan
+from certexec.run.plan_build import build_plan
+from certexec.trust.store import load_store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from certexec.certificate.model import Certificate
+    from certexec.policy.compile import Compiled
+    from certexec.policy.model import Policy
+    from certexec.run.identity import Permitted
+    from certexec.run.integrity import Judged
+    from certexec.run.invoker import Invoker
+
+SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
+YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
+YAMA_RESTRICTED = 1
+"""From this scope on a descendant may not trace its ancestors (Yama)."""
+
+
+class Approved:
+    """A certificate that may run, and how.
+
+    Attributes:
+        certificate: what was signed; policy: the part of its policy for this program.
+        compiled: the filter; permitted: the identity; judged: the binary; plan: for the launcher.
+        grant: whether this process is root because of the certificate.
+    """
+
+    __slots__ = ("certificate", "compiled", "grant", "judged", "permitted", "plan", "policy")
+
+    def __init__(
+        self,
+        certificate: Certificate,
+        policy: Policy,
+        compiled: Compiled,
+        permitted: Permitted,
+        judged: Judged,
+        plan: Plan,
+    ) -> None:
+        self.certificate = certificate
+        self.policy = policy
+        self.compiled = compiled
+        self.permitted = permitted
+        self.judged = judged
+        self.plan = plan
+        self.grant = certificate.is_grant()
+
+
+def read_certificate(fd: int) -> bytes:
+    """Read the open certificate once, from its start; one byte more than allowed shows excess.
+
+    Raises RunError("unreadable").
+    """
+    try:
+        return os.pread(fd, MAX_SIZE + 1, 0)
+    except OSError as error:
+        raise RunError("unreadable", f"the certificate cannot be read: {error.strerror}") from None
+
+
+def verify(data: bytes, store: str, owners: set[int]) -> Verified:
+    """Prove the certificate's bytes against a trust store, now. Raises CertexecError."""
+    keys = {trusted.key.kid: trusted for trusted in load_store(store, owner_ok=owners)}
+    verified = verify_certificate(data, keys, int(time.time()))
+    check_enforceable(verified.certificate)
+    return verified
+
+
+def decide(
+    fd: int,
+    invoker: Invoker,
+    store: str,
+    owners: set[int],
+    *,
+    may_grant: bool,
+    kernel_arguments: int,
+) -> Approved:
+    """Judge one execution. Raises CertexecError with the reason.
+
+    1. the certificate: signature, validity, constraints of its key, nothing unenforceable;
+    2. the file's set-user-ID bit fits what is granted, and the kernel honoured it;
+    3. the invoker is on the list, with these arguments, now;
+    4. the identity, name and number agreeing here;
+    5. the policy: its digest, its syntax, the part for this program, its filter;
+    6. the binary: opened, judged, its mode chosen;
+    7. the plan.
+    """
+    # 1. the certificate
+    certificate = verify(read_certificate(fd), store, owners).certificate
+    grant = certificate.is_grant()
+    if grant and not may_grant:
+        raise RunError(
+            "setuid-denied",
+            '"certexec run" never grants an identity',
+            identity.INSTALL_HINT,
+        )
+    # 2. the file's bits, on the descriptor that was read
+    info = os.fstat(fd)
+    identity.check_file(certificate, info.st_mode, info.st_uid, info.st_gid, invoker)
+    if grant:
+        _check_surroundings(invoker)
+    # 3. the invoker
+    argv = invoker.argv(kernel_arguments) if certificate.invocation.argv_globs else []
+    admit(certificate.invocation, invoker, argv, time.time())
+    # 4. the identity
+    permitted = identity.permitted_identity(certificate.identity, invoker)
+    groups_only = grant and identity.leaves_attachable(certificate.identity, permitted)
+    # 5. the policy
+    policy = read_policy(certificate)
+    compiled = compile_policy(
+        policy,
+        Options(
+            log_full=certificate.log == "full",
+            privileged=grant,
+            may_exec=not groups_only and certificate.policy.inherit,
+        ),
+    )
+    if compiled.needs_listener and not grant:
+        _check_attachable()
+    # 6. the binary
+    judged = integrity.judge(certificate, permitted, groups_only)
+    # 7. the plan
+    typed = invoker.environment() if grant or certificate.environment is not None else {}
+    entries = environment.build(certificate.environment, typed, invoker.uid, grant)
+    plan = build_plan(certificate, permitted, compiled, judged, entries)
+    return Approved(certificate, policy, compiled, permitted, judged, plan)
+
+
+def read_policy(certificate: Certificate) -> Policy:
+    """Read the policy once, compare its digest, parse it and pick the part for the program.
+
+    Raises RunError("policy-mismatch") and PolicyError.
+    """
+    signed = certificate.policy
+    if signed.text is not None:
+        text = signed.text.encode()
+        name = certificate.claims.sub
+    else:
+        assert signed.path is not None
+        name = signed.path
+        fd = integrity.open_file(signed.path, "policy-mismatch")
+        try:
+            text = read_file(f"/proc/self/fd/{fd}")
+        except OSError as error:
+            raise RunError("policy-mismatch", f'"{name}": {error.strerror}') from None
+        finally:
+            os.close(fd)
+    if integrity.digest_bytes(text) != signed.sha256:
+        raise RunError(
+            "policy-mismatch",
+            f'the policy "{name}" is not the one that was signed',
+            'if the change is right, sign the certificate anew with "certexec sign"',
+        )
+    try:
+        decoded = text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RunError("policy-syntax", f'the policy "{name}" is not UTF-8 text') from None
+    parsed = parse_policy(decoded, name=name, users=UserDb(), privileged=True)
+    return select_policy(parsed, certificate.program.path)
+
+
+def _check_surroundings(invoker: Invoker) -> None:
+    """Refuse a grant where outsiders of the invoker's uid could get at the program."""
+    if invoker.tracer:
+        raise RunError("setuid-denied", "the certificate grants an identity and you are traced")
+    try:
+        dumpable = int(read_file(SUID_DUMPABLE))
+    except (OSError, ValueError):
+        raise KernelError("kernel-unsupported", f"{SUID_DUMPABLE} cannot be read") from None
+    if dumpable == 1:
+        raise KernelError(
+            "kernel-unsupported",
+            "fs.suid_dumpable is 1: set-user-ID programs can be attached to",
+            "sysctl fs.suid_dumpable=0",
+        )
+
+
+def _check_attachable() -> None:
+    """Refuse a supervised program where the supervisor may not look into it (Yama)."""
+    try:
+        scope = int(read_file(YAMA_SCOPE))
+    except (OSError, ValueError):
+        return  # no Yama
+    if scope >= YAMA_RESTRICTED and os.geteuid() != 0:
+        raise KernelError(
+            "kernel-unsupported",
+            f"kernel.yama.ptrace_scope is {scope}: this policy needs a supervisor, which may not "
+            "look into the program",
+            "sysctl kernel.yama.ptrace_scope=0, or a policy without filename and sockaddr rules",
+        )
+
+
+def reason_line(error: CertexecError, name: str) -> str:
+    """Return the one line for stderr: what, why in a word, and what mends it."""
+    hint = f"; {error.hint}" if error.hint else ""
+    message = error.message.replace("\n", " ")
+    return f"{name}: {message} ({error.reason}){hint}"

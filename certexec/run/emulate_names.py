@@ -1,0 +1,233 @@
+"""stat, access, readlink, mkdir, rmdir and unlink in all their forms, on pinned objects."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+
+from certexec.kernel.libc import syscall
+from certexec.run.call import Call, Fault
+from certexec.run.operations import FSREAD, FSWRITE, NO_ALIAS, Operation
+from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, is_procfs, open_base
+
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_REMOVEDIR = 0x200
+AT_EACCESS = 0x200
+AT_EMPTY_PATH = 0x1000
+_AT_NO_AUTOMOUNT = 0x800
+_AT_STATX_SYNC = 0x6000
+_STAT_SIZE = 144
+"""bytes of x86-64's struct stat."""
+_STATX_SIZE = 256
+_NEWFSTATAT = 262
+_READLINKAT = 267
+_STATX = 332
+_FACCESSAT2 = 439
+_READLINK_MAX = 4096
+_SELF_LINKS = (b"self", b"thread-self")
+
+
+class OnObject(Operation):
+    """Base of the calls that look at one existing object."""
+
+    alias = FSREAD
+
+    def __init__(
+        self, call: Call, resolver: Resolver, dirfd: int, path_index: int, flags: int
+    ) -> None:
+        super().__init__(call)
+        # Linux 6.11 takes a null pointer for the empty name beside AT_EMPTY_PATH
+        empty = flags & AT_EMPTY_PATH and call.arg(path_index) == 0
+        self.path = b"" if empty else call.path(path_index)
+        if not self.path and flags & AT_EMPTY_PATH:
+            self.found = self._descriptor(dirfd)
+        else:
+            follow = not flags & AT_SYMLINK_NOFOLLOW
+            self.found = resolver.object(call.task, dirfd, self.path, follow)
+        self.values = {"filename": [self.found.text]}
+
+    def _descriptor(self, dirfd: int) -> Resolved:
+        """The call is about an open descriptor: fstat(2) in its modern clothes."""
+        if self.name in ("newfstatat", "statx"):
+            self.name = "fstat"
+            self.alias = NO_ALIAS
+        try:
+            return Resolved("", open_base(self.call.task, dirfd), -1, b"", 0)
+        except OSError as error:
+            raise Fault(error.errno or errno.EBADF) from None
+
+    def object(self) -> int:
+        """Return the pinned object; raises OSError with what the caller would get."""
+        if self.found.fd < 0:
+            raise OSError(self.found.error or errno.ENOENT, "missing")
+        return self.found.fd
+
+    def close(self) -> None:
+        """Give back what was pinned."""
+        self.found.close()
+
+
+class Stat(OnObject):
+    """stat, lstat, newfstatat: struct stat of the object."""
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        if call.name == "newfstatat":
+            flags = call.int_arg(3)
+            if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | _AT_NO_AUTOMOUNT):
+                raise Fault(errno.EINVAL)
+            super().__init__(call, resolver, call.int_arg(0), 1, flags)
+        else:
+            flags = AT_SYMLINK_NOFOLLOW if call.name == "lstat" else 0
+            super().__init__(call, resolver, AT_FDCWD, 0, flags)
+
+    def perform(self) -> None:
+        """Write struct stat where the caller wants it."""
+        buffer = ctypes.create_string_buffer(_STAT_SIZE)
+        syscall(_NEWFSTATAT, self.object(), b"", buffer, AT_EMPTY_PATH)
+        self.call.write(2 if self.call.name == "newfstatat" else 1, buffer.raw)
+        self.call.finish(0)
+
+
+class Statx(OnObject):
+    """statx: the extended attributes of the object."""
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        self.flags = call.int_arg(2)
+        known = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | _AT_NO_AUTOMOUNT | _AT_STATX_SYNC
+        if self.flags & ~known:
+            raise Fault(errno.EINVAL)
+        super().__init__(call, resolver, call.int_arg(0), 1, self.flags)
+
+    def perform(self) -> None:
+        """Write struct statx where the caller wants it."""
+        buffer = ctypes.create_string_buffer(_STATX_SIZE)
+        flags = AT_EMPTY_PATH | self.flags & _AT_STATX_SYNC
+        syscall(_STATX, self.object(), b"", flags, self.call.int_arg(3) & 0xFFFFFFFF, buffer)
+        self.call.write(4, buffer.raw)
+        self.call.finish(0)
+
+
+class Access(OnObject):
+    """access, faccessat, faccessat2: what the caller's ids may do with the object.
+
+    The supervising thread has assumed the caller's real ids (or effective ones for AT_EACCESS)
+    as its effective ones, so the kernel is always asked about effective ids.
+    """
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        at = call.name != "access"
+        self.mode = call.int_arg(2 if at else 1)
+        self.flags = call.int_arg(3) if call.name == "faccessat2" else 0
+        if self.mode & ~7 or self.flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_EACCESS):
+            raise Fault(errno.EINVAL)
+        dirfd = call.int_arg(0) if at else AT_FDCWD
+        super().__init__(call, resolver, dirfd, 1 if at else 0, self.flags)
+
+    def perform(self) -> None:
+        """Answer 0 or the reason why not."""
+        syscall(_FACCESSAT2, self.object(), b"", self.mode, AT_EMPTY_PATH | AT_EACCESS)
+        self.call.finish(0)
+
+
+def wants_real_ids(call: Call) -> bool:
+    """Tell whether the call is judged by the caller's real ids (access(2) without AT_EACCESS)."""
+    if call.name == "faccessat2":
+        return not call.int_arg(3) & AT_EACCESS
+    return call.name in ("access", "faccessat")
+
+
+class Readlink(OnObject):
+    """readlink, readlinkat: the text of a symbolic link, the caller's own for /proc/self."""
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        at = call.name == "readlinkat"
+        dirfd = call.int_arg(0) if at else AT_FDCWD
+        self.buffer_index = 2 if at else 1
+        self.size = call.int_arg(self.buffer_index + 1)
+        if self.size <= 0:
+            raise Fault(errno.EINVAL)
+        super().__init__(call, resolver, dirfd, 1 if at else 0, AT_SYMLINK_NOFOLLOW)
+
+    def perform(self) -> None:
+        """Write the link's text, cut to the caller's buffer."""
+        fd = self.object()
+        last = self.path.rpartition(b"/")[2]
+        task = self.call.task
+        if last in _SELF_LINKS and is_procfs(fd) and not stat.S_ISLNK(os.fstat(fd).st_mode):
+            text = str(task.tgid).encode()
+            if last == b"thread-self":
+                text += b"/task/" + str(task.tid).encode()
+        else:
+            buffer = ctypes.create_string_buffer(_READLINK_MAX)
+            text = buffer.raw[: self._read(fd, buffer)]
+        text = text[: self.size]
+        self.call.write(self.buffer_index, text)
+        self.call.finish(len(text))
+
+    def _read(self, fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+        try:
+            return syscall(_READLINKAT, fd, b"", buffer, _READLINK_MAX)
+        except OSError as error:
+            # of a descriptor that is no link the kernel says ENOENT, of a name EINVAL
+            raise OSError(errno.EINVAL if error.errno == errno.ENOENT else error.errno, "") from None
+
+
+class InDirectory(Operation):
+    """Base of the calls that make or remove a name: the directory is pinned, the name is its own."""
+
+    alias = FSWRITE
+
+    def __init__(self, call: Call, resolver: Resolver, dirfd: int, path_index: int) -> None:
+        super().__init__(call)
+        self.found = resolver.parent(call.task, dirfd, call.path(path_index))
+        self.values = {"filename": [self.found.text]}
+
+    def parent(self) -> int:
+        """Return the pinned directory; raises OSError with what the caller would get."""
+        if self.found.parent < 0:
+            raise OSError(self.found.error or errno.ENOENT, "missing")
+        return self.found.parent
+
+    def close(self) -> None:
+        """Give back what was pinned."""
+        self.found.close()
+
+
+class Mkdir(InDirectory):
+    """mkdir, mkdirat."""
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        at = call.name == "mkdirat"
+        self.mode = call.int_arg(2 if at else 1) & 0o7777
+        super().__init__(call, resolver, call.int_arg(0) if at else AT_FDCWD, 1 if at else 0)
+        self.values = {"filename": [self.found.text], "mode": [f"{self.mode:o}"]}
+
+    def perform(self) -> None:
+        """Make the directory with the caller's umask."""
+        os.umask(self.call.status.umask)
+        os.mkdir(self.found.last, self.mode, dir_fd=self.parent())
+        self.call.finish(0)
+
+
+class Unlink(InDirectory):
+    """unlink, unlinkat, rmdir."""
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        at = call.name == "unlinkat"
+        flags = call.int_arg(2) if at else AT_REMOVEDIR if call.name == "rmdir" else 0
+        if flags & ~AT_REMOVEDIR:
+            raise Fault(errno.EINVAL)
+        self.directory = bool(flags)
+        super().__init__(call, resolver, call.int_arg(0) if at else AT_FDCWD, 1 if at else 0)
+
+    def perform(self) -> None:
+        """Remove the name from the pinned directory."""
+        if self.directory:
+            os.rmdir(self.found.last, dir_fd=self.parent())
+        else:
+            os.unlink(self.found.last, dir_fd=self.parent())
+        self.call.finish(0)
+
+

@@ -1,0 +1,228 @@
+"""open, openat, openat2 and creat, carried out by the supervisor on the judged object."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+
+from certexec.kernel.libc import syscall
+from certexec.kernel.procfs import read_tty
+from certexec.run.call import Call, Fault
+from certexec.run.operations import FSREAD, FSWRITE, Operation
+from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, is_procfs, openat2
+
+_OPENAT = 257
+_HOW = struct.Struct("=QQQ")
+_HOW_SIZE_MAX = 4096
+"""bytes; the kernel refuses a longer struct open_how (E2BIG)."""
+O_LARGEFILE = 0o100000
+_TMPFILE_BIT = 0o20000000
+_OPENAT2_FLAGS = 0o37777703 | O_LARGEFILE
+"""The flags that openat2(2) knows (VALID_OPEN_FLAGS); it refuses others, open(2) ignores them."""
+_RESOLVE_KNOWN = 0x3F
+_RESOLVE_CACHED = 0x20
+_NO_SYMLINKS = 0x04
+_RETRIES = 8
+"""times a creation is tried again when somebody swaps the name between look-up and open."""
+_TTY_DEVICE = os.makedev(5, 0)
+_QUIET_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)) | {_TTY_DEVICE}
+_PTS_MAJORS = range(136, 144)
+
+
+class Open(Operation):
+    """One open.
+
+    A call that only reads is ``fsread``; one that may write, truncate or create is ``fswrite``.
+    systrace looked at the access mode alone, so its O_RDONLY|O_TRUNC counted as reading.
+    """
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        super().__init__(call)
+        self.resolver = resolver
+        self.dirfd, self.path, self.flags, self.mode, self.resolve = _arguments(call)
+        self.follow = not self.flags & os.O_NOFOLLOW
+        if self.flags & os.O_CREAT and self.flags & os.O_EXCL:
+            self.follow = False
+        if self.flags & os.O_PATH:
+            self.flags &= os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.found = self._look_up()
+        self.values = {
+            "filename": [self.found.text],
+            "oflags": [oflags_text(self.flags)],
+            "mode": [f"{self.mode & 0o7777:o}"],
+        }
+        self.alias = FSWRITE if self._writes() else FSREAD
+
+    def _look_up(self) -> Resolved:
+        return self.resolver.object(
+            self.call.task, self.dirfd, self.path, self.follow, self.resolve
+        )
+
+    def _writes(self) -> bool:
+        if self.flags & os.O_PATH:
+            return False
+        if self.flags & os.O_ACCMODE or self.flags & (os.O_TRUNC | _TMPFILE_BIT):
+            return True
+        return bool(self.flags & os.O_CREAT) and self.found.fd < 0
+
+    def may_block(self) -> bool:
+        """FIFOs wait for the other end, unknown devices for anything."""
+        if self.found.fd < 0 or self.flags & (os.O_NONBLOCK | os.O_PATH):
+            return False
+        info = os.fstat(self.found.fd)
+        if stat.S_ISFIFO(info.st_mode):
+            return self.flags & os.O_ACCMODE != os.O_RDWR
+        if not stat.S_ISCHR(info.st_mode):
+            return False
+        return info.st_rdev not in _QUIET_DEVICES and os.major(info.st_rdev) not in _PTS_MAJORS
+
+    def perform(self) -> None:
+        """Open the pinned object, or create in the pinned directory, and hand it over."""
+        fd = self._open()
+        try:
+            self.call.finish_with_fd(fd, bool(self.flags & os.O_CLOEXEC))
+        finally:
+            os.close(fd)
+
+    def _open(self) -> int:
+        # ours: never a terminal that becomes the supervisor's, never inherited by a child
+        flags = self.flags | os.O_NOCTTY | os.O_CLOEXEC
+        if self.flags & os.O_CREAT and not self.flags & _TMPFILE_BIT:
+            os.umask(self.call.status.umask)
+            return self._create(flags)
+        found = self.found
+        if found.fd < 0:
+            raise OSError(found.error or errno.ENOENT, "missing")
+        info = os.fstat(found.fd)
+        if self.flags & os.O_PATH:
+            if self.flags & os.O_DIRECTORY and not stat.S_ISDIR(info.st_mode):
+                raise OSError(errno.ENOTDIR, "not a directory")
+            return os.dup(found.fd)
+        if stat.S_ISLNK(info.st_mode):
+            raise OSError(errno.ELOOP, "a symbolic link")
+        if self.flags & _TMPFILE_BIT:
+            os.umask(self.call.status.umask)
+        if stat.S_ISCHR(info.st_mode) and info.st_rdev == _TTY_DEVICE:
+            return raw_open(AT_FDCWD, self._terminal(), flags & ~os.O_NOFOLLOW, 0)
+        # the magic link leads to the very inode that was judged, whatever its name is by now
+        magic = f"/proc/self/fd/{found.fd}"
+        return raw_open(AT_FDCWD, magic, flags & ~os.O_NOFOLLOW, self.mode)
+
+    def _create(self, flags: int) -> int:
+        for _ in range(_RETRIES):
+            found = self.found
+            if found.fd >= 0 and is_procfs(found.fd):
+                magic = f"/proc/self/fd/{found.fd}"
+                return raw_open(AT_FDCWD, magic, flags & ~(os.O_CREAT | os.O_EXCL), 0)
+            if found.fd < 0 and found.parent < 0:
+                raise OSError(found.error or errno.ENOENT, "missing")
+            fd = self._create_in_parent(flags)
+            if fd >= 0:
+                return fd
+            # the name was swapped: what is there now has not been judged
+            judged = found.text
+            found.close()
+            self.found = self._look_up()
+            if self.found.text != judged:
+                raise OSError(errno.EAGAIN, "the name changed while it was judged")
+        raise OSError(errno.EAGAIN, "the name changes all the time")
+
+    def _create_in_parent(self, flags: int) -> int:
+        """Open by last component in a pinned directory, so that the kernel's own rules for
+        creation (sticky directories, O_EXCL, quotas) apply; -1 when that is another object."""
+        found = self.found
+        parent, last, pinned = found.parent, found.last, -1
+        if found.fd >= 0:
+            directory, _, name = found.text.rpartition("/")
+            path = os.fsencode(directory or "/")
+            pinned = openat2(AT_FDCWD, path, os.O_PATH | os.O_CLOEXEC, _NO_SYMLINKS)
+            parent, last = pinned, os.fsencode(name)
+            if self.path.endswith(b"/"):
+                last += b"/"
+        try:
+            if found.fd >= 0 and not last:
+                raise OSError(errno.EISDIR, "a directory")
+            fd = raw_open(parent, last, flags | os.O_NOFOLLOW, self.mode)
+        except OSError as error:
+            if error.errno == errno.ELOOP and self.follow:
+                return -1
+            if error.errno == errno.ENOENT and found.fd >= 0:
+                return -1
+            raise
+        finally:
+            if pinned >= 0:
+                os.close(pinned)
+        if found.fd >= 0 and not os.path.samestat(os.fstat(fd), os.fstat(found.fd)):
+            os.close(fd)
+            return -1
+        return fd
+
+    def _terminal(self) -> str:
+        """Find the caller's terminal: /dev/tty would be the supervisor's, which has none."""
+        device = read_tty(self.call.task.tgid) & 0xFFFFFFFF
+        major, minor = (device >> 8) & 0xFFF, (device & 0xFF) | ((device >> 12) & 0xFFF00)
+        if device == 0:
+            raise OSError(errno.ENXIO, "no terminal")
+        if major in _PTS_MAJORS:
+            name = f"/dev/pts/{(major - _PTS_MAJORS.start) * 256 + minor}"
+        elif major == 4:
+            name = f"/dev/tty{minor}" if minor < 64 else f"/dev/ttyS{minor - 64}"
+        else:
+            name = os.path.realpath(f"/sys/dev/char/{major}:{minor}").rpartition("/")[2]
+            name = f"/dev/{name}"
+        info = os.stat(name)
+        if not stat.S_ISCHR(info.st_mode) or info.st_rdev != os.makedev(major, minor):
+            raise OSError(errno.ENXIO, "no terminal")
+        return name
+
+    def close(self) -> None:
+        """Give back what was pinned."""
+        self.found.close()
+
+
+def _arguments(call: Call) -> tuple[int, bytes, int, int, int]:
+    if call.name == "open":
+        return AT_FDCWD, call.path(0), call.int_arg(1), call.int_arg(2) & 0o7777, 0
+    if call.name == "creat":
+        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+        return AT_FDCWD, call.path(0), flags, call.int_arg(1) & 0o7777, 0
+    if call.name == "openat":
+        return call.int_arg(0), call.path(1), call.int_arg(2), call.int_arg(3) & 0o7777, 0
+    size = call.arg(3)
+    if size < _HOW.size:
+        raise Fault(errno.EINVAL)
+    if size > _HOW_SIZE_MAX:
+        raise Fault(errno.E2BIG)
+    how = call.block(2, size)
+    if any(how[_HOW.size :]):
+        raise Fault(errno.E2BIG)
+    flags, mode, resolve = _HOW.unpack(how[: _HOW.size])
+    creates = flags & os.O_CREAT or flags & _TMPFILE_BIT
+    if flags & ~_OPENAT2_FLAGS or resolve & ~_RESOLVE_KNOWN or mode & ~0o7777:
+        raise Fault(errno.EINVAL)
+    if mode and not creates:
+        raise Fault(errno.EINVAL)
+    if resolve & 0x18 == 0x18:  # RESOLVE_BENEATH and RESOLVE_IN_ROOT exclude each other
+        raise Fault(errno.EINVAL)
+    if resolve & _RESOLVE_CACHED:
+        raise Fault(errno.EAGAIN)  # always allowed: the caller tries again without
+    return call.int_arg(0), call.path(1), flags, mode, resolve
+
+
+def raw_open(dirfd: int, path: str | bytes, flags: int, mode: int) -> int:
+    """openat(2) that ends with EINTR when a signal comes: os.open would try again for ever."""
+    return syscall(_OPENAT, dirfd, os.fsencode(path), flags, mode)
+
+
+def oflags_text(flags: int) -> str:
+    """Return systrace's text for open flags: access mode, then n, a, c, t for what is set."""
+    access = ("ro", "wo", "rw", "--")[flags & os.O_ACCMODE]
+    letters = (
+        (os.O_NONBLOCK, "n"),
+        (os.O_APPEND, "a"),
+        (os.O_CREAT, "c"),
+        (os.O_TRUNC, "t"),
+    )
+    return access + "".join(letter for bit, letter in letters if flags & bit)

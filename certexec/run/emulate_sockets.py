@@ -1,0 +1,159 @@
+"""connect and bind, carried out on a copy of the caller's socket with the copied address."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+import _socket
+
+from certexec.kernel.libc import syscall
+from certexec.run.call import Call, Fault
+from certexec.run.operations import Operation
+from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, open_base
+
+_CONNECT = 42
+_BIND = 49
+_KCMP = 312
+_KCMP_FILES = 2
+_PIDFD_OPEN = 434
+_PIDFD_GETFD = 438
+_PIDFD_THREAD = os.O_EXCL
+_ADDRESS_MAX = 128
+"""bytes of struct sockaddr_storage; the kernel refuses more (EINVAL)."""
+AF_UNIX = 1
+AF_INET = 2
+AF_INET6 = 10
+_FAMILY = struct.Struct("=H")
+_PORT = struct.Struct(">H")
+
+
+def sockaddr_text(address: bytes) -> str:
+    """Return systrace's text for a socket address.
+
+    ``inet-[ADDR]:PORT`` for IPv4 and IPv6, numeric; the raw path of a UNIX socket ("@NAME" for an
+    abstract one, "" for none); ``family(N)`` for others; ``<unknown>`` for one that is too short.
+    """
+    if len(address) < _FAMILY.size:
+        return "<unknown>"
+    (family,) = _FAMILY.unpack_from(address)
+    if family == AF_UNIX:
+        path = address[_FAMILY.size :]
+        if path.startswith(b"\0"):
+            return "@" + os.fsdecode(path[1:]) if path.strip(b"\0") else ""
+        return os.fsdecode(path.partition(b"\0")[0])
+    if family == AF_INET and len(address) >= 8:
+        host = _socket.inet_ntop(AF_INET, address[4:8])
+    elif family == AF_INET6 and len(address) >= 24:
+        host = _socket.inet_ntop(AF_INET6, address[8:24])
+    elif family in (AF_INET, AF_INET6):
+        return "<unknown>"
+    else:
+        return f"family({family})"
+    (port,) = _PORT.unpack_from(address, 2)
+    return f"inet-[{host}]:{port}"
+
+
+def copy_descriptor(call: Call, number: int) -> int:
+    """Copy a descriptor of the calling thread (pidfd_getfd(2)); raises Fault(EBADF)."""
+    try:
+        try:
+            pidfd = syscall(_PIDFD_OPEN, call.task.tid, _PIDFD_THREAD)  # Linux 6.9
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            if call.task.tid != call.task.tgid and syscall(
+                _KCMP, call.task.tid, call.task.tgid, _KCMP_FILES, 0, 0
+            ):
+                raise OSError(errno.EBADF, "the thread has descriptors of its own") from None
+            pidfd = syscall(_PIDFD_OPEN, call.task.tgid, 0)
+        try:
+            fd = syscall(_PIDFD_GETFD, pidfd, number, 0)
+        finally:
+            os.close(pidfd)
+    except OSError as error:
+        raise Fault(errno.EPERM if error.errno == errno.EPERM else errno.EBADF) from None
+    call.still_waits()
+    return fd
+
+
+class SocketCall(Operation):
+    """Base of connect and bind: the address is copied once, the socket is a copy of the file.
+
+    A UNIX path is judged and used as the bytes that the caller gave, from the caller's working
+    directory; a connect goes to the very inode that those bytes led to.
+    """
+
+    number = 0
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        super().__init__(call)
+        length = call.int_arg(2)
+        if not 0 <= length <= _ADDRESS_MAX:
+            raise Fault(errno.EINVAL)
+        self.address = call.block(1, length) if length else b""
+        self.values = {"sockaddr": [sockaddr_text(self.address)]}
+        self.resolver = resolver
+        self.fd = copy_descriptor(call, call.int_arg(0))
+
+    @property
+    def path(self) -> bytes:
+        """The path of a UNIX socket with a name in the file system, else an empty one."""
+        if len(self.address) <= 2 or _FAMILY.unpack_from(self.address)[0] != AF_UNIX:
+            return b""
+        return self.address[2:].partition(b"\0")[0]
+
+    def close(self) -> None:
+        """Give the copy of the socket back."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Connect(SocketCall):
+    """connect."""
+
+    def may_block(self) -> bool:
+        """Only a socket that its owner left blocking can wait here."""
+        return os.get_blocking(self.fd)
+
+    def perform(self) -> None:
+        """Connect the copied socket to the copied address."""
+        address = self.address
+        found: Resolved | None = None
+        try:
+            if self.path:
+                found = self.resolver.object(self.call.task, AT_FDCWD, self.path, True)
+                if found.fd < 0:
+                    raise OSError(found.error or errno.ENOENT, "missing")
+                address = _FAMILY.pack(AF_UNIX) + b"/proc/self/fd/%d\0" % found.fd
+            syscall(_CONNECT, self.fd, address, len(address))
+        finally:
+            if found is not None:
+                found.close()
+        self.call.finish(0)
+
+
+class Bind(SocketCall):
+    """bind."""
+
+    def perform(self) -> None:
+        """Bind the copied socket to the copied address, with the caller's directory and umask."""
+        if self.path:
+            found = self.resolver.parent(self.call.task, AT_FDCWD, self.path)
+            code = found.error if found.parent < 0 else 0
+            found.close()
+            if code:
+                raise OSError(code, "missing")
+            self._enter_directory()
+            os.umask(self.call.status.umask)
+        syscall(_BIND, self.fd, self.address, len(self.address))
+        self.call.finish(0)
+
+    def _enter_directory(self) -> None:
+        base = open_base(self.call.task, AT_FDCWD)
+        try:
+            os.fchdir(base)
+        finally:
+            os.close(base)

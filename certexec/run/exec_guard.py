@@ -1,0 +1,94 @@
+"""Every exec inside a tree that holds a grant: nobody comes out of it with more than before.
+
+no_new_privs cannot be set there (it resets the effective ids on older kernels), and an empty
+bounding set does not stop a set-user-ID file from giving euid 0. So each later exec is stopped
+before the first instruction of its new image, and compared.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from certexec.kernel import ptrace
+from certexec.kernel.procfs import Status, read_status
+from certexec.run.call import Call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIGKILL = 9
+
+
+def guard(call: Call) -> str:
+    """Let the exec happen and judge its outcome; returns why the process was killed, or "".
+
+    1. seize the thread while it waits at the notification, so that nothing can be missed;
+    2. let the kernel run the call: which file runs is not judged here, only what it gains;
+    3. at the exec stop compare ids and capabilities, kill when any exceeds those before;
+    4. let go.
+    """
+    before = call.status
+    tid, tgid = call.task.tid, call.task.tgid
+    # 1. an already traced task cannot be seized, and its tracer could change what we compare
+    try:
+        ptrace.seize(tid)
+    except OSError:
+        call.fail(errno.EPERM)
+        return ""
+    try:
+        ptrace.interrupt(tid)
+    except OSError:
+        call.fail(errno.EPERM)
+        return ""
+    # 2. registers and memory are the caller's to change; what counts is who comes out
+    call.resume()
+    while True:
+        event = ptrace.wait()
+        if event is None:
+            return ""
+        if event.pid not in (tid, tgid):
+            continue
+        if event.kind == ptrace.ENDED:
+            return ""
+        if event.kind == ptrace.SIGNAL_STOP:
+            _let(ptrace.resume, event.pid, event.signal)
+            continue
+        if event.kind == ptrace.EXEC_STOP:
+            # 3. the new image has not run yet
+            why = _excess(before, event.pid)
+            if why:
+                os.kill(event.pid, _SIGKILL)
+            _let(ptrace.detach, event.pid, 0)
+            return why
+        # the interrupt stop: the exec failed, the old image runs on
+        _let(ptrace.detach, event.pid, 0)
+        return ""
+
+
+def _excess(before: Status, pid: int) -> str:
+    try:
+        after = read_status(pid)
+    except (OSError, KeyError, ValueError):
+        return "its new ids cannot be read"
+    if not set(after.uids) <= set(before.uids):
+        return f"exec gave uid {max(set(after.uids) - set(before.uids))}"
+    if not set(after.gids) <= set(before.gids):
+        return f"exec gave gid {max(set(after.gids) - set(before.gids))}"
+    if not set(after.groups) <= set(before.groups):
+        return "exec gave a group"
+    for name in ("prm", "eff", "inh", "amb", "bnd"):
+        grown = after.caps[name] & ~before.caps[name]
+        if name != "bnd" and name != "inh":
+            grown &= ~before.caps["prm"]
+        if grown:
+            return f"exec gave capabilities {grown:#x}"
+    return ""
+
+
+def _let(request: Callable[[int, int], None], pid: int, signal: int) -> None:
+    try:
+        request(pid, signal)
+    except OSError:
+        return  # the process died meanwhile

@@ -1,0 +1,232 @@
+"""Whether the bytes that will run are the bytes that were signed.
+
+The binary is opened once; what is hashed, executed and compared at the exec stop is that open
+file. Two ways, by what the file system and the kernel promise:
+
+* exec-stop: exec denies writing from then on (ext4, xfs, btrfs, tmpfs), so the file is hashed
+  again after exec and before its first instruction;
+* sealed: a copy in memory that nobody can change is hashed and executed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import _hashlib
+
+from certexec.errors import RunError
+from certexec.kernel import filesystem, memfd
+from certexec.kernel.procfs import Status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from certexec.certificate.model import Certificate, FileDigest, Program
+    from certexec.run.identity import Permitted
+
+READ_CHUNK = 1 << 20
+"""bytes read and hashed at a time."""
+SHEBANG = b"#!"
+GROUPS_ONLY_MODE = 0o111
+"""A program that gains only groups runs from an unreadable file, so that exec clears dumpable and
+nobody of the invoker's uid can attach (design 2a)."""
+
+
+class Judged:
+    """A binary whose content is the signed one.
+
+    Attributes:
+        fd: the open file as it stands on disk; exec_fd: what execveat gets (may be ``fd``).
+        mode: "exec-stop" or "sealed".
+        is_script: the kernel will start an interpreter on it.
+        program: what the certificate says of the file that /proc/PID/exe must be at the exec
+            stop: the binary itself, or a script's interpreter.
+    """
+
+    __slots__ = ("exec_fd", "fd", "is_script", "mode", "program")
+
+    def __init__(
+        self, fd: int, exec_fd: int, mode: str, program: Program | FileDigest, is_script: bool
+    ) -> None:
+        self.fd = fd
+        self.exec_fd = exec_fd
+        self.mode = mode
+        self.program = program
+        self.is_script = is_script
+
+
+def digest(fd: int, size: int, names: tuple[str, ...] = ("sha256",)) -> list[bytes]:
+    """Hash the first ``size`` bytes of a file, by explicit offsets. Raises OSError."""
+    states = [_hashlib.new(name) for name in names]
+    offset = 0
+    while offset < size:
+        chunk = os.pread(fd, min(READ_CHUNK, size - offset), offset)
+        if not chunk:
+            break
+        offset += len(chunk)
+        for state in states:
+            state.update(chunk)
+    return [state.digest() for state in states]
+
+
+def digest_bytes(data: bytes) -> bytes:
+    """Return the SHA-256 of bytes in memory."""
+    state: bytes = _hashlib.openssl_sha256(data).digest()
+    return state
+
+
+def open_file(path: str, missing: str = "binary-missing") -> int:
+    """Open a signed file for reading. Raises RunError with the reason.
+
+    The signer recorded a real path, so a symbolic link as its last component is a change.
+    """
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise RunError(missing, f'"{path}" does not exist') from None
+    except PermissionError:
+        raise RunError(
+            "binary-unusable",
+            f'"{path}" cannot be read by you, so it cannot be verified',
+            "root can install a certificate for it that grants an identity",
+        ) from None
+    except OSError as error:
+        if os.path.islink(path):
+            raise RunError("binary-mismatch", f'"{path}" is a symbolic link now') from None
+        raise RunError("binary-unusable", f'"{path}": {error.strerror}') from None
+
+
+def check_content(fd: int, signed: Program | FileDigest, reason: str = "binary-mismatch") -> None:
+    """Raise RunError unless the open file has the signed size and both signed digests."""
+    try:
+        size = os.fstat(fd).st_size
+        if size == signed.size:
+            found = digest(fd, size, ("sha256", "sha512"))
+            if found == [signed.sha256, signed.sha512]:
+                return
+    except OSError as error:
+        raise RunError("binary-unusable", f'"{signed.path}": {error.strerror}') from None
+    raise RunError(
+        reason,
+        f'"{signed.path}" is not the file that was signed',
+        'it changed after signing; if that is right, sign it anew with "certexec sign"',
+    )
+
+
+def judge(certificate: Certificate, permitted: Permitted, unreadable_exe: bool) -> Judged:
+    """Open and judge the binary; raises RunError.
+
+    1. the open file is a regular one on a mount that allows execution, and executable for the
+       identity that it will run as (the copy in memory would not ask);
+    2. a mode is chosen that is sound for this file system and kernel;
+    3. the content is compared on the object that will be executed.
+    """
+    signed = certificate.program
+    fd = open_file(signed.path)
+    # 1. what kind of file, and may it be executed where it stands
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        raise RunError("binary-mismatch", f'"{signed.path}" is not a regular file')
+    if os.fstatvfs(fd).f_flag & os.ST_NOEXEC:
+        raise RunError("binary-unusable", f'"{signed.path}" is on a mount without execution')
+    if not _executable(fd, info, permitted):
+        raise RunError("binary-unusable", f'"{signed.path}" is not executable for this identity')
+    is_script = os.pread(fd, len(SHEBANG), 0) == SHEBANG
+    interpreters = [one for one in certificate.files if one.role == "interpreter"]
+    if is_script != bool(interpreters):
+        raise RunError("binary-mismatch", f'"{signed.path}" is a script and its certificate is not')
+    # 2. which way
+    denied = filesystem.exec_write_denied(fd, os.uname().release)
+    mode = certificate.integrity
+    if mode == "auto":
+        mode = "exec-stop" if denied else "sealed"
+    if is_script or unreadable_exe:
+        mode = "sealed"
+    if mode == "exec-stop" and not denied:
+        raise RunError(
+            "kernel-unsupported",
+            f'"{signed.path}" is on a file system where a running program can be written to',
+            'sign it with "--integrity sealed"',
+        )
+    # 3. the content
+    if mode == "exec-stop":
+        check_content(fd, signed)
+        return Judged(fd, fd, mode, signed, False)
+    if info.st_size != signed.size:
+        check_content(fd, signed)
+    bits = GROUPS_ONLY_MODE if unreadable_exe else 0o555
+    copy = memfd.sealed_copy(fd, signed.size, os.path.basename(signed.path), bits)
+    check_content(copy, signed)
+    if not is_script:
+        return Judged(fd, copy, mode, signed, False)
+    interpreter = open_file(interpreters[0].path)
+    if not filesystem.exec_write_denied(interpreter, os.uname().release):
+        raise RunError(
+            "kernel-unsupported",
+            f'"{interpreters[0].path}" is on a file system where it cannot be held unchanged',
+        )
+    check_content(interpreter, interpreters[0], "file-mismatch")
+    return Judged(interpreter, copy, mode, interpreters[0], True)
+
+
+def _executable(fd: int, info: os.stat_result, permitted: Permitted) -> bool:
+    if os.geteuid() == permitted.euid and os.geteuid() != 0:
+        return os.access(f"/proc/self/fd/{fd}", os.X_OK)
+    if permitted.euid == 0:
+        return bool(info.st_mode & 0o111)
+    if info.st_uid == permitted.euid:
+        return bool(info.st_mode & 0o100)
+    groups = permitted.groups if permitted.groups is not None else []
+    if info.st_gid == permitted.egid or info.st_gid in groups:
+        return bool(info.st_mode & 0o010)
+    return bool(info.st_mode & 0o001)
+
+
+def confirm_at_exec_stop(pid: int, judged: Judged) -> None:
+    """Compare what is about to run with what was judged; raises RunError("binary-mismatch").
+
+    Called while ``pid`` stands at its exec stop. Its main file cannot be written to from now on
+    (exec-stop) or ever again (sealed), so what is hashed here is what will run.
+    """
+    try:
+        running = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RunError("binary-mismatch", f"the running file cannot be read: {error}") from None
+    try:
+        expected = judged.fd if judged.is_script or judged.mode == "exec-stop" else judged.exec_fd
+        if not os.path.samestat(os.fstat(running), os.fstat(expected)):
+            raise RunError("binary-mismatch", "another file was executed than the one judged")
+        if judged.mode == "exec-stop" or judged.is_script:
+            signed = judged.program
+            if os.fstat(running).st_size != signed.size:
+                raise RunError("binary-mismatch", "the file was changed while it was executed")
+            if digest(running, signed.size) != [signed.sha256]:
+                raise RunError("binary-mismatch", "the file was changed while it was executed")
+    finally:
+        os.close(running)
+
+
+def confirm_identity(status: Status, permitted: Permitted, grant: bool) -> None:
+    """Compare all ids at the exec stop with the permitted ones; raises RunError.
+
+    Older kernels reset the effective ids under no_new_privs, and nothing must run with ids that
+    the certificate does not name (design 2a).
+    """
+    uids = (permitted.uid, permitted.euid, permitted.euid, permitted.euid)
+    gids = (permitted.gid, permitted.egid, permitted.egid, permitted.egid)
+    if status.uids != uids or status.gids != gids:
+        raise RunError(
+            "setuid-denied", f"after exec the ids are {status.uids} {status.gids}, not as permitted"
+        )
+    if permitted.groups is not None and sorted(set(status.groups)) != sorted(set(permitted.groups)):
+        raise RunError("setuid-denied", "after exec the groups are not the permitted ones")
+    if not grant or permitted.uid == 0:
+        return  # the invoker's own capabilities
+    allowed = permitted.capabilities
+    if allowed is None:
+        allowed = permitted.bounding if permitted.euid == 0 else 0
+    excess = status.caps["prm"] & ~allowed | status.caps["eff"] & ~allowed
+    if permitted.capabilities is not None and permitted.euid == 0:
+        excess = status.caps["prm"] & ~permitted.bounding
+    if excess:
+        raise RunError("setuid-denied", f"after exec there are capabilities too many: {excess:#x}")

@@ -1,0 +1,76 @@
+"""Who asks: the ids, groups, terminal and arguments of the process that typed the name.
+
+Everything is the kernel's word about the launcher's process, which waits for our answer: its ids
+are those that the kernel gave it when the certificate was executed, whatever a message claims.
+"""
+
+from __future__ import annotations
+
+import os
+
+from certexec.errors import RunError
+from certexec.kernel.procfs import read_argv, read_file, read_status, read_tty
+
+KERNEL_ARGUMENTS = 2
+"""What binfmt_misc (flag P) puts before argv[0]: the interpreter and the certificate's path."""
+ENVIRONMENT_MAX = 4 << 20
+"""bytes; more than exec's own limit for one process (execve(2): 6 MiB less the arguments)."""
+
+
+class Invoker:
+    """The process that executes the certificate.
+
+    Attributes:
+        pid: its process, which becomes the program.
+        uid, gid: real ids, the invoker's own; they never change.
+        euid, egid: effective ids as the kernel set them from the certificate's file.
+        groups: supplementary groups; tty: device number of its terminal, 0 for none.
+        tracer: process that traces it, 0 for none.
+        cwd: working directory as text, for messages and $CWD.
+    """
+
+    __slots__ = ("cwd", "egid", "euid", "gid", "groups", "pid", "tracer", "tty", "uid", "umask")
+
+    def __init__(self, pid: int) -> None:
+        """Read the facts; raises RunError("internal") when the process is gone."""
+        try:
+            status = read_status(pid)
+            self.tty = read_tty(pid)
+        except (OSError, KeyError, ValueError) as error:
+            raise RunError("internal", f"the launcher's process cannot be read: {error}") from None
+        self.pid = pid
+        self.uid, self.euid, saved_uid, fs_uid = status.uids
+        self.gid, self.egid, saved_gid, fs_gid = status.gids
+        self.groups = status.groups
+        self.tracer = status.tracer
+        self.umask = status.umask
+        try:
+            self.cwd = os.readlink(f"/proc/{pid}/cwd")
+        except OSError:
+            self.cwd = ""
+        if (saved_uid, fs_uid) != (self.euid, self.euid) or self.euid not in (self.uid, 0):
+            raise RunError("setuid-denied", "the launcher runs with ids that certexec never gives")
+        if (self.egid, saved_gid, fs_gid) != (self.gid, self.gid, self.gid):
+            raise RunError("setuid-denied", "the launcher runs with a foreign group id")
+
+    @property
+    def is_elevated(self) -> bool:
+        """Whether the kernel honoured the certificate's set-user-ID bit (or the invoker is root)."""
+        return self.euid == 0
+
+    def argv(self, before: int = KERNEL_ARGUMENTS) -> list[bytes]:
+        """Return the program's arguments, argv[0] included, as they lie on the stack."""
+        return read_argv(self.pid)[before:]
+
+    def environment(self) -> dict[bytes, bytes]:
+        """Return the environment; the first of equal names counts, as in getenv(3)."""
+        try:
+            text = read_file(f"/proc/{self.pid}/environ", ENVIRONMENT_MAX)
+        except OSError as error:
+            raise RunError("internal", f"the environment cannot be read: {error}") from None
+        result: dict[bytes, bytes] = {}
+        for entry in text.split(b"\0"):
+            name, equals, value = entry.partition(b"=")
+            if equals and name:
+                result.setdefault(name, value)
+        return result

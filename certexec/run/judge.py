@@ -1,0 +1,137 @@
+"""From a prepared call to a verdict: which rules, in which order, and what is written down."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from certexec.kernel.userdb import UserDb
+from certexec.observe.event import Event
+from certexec.policy.evaluate import Subject, Verdict, evaluate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Protocol
+
+    from certexec.kernel.notify import Notification
+    from certexec.policy.model import Policy, Rule
+    from certexec.run.call import Call
+    from certexec.run.operations import Operation
+
+    class Sink(Protocol):
+        """Where events go."""
+
+        def write(self, event: Event) -> None:
+            """Take one event."""
+
+        def note(self, text: str) -> None:
+            """Take a line about certexec itself."""
+
+
+
+
+class Judge:
+    """The policy of one program tree, and the log of what it denied.
+
+    Attributes:
+        rules_for: system call number to (rule name, rules) pairs in the order that they apply.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        rules_for: Mapping[int, Sequence[tuple[str, Sequence[Rule]]]],
+        program: str,
+        certificate: str,
+        cwd: str,
+        sinks: Sequence[Sink],
+    ) -> None:
+        self.policy = policy
+        self.rules_for = rules_for
+        self.program = program
+        self.certificate = certificate
+        self.cwd = cwd
+        self.sinks = sinks
+        self._users = UserDb()
+        self._subjects: dict[tuple[int, int], Subject] = {}
+
+    def subject(self, call: Call) -> Subject:
+        """Return whom the rules see: the program's effective ids, its user's home and name."""
+        ids = (call.status.uids[1], call.status.gids[1])
+        known = self._subjects.get(ids)
+        if known is None:
+            uid, gid = ids
+            home = self._users.home(uid) or ""
+            user = self._users.name(uid) or ""
+            known = Subject(uid=uid, gid=gid, home=home, user=user, cwd=self.cwd)
+            self._subjects[ids] = known
+        return known
+
+    def judge(self, operation: Operation) -> Verdict | None:
+        """Return the verdict of the first rule that matches, None when none does.
+
+        The call's own rules come before those of its alias.
+        """
+        number = operation.call.notification.nr
+        subject = self.subject(operation.call)
+        for name, rules in self.rules_for.get(number, ()):
+            if not operation.is_governed_by(name):
+                continue
+            verdict = evaluate(rules, operation.values, subject)
+            if verdict is not None:
+                return verdict
+        return None
+
+    def log(
+        self,
+        call: Call,
+        verdict: str,
+        reason: str,
+        code: int,
+        values: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Write one event to every sink."""
+        arguments = [
+            (name if index == 0 else f"{name}[{index}]", text)
+            for name, texts in (values or {}).items()
+            for index, text in enumerate(texts)
+        ]
+        uid = call.status.uids[1]
+        event = Event(
+            time=time.time(),
+            verdict=verdict,
+            reason=reason,
+            user=self._users.name(uid) or str(uid),
+            program=_image(call) or self.program,
+            pid=call.task.tgid,
+            ppid=call.status.ppid,
+            policy=self.policy.path,
+            filters=len(self.policy.rules),
+            emulation=self.policy.emulation,
+            syscall=call.name,
+            number=call.notification.nr,
+            arguments=arguments,
+            raw=raw_arguments(call.notification),
+            errno=code,
+            certificate=self.certificate,
+        )
+        for sink in self.sinks:
+            sink.write(event)
+
+    def note(self, text: str) -> None:
+        """Write a line about certexec itself to every sink."""
+        for sink in self.sinks:
+            sink.note(text)
+
+
+def raw_arguments(notification: Notification) -> bytes:
+    """Return the argument registers as bytes, as systrace logged calls without translators."""
+    return b"".join(word.to_bytes(8, "little") for word in notification.args)
+
+
+def _image(call: Call) -> str:
+    try:
+        return os.readlink(f"/proc/{call.task.tgid}/exe")
+    except OSError:
+        return ""

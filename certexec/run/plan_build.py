@@ -1,0 +1,57 @@
+"""Put together what the launcher will apply, from what was judged (pure)."""
+
+from __future__ import annotations
+
+from certexec.run import plan as plans
+from certexec.run.plan import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from certexec.certificate.model import Certificate
+    from certexec.policy.compile import Compiled
+    from certexec.run.identity import Permitted
+    from certexec.run.integrity import Judged
+
+
+def build_plan(
+    certificate: Certificate,
+    permitted: Permitted,
+    compiled: Compiled,
+    judged: Judged,
+    entries: list[bytes] | None,
+) -> Plan:
+    """Return the plan. ``entries``: the environment, None for the invoker's own."""
+    plan = Plan()
+    grant = certificate.is_grant()
+    plan.flags = plans.PLAN_TRACED
+    if grant:
+        plan.flags |= plans.PLAN_PRIVILEGED
+    if compiled.needs_listener:
+        plan.flags |= plans.PLAN_LISTENER
+    if judged.is_script:
+        plan.flags |= plans.PLAN_KEEP_PROGRAM_FD
+    # identity
+    plan.ruid, plan.euid = permitted.uid, permitted.euid
+    plan.rgid, plan.egid = permitted.gid, permitted.egid
+    plan.groups = permitted.groups
+    plan.bounding = permitted.bounding
+    if permitted.capabilities is not None:
+        plan.permitted = permitted.capabilities
+        plan.inheritable = plan.ambient = 0
+        if permitted.euid != 0:
+            # without uid 0 capabilities come through execve only as ambient ones
+            plan.inheritable = plan.ambient = permitted.capabilities
+            plan.flags |= plans.PLAN_AMBIENT
+    # environment and arguments
+    plan.env = entries
+    fixed = certificate.invocation.argv
+    plan.argv_tail = None if fixed is None else [text.encode() for text in fixed]
+    # limits
+    limits = certificate.limits
+    if limits is not None:
+        plan.rlimits = [(number, soft, hard) for number, (soft, hard) in limits.rlimits.items()]
+        plan.nice, plan.umask, plan.oom = limits.nice, limits.umask, limits.oom
+    # the filter
+    plan.bpf = compiled.bpf
+    plan.patches = compiled.patches
+    return plan

@@ -1,0 +1,122 @@
+"""Keep the confined program's hands off its own supervisor.
+
+Signals, limits and scheduling of the supervisor's process could be reached by number from the
+same uid, and by root everything could. These calls name their target in registers, so the verdict
+holds when the kernel then runs the call; a pidfd names it by a descriptor that another thread
+could exchange, so that call is carried out here, on a copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from certexec.kernel.libc import syscall
+from certexec.kernel.procfs import read_file, read_status
+from certexec.run.call import Call, Fault
+from certexec.run.emulate_sockets import copy_descriptor
+
+_PIDFD_SEND_SIGNAL = 424
+_EVERYBODY = -1
+_PRIO_USER = 2
+_PRIO_PGRP = 1
+_IOPRIO_WHO_PGRP = 2
+_IOPRIO_WHO_USER = 3
+_SIGINFO_SIZE = 128
+
+PID_ARGUMENTS: dict[str, tuple[int, ...]] = {
+    "kill": (0,),
+    "tkill": (0,),
+    "tgkill": (0, 1),
+    "rt_sigqueueinfo": (0,),
+    "rt_tgsigqueueinfo": (0, 1),
+    "pidfd_open": (0,),
+    "ptrace": (1,),
+    "process_vm_readv": (0,),
+    "process_vm_writev": (0,),
+    "prlimit64": (0,),
+    "sched_setscheduler": (0,),
+    "sched_setparam": (0,),
+    "sched_setattr": (0,),
+    "sched_setaffinity": (0,),
+    "kcmp": (0, 1),
+    "migrate_pages": (0,),
+    "move_pages": (0,),
+}
+"""Which registers hold a process or thread id."""
+GROUP_KILLS = frozenset(("kill",))
+"""The calls for which a negative number means a process group, and -1 everybody."""
+
+
+def concerns_supervisor(call: Call, own_tgid: int) -> int:
+    """Return the errno to deny with, or 0 when the call does not touch the supervisor."""
+    name = call.name
+    if name in PID_ARGUMENTS:
+        for index in PID_ARGUMENTS[name]:
+            code = _judge_number(call.int_arg(index), own_tgid, name in GROUP_KILLS)
+            if code:
+                return code
+        return 0
+    if name in ("setpriority", "ioprio_set"):
+        return _judge_priority(call, own_tgid)
+    # pidfd_getfd, process_madvise and whatever else holds a pidfd: the target could be exchanged
+    # between here and the kernel; where it needs no right over the target, dumpable 0 protects
+    return errno.EPERM
+
+
+def send_signal(call: Call, own_tgid: int) -> None:
+    """Carry out pidfd_send_signal(2) on a copy of the pidfd; Fault(EPERM) for the supervisor's."""
+    fd = copy_descriptor(call, call.int_arg(0))
+    try:
+        if _pid_of(fd) == own_tgid:
+            raise Fault(errno.EPERM)
+        info = call.block(2, _SIGINFO_SIZE) if call.arg(2) else None
+        call.still_waits()
+        syscall(_PIDFD_SEND_SIGNAL, fd, call.int_arg(1), info, call.int_arg(3))
+    finally:
+        os.close(fd)
+    call.finish(0)
+
+
+def _pid_of(fd: int) -> int:
+    """Return the thread group that a pidfd or a /proc/PID directory stands for."""
+    try:
+        for line in read_file(f"/proc/self/fdinfo/{fd}").split(b"\n"):
+            if line.startswith(b"Pid:"):
+                pid = int(line[4:])
+                return read_status(pid).tgid if pid > 0 else pid
+        text = read_file(f"/proc/self/fd/{fd}/status")
+    except (OSError, KeyError, ValueError):
+        return -1
+    for line in text.split(b"\n"):
+        if line.startswith(b"Tgid:"):
+            return int(line[5:])
+    return -1
+
+
+def _judge_number(number: int, own_tgid: int, groups: bool) -> int:
+    if number == 0:
+        return 0  # the caller itself, or its own process group, which is never the supervisor's
+    if groups and number == _EVERYBODY:
+        return errno.EPERM
+    if number < 0:
+        # a process group; the supervisor leads a session and a group of its own
+        return errno.EPERM if groups and -number == own_tgid else 0
+    try:
+        tgid = read_status(number).tgid
+    except (OSError, KeyError, ValueError):
+        # nobody has this number now: answered here, for a thread of ours could get it next
+        return errno.ESRCH
+    return errno.EPERM if tgid == own_tgid else 0
+
+
+def _judge_priority(call: Call, own_tgid: int) -> int:
+    which, who = call.int_arg(0), call.int_arg(1)
+    user, group = _PRIO_USER, _PRIO_PGRP
+    if call.name == "ioprio_set":
+        user, group = _IOPRIO_WHO_USER, _IOPRIO_WHO_PGRP
+    if which == user:
+        return errno.EPERM  # all of a user's processes, the supervisor among them
+    if which == group:
+        return errno.EPERM if who == own_tgid else 0
+    return _judge_number(who, own_tgid, False)

@@ -1,0 +1,271 @@
+"""One execution from the server's side: ask, decide, trace the exec, supervise.
+
+The same code serves a certificate that the kernel started and ``certexec run``; only the settings
+differ. Every refusal reaches the user through the launcher, which prints it and ends.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+import _signal
+
+from certexec.errors import CertexecError, RunError
+from certexec.kernel import ptrace
+from certexec.kernel.credentials import forbid_attach
+from certexec.kernel.libc import syscall
+from certexec.kernel.notify import Listener
+from certexec.kernel.procfs import read_status
+from certexec.observe.sinks import Syslog
+from certexec.reasons import EXIT_INTERNAL
+from certexec.run.channel import Channel
+from certexec.run.decide import Approved, decide, reason_line
+from certexec.run.integrity import confirm_at_exec_stop, confirm_identity
+from certexec.run.invoker import KERNEL_ARGUMENTS, Invoker
+from certexec.run.judge import Judge
+from certexec.run.layout import SYSTEM
+from certexec.run.supervisor import Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from certexec.run.call import Call
+    from certexec.run.judge import Sink
+
+SIGCHLD = 17
+SIGKILL = 9
+STDERR = 2
+_PIDFD_OPEN = 434
+_PIDFD_GETFD = 438
+DONE = 0
+
+
+class Settings:
+    """What differs between the ways in.
+
+    Attributes:
+        store: directory of trusted keys; owners: who besides root may own it.
+        may_grant: whether identities may be given at all.
+        certificate_fd: an already open certificate, -1 to get it from the launcher.
+        sinks: where events go; None for syslog.
+        trace: gets each supervised call; arguments_before: arguments in front of argv[0].
+    """
+
+    __slots__ = (
+        "arguments_before", "certificate_fd", "may_grant", "owners", "sinks", "store", "trace",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        store: str = SYSTEM.trust_store,
+        owners: set[int] | None = None,
+        may_grant: bool = True,
+        certificate_fd: int = -1,
+        sinks: Sequence[Sink] | None = None,
+        trace: Callable[[Call, str], None] | None = None,
+        arguments_before: int = KERNEL_ARGUMENTS,
+    ) -> None:
+        self.store = store
+        self.owners = {0} if owners is None else owners
+        self.may_grant = may_grant
+        self.certificate_fd = certificate_fd
+        self.sinks = sinks
+        self.trace = trace
+        self.arguments_before = arguments_before
+
+
+def self_test() -> int:
+    """Prove that everything a run needs is loaded and that this libc and kernel answer."""
+    read_status(os.getpid())
+    return DONE
+
+
+def serve(socket_fd: int, settings: Settings) -> int:
+    """Serve one execution to its end; returns the exit code of the server process itself."""
+    channel = Channel(socket_fd)
+    name = "certexec"
+    try:
+        # 1. who asks; our own memory is nobody's business from here on
+        forbid_attach()
+        hello = channel.recv_hello()
+        invoker = Invoker(channel.peer_pid)
+        fd = settings.certificate_fd if settings.certificate_fd >= 0 else hello.cert_fd
+        name = _typed_name(invoker, settings.arguments_before)
+        # 2. judge; nothing has been promised yet
+        approved = decide(
+            fd,
+            invoker,
+            settings.store,
+            settings.owners,
+            may_grant=settings.may_grant,
+            kernel_arguments=settings.arguments_before,
+        )
+        # 3. seize the launcher before it installs the filter: afterwards an unprivileged child
+        #    might no longer do so, and the exec must not be missed
+        children = _watch_children()
+        try:
+            ptrace.seize(invoker.pid)
+        except OSError as error:
+            raise RunError(
+                "kernel-unsupported",
+                f"the program cannot be traced: {error.strerror}",
+                'see "certexec doctor"',
+            ) from None
+    except CertexecError as error:
+        channel.send_refusal(error.exit_code, reason_line(error, name))
+        return DONE
+    except (OSError, ValueError, KeyError, AssertionError, MemoryError) as error:
+        line = f"{name}: internal error: {type(error).__name__}: {error} (internal)"
+        channel.send_refusal(EXIT_INTERNAL, line.replace("\n", " "))
+        return EXIT_INTERNAL
+    return _Execution(channel, invoker, approved, settings, children).run()
+
+
+def _typed_name(invoker: Invoker, before: int) -> str:
+    argv = invoker.argv(before)
+    name = os.path.basename(argv[0]) if argv else b""
+    text = name[:64].decode("utf-8", "replace")
+    return text if text.isprintable() and text else "certexec"
+
+
+def _watch_children() -> int:
+    """Return a descriptor that becomes readable when a tracee stops or ends."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    _signal.signal(SIGCHLD, _nothing)
+    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
+
+
+def _nothing(signal: int, frame: object) -> None:
+    """The wake-up descriptor does the work."""
+
+
+class _Execution:
+    """From the plan to the exec stop, then supervision for as long as the program lives."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        invoker: Invoker,
+        approved: Approved,
+        settings: Settings,
+        children: int,
+    ) -> None:
+        self.channel = channel
+        self.invoker = invoker
+        self.approved = approved
+        self.settings = settings
+        self.children = children
+        self.listener: Listener | None = None
+        self.judge = Judge(
+            approved.policy,
+            approved.compiled.rules_for,
+            approved.certificate.program.path,
+            approved.certificate.claims.sub,
+            invoker.cwd,
+            [Syslog()] if settings.sinks is None else settings.sinks,
+        )
+
+    def run(self) -> int:
+        self.channel.send_plan(self.approved.plan.encode(), self.approved.judged.exec_fd)
+        if not self._follow_to_exec():
+            return DONE
+        self.channel.close()
+        if self.listener is None:
+            return DONE
+        supervisor = Supervisor(
+            self.listener,
+            self.judge,
+            self.approved.compiled.decisions,
+            os.geteuid() == 0,
+            self.settings.trace,
+        )
+        self._forget_what_is_done()
+        supervisor.run()
+        return DONE
+
+    def _follow_to_exec(self) -> bool:
+        """Wait for listener and exec stop, in whichever order; True when the program runs on."""
+        wants_listener = self.approved.compiled.needs_listener
+        stopped = False
+        poll = select.poll()
+        poll.register(self.children, select.POLLIN)
+        poll.register(self.channel.fileno(), select.POLLIN)
+        while not stopped or (wants_listener and self.listener is None):
+            for fd, _ in poll.poll():
+                if fd == self.children:
+                    os.read(self.children, 4096)
+                    continue
+                if wants_listener and self.listener is None:
+                    received = self.channel.recv_listener()
+                    if received < 0:
+                        poll.unregister(fd)  # the launcher refused: its end comes by waitpid
+                        continue
+                    self.listener = Listener(received)
+                poll.unregister(fd)
+            while True:
+                event = ptrace.wait(self.invoker.pid, block=False)
+                if event is None:
+                    break
+                if event.kind == ptrace.ENDED:
+                    return False
+                if event.kind == ptrace.EXEC_STOP:
+                    stopped = True
+                    break  # it stays stopped until everything is in place
+                _go_on(event)
+        return self._judge_stopped()
+
+    def _judge_stopped(self) -> bool:
+        """At the exec stop: what runs and as whom; then let go, or kill."""
+        pid = self.invoker.pid
+        try:
+            confirm_at_exec_stop(pid, self.approved.judged)
+            confirm_identity(read_status(pid), self.approved.permitted, self.approved.grant)
+        except (CertexecError, OSError, KeyError, ValueError) as error:
+            if not isinstance(error, CertexecError):
+                error = RunError("internal", f"the exec stop cannot be judged: {error}")
+            name = self.approved.certificate.claims.sub
+            self._tell(f"certexec: {reason_line(error, name)}\n")
+            os.kill(pid, SIGKILL)
+            self.judge.note(f"killed pid: {pid}, {reason_line(error, name)}")
+            return False
+        try:
+            ptrace.detach(pid)
+        except OSError:
+            return False  # killed meanwhile by somebody who may
+        return True
+
+    def _tell(self, line: str) -> None:
+        """Write to the stopped program's own stderr: nobody else can tell its user why it dies."""
+        try:
+            pidfd = syscall(_PIDFD_OPEN, self.invoker.pid, 0)
+            fd = syscall(_PIDFD_GETFD, pidfd, STDERR, 0)
+            os.write(fd, line.encode("utf-8", "replace"))
+            os.close(fd)
+            os.close(pidfd)
+        except OSError:
+            return
+
+    def _forget_what_is_done(self) -> None:
+        """Close what only the start needed: an open binary keeps its file system busy."""
+        _signal.set_wakeup_fd(-1)
+        _signal.signal(SIGCHLD, _signal.SIG_DFL)
+        os.close(self.children)
+        judged = self.approved.judged
+        for fd in {judged.fd, judged.exec_fd, self.settings.certificate_fd}:
+            if fd >= 0:
+                os.close(fd)
+
+
+def _go_on(event: ptrace.Event) -> None:
+    try:
+        if event.kind == ptrace.GROUP_STOP:
+            ptrace.listen(event.pid)  # ^Z before the exec: stay stopped until SIGCONT
+        else:
+            ptrace.resume(event.pid, event.signal)
+    except OSError:
+        return
+
+

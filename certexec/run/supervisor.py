@@ -1,0 +1,344 @@
+"""The supervisor of one program tree: takes each call that the kernel cannot judge alone.
+
+``next_event`` only classifies, ``dispatch_event`` only acts. The supervisor ends when the last
+process under its filter has ended; if it dies before, the kernel fails every further supervised
+call (ENOSYS), so nothing runs on unsupervised.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+import _signal
+import _thread
+
+from certexec.errors import CertexecError
+from certexec.kernel.credentials import Mask, unshare_fs
+from certexec.kernel.libc import syscall
+from certexec.kernel.notify import ERESTARTSYS, Listener, Notification
+from certexec.kernel.procfs import read_status
+from certexec.kernel.syscalls import NAMES
+from certexec.policy import decisions
+from certexec.run.call import Call, Fault, GoneError
+from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statx, Unlink, wants_real_ids
+from certexec.run.emulate_open import Open
+from certexec.run.emulate_sockets import Bind, Connect
+from certexec.run.exec_guard import guard
+from certexec.run.judge import Judge
+from certexec.run.protection import concerns_supervisor, send_signal
+from certexec.run.resolve import Resolver
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from certexec.policy.decisions import Decision
+    from certexec.run.operations import Operation
+
+NOTIFIED = "notified"
+"""A call waits for a verdict."""
+TICK = "tick"
+"""Time to look after calls that block."""
+ENDED = "ended"
+"""The last process of the tree is gone."""
+
+BLOCKED_POLL = 10
+"""milliseconds between looks at callers whose call blocks in a worker: a signal's worst delay."""
+WAKE_SIGNAL = 10
+"""SIGUSR1, sent to a worker to break off its blocking call."""
+_TGKILL = 234
+
+OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
+    "open": Open,
+    "openat": Open,
+    "openat2": Open,
+    "creat": Open,
+    "stat": Stat,
+    "lstat": Stat,
+    "newfstatat": Stat,
+    "statx": Statx,
+    "access": Access,
+    "faccessat": Access,
+    "faccessat2": Access,
+    "readlink": Readlink,
+    "readlinkat": Readlink,
+    "mkdir": Mkdir,
+    "mkdirat": Mkdir,
+    "rmdir": Unlink,
+    "unlink": Unlink,
+    "unlinkat": Unlink,
+    "connect": Connect,
+    "bind": Bind,
+}
+"""The calls that are carried out here; every other conditional one is denied."""
+
+
+class Supervisor:
+    """Supervises the tree behind ``listener``.
+
+    ``decisions``: what the filter hands over and why; ``privileged``: this process is root and
+    takes the caller's rights for each call; ``trace`` gets every call and its answer.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        judge: Judge,
+        table: Mapping[int, Decision],
+        privileged: bool,
+        trace: Callable[[Call, str], None] | None = None,
+    ) -> None:
+        self.listener = listener
+        self.judge = judge
+        self.table = table
+        self.privileged = privileged
+        self.trace = trace
+        self.resolver = Resolver(os.getpid())
+        self.home = _namespaces("self")
+        self.mask = Mask(privileged)
+        self.blocked: dict[int, Worker] = {}
+        self.poll = select.poll()
+        self.poll.register(listener.fd, select.POLLIN)
+
+    def run(self) -> None:
+        """Serve until the tree has ended."""
+        unshare_fs()  # umask and working directory of a caller must not reach other workers
+        _signal.signal(WAKE_SIGNAL, _nothing)
+        _signal.siginterrupt(WAKE_SIGNAL, True)
+        self.listener.wake_synchronously()
+        while True:
+            event, notification = self.next_event()
+            if event == ENDED:
+                return
+            self.dispatch_event(event, notification)
+
+    def next_event(self) -> tuple[str, Notification | None]:
+        """Wait for the next thing to do, and say what it is."""
+        ready = self.poll.poll(BLOCKED_POLL if self.blocked else None)
+        if not ready:
+            return TICK, None
+        if ready[0][1] & select.POLLIN:
+            return NOTIFIED, self.listener.receive()
+        return ENDED, None
+
+    def dispatch_event(self, event: str, notification: Notification | None) -> None:
+        """Act on one event. A caller that is gone is nobody's failure."""
+        self._look_after_blocked()
+        if event != NOTIFIED or notification is None:
+            return
+        try:
+            name = NAMES.get(notification.nr, f"#{notification.nr}")
+            call = Call(self.listener, notification, name)
+        except GoneError:
+            return
+        kept = False
+        try:
+            kept = self._answer(call)
+        except GoneError:
+            return
+        except Fault as fault:
+            call.fail(fault.code)
+        except CertexecError as error:
+            self.judge.note(f"internal: {error.message}")
+            call.fail(errno.EPERM)
+        except (OSError, ValueError, MemoryError) as error:
+            if not call.answered:
+                self.judge.note(f"internal: {call.name}: {error}")
+                call.fail(errno.EPERM)  # fail closed: what could not be judged is denied
+        finally:
+            if not kept:
+                if self.trace is not None:
+                    self.trace(call, "")
+                call.close()
+
+    # -- one call -----------------------------------------------------------------------------
+
+    def _answer(self, call: Call) -> bool:
+        """Answer one call, or hand it to a worker (True: the worker owns it now)."""
+        decision = self.table.get(call.notification.nr)
+        why = decision.why if decision is not None else decisions.UNMATCHED
+        code = decision.errno if decision is not None else errno.EPERM
+        if why == decisions.RULES:
+            return self._by_rules(call)
+        if why == decisions.EXEC:
+            self._check_place(call)
+            killed = guard(call)
+            if killed:
+                self.judge.log(call, "deny", "exec-gain", errno.EPERM, {"gain": [killed]})
+        elif why == decisions.PROTECTION:
+            self._protect(call)
+        elif why == decisions.LOG:
+            self.judge.log(call, "permit", "rule", 0)
+            call.resume()  # a plain permit: nothing about the arguments was judged
+        else:
+            self.judge.log(call, "deny", why, code or errno.EPERM)
+            call.fail(code or errno.EPERM)
+        return False
+
+    def _protect(self, call: Call) -> None:
+        own = self.resolver.own_tgid
+        if call.name == "pidfd_send_signal":
+            self._check_place(call)
+            self.mask.assume(call.status)
+            try:
+                send_signal(call, own)
+            except OSError as error:
+                call.fail(error.errno or errno.EPERM)
+            finally:
+                self.mask.restore()
+            return
+        code = concerns_supervisor(call, own)
+        if code == errno.EPERM:
+            self.judge.log(call, "deny", decisions.PROTECTION, code)
+        if code:
+            call.fail(code)
+        else:
+            call.resume()  # judged by registers alone
+
+    def _by_rules(self, call: Call) -> bool:
+        self._check_place(call)
+        real_ids = wants_real_ids(call)
+        prepare = OPERATIONS.get(call.name)
+        if prepare is None:
+            self.judge.log(call, "deny", decisions.UNSUPPORTED, errno.EPERM)
+            call.fail(errno.EPERM)
+            return False
+        self.mask.assume(call.status, real_ids)
+        try:
+            operation = prepare(call, self.resolver)
+        finally:
+            self.mask.restore()
+        keep = False
+        try:
+            verdict = self.judge.judge(operation)
+            values = operation.values
+            if verdict is None or verdict.action != "permit":
+                code = errno.EPERM if verdict is None else verdict.errno or errno.EPERM
+                if verdict is None or verdict.log:
+                    reason = decisions.UNMATCHED if verdict is None else "rule"
+                    self.judge.log(call, "deny", reason, code, values)
+                call.fail(code)
+                return False
+            if verdict.log:
+                self.judge.log(call, "permit", "rule", 0, values)
+            call.still_waits()
+            if operation.may_block():
+                worker = Worker(self, operation, real_ids)
+                self.blocked[call.notification.cookie] = worker
+                worker.start()
+                keep = True
+                return True
+            self.carry_out(operation, self.mask, real_ids)
+            return False
+        finally:
+            if not keep:
+                operation.close()
+
+    def carry_out(self, operation: Operation, mask: Mask, real_ids: bool) -> None:
+        """Perform with the caller's rights and answer; errors become the caller's errno."""
+        call = operation.call
+        mask.assume(call.status, real_ids)
+        try:
+            operation.perform()
+        except Fault as fault:
+            call.fail(fault.code)
+        except OSError as error:
+            if not call.answered:
+                call.fail(error.errno or errno.EIO)
+        finally:
+            mask.restore()
+
+    def _check_place(self, call: Call) -> None:
+        """Refuse callers that see another root, mount table or user namespace than we do.
+
+        Names would mean other files there than those that are judged here.
+        """
+        if _namespaces(str(call.task.tid)) != self.home:
+            self.judge.log(call, "deny", "foreign-namespace", errno.EPERM)
+            raise Fault(errno.EPERM)
+
+    # -- calls that block ---------------------------------------------------------------------
+
+    def _look_after_blocked(self) -> None:
+        """Break off blocking calls whose caller was signalled or has gone."""
+        for cookie, worker in list(self.blocked.items()):
+            if worker.done:
+                del self.blocked[cookie]
+                worker.operation.close()
+                worker.operation.call.close()
+            elif not self.listener.is_valid(cookie) or worker.signal_pending():
+                worker.interrupt()
+
+
+class Worker:
+    """A thread that carries out one call that may block, with rights of its own."""
+
+    def __init__(self, supervisor: Supervisor, operation: Operation, real_ids: bool) -> None:
+        self.supervisor = supervisor
+        self.operation = operation
+        self.real_ids = real_ids
+        self.tid = 0
+        self.done = False
+
+    def start(self) -> None:
+        """Run in a new thread."""
+        _thread.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        call = self.operation.call
+        try:
+            unshare_fs()
+            self.tid = _thread.get_native_id()
+            mask = Mask(self.supervisor.privileged)
+            mask.assume(call.status, self.real_ids)
+            try:
+                self.operation.perform()
+            except Fault as fault:
+                call.fail(fault.code)
+            except OSError as error:
+                self._fail(error.errno or errno.EIO)
+            finally:
+                mask.restore()
+        except (GoneError, CertexecError):
+            if not call.answered:
+                call.fail(errno.EPERM)
+        finally:
+            self.done = True
+
+    def _fail(self, code: int) -> None:
+        call = self.operation.call
+        if call.answered:
+            return
+        if code == errno.EINTR and self.signal_pending():
+            code = ERESTARTSYS  # only with the signal still pending: else the number would leak
+        call.fail(code)
+
+    def signal_pending(self) -> bool:
+        """Tell whether a signal waits that would have interrupted the caller itself."""
+        try:
+            return bool(read_status(self.operation.call.task.tid).pending)
+        except (OSError, KeyError, ValueError):
+            return True
+
+    def interrupt(self) -> None:
+        """Make the blocking call return EINTR; asked again at every tick until it has."""
+        if self.tid:
+            try:
+                syscall(_TGKILL, os.getpid(), self.tid, WAKE_SIGNAL)
+            except OSError:
+                return  # it has just ended
+
+
+def _nothing(signal: int, frame: object) -> None:
+    """A handler that only makes system calls return EINTR."""
+
+
+def _namespaces(pid: str) -> tuple[tuple[int, int], ...]:
+    """Identify root directory, mount table and user namespace of a thread."""
+    result = []
+    for name in ("root", "ns/mnt", "ns/user"):
+        info = os.stat(f"/proc/{pid}/{name}")
+        result.append((info.st_dev, info.st_ino))
+    return tuple(result)
