@@ -1,0 +1,40 @@
+# Everything a newcomer needs. Each target does its own set-up; only the packages of the one apt
+# line in README.md are taken for granted.
+
+PYTHON ?= $(shell for v in 3.13 3.12 3.11; do p=/usr/bin/python$$v; [ -x $$p ] && { echo $$p; break; }; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: all demo test lint bench attack vm clean
+
+all: $(STAMP)
+
+$(STAMP): pyproject.toml binfmt/build_hook.py binfmt/launch.c binfmt/plan.h binfmt/sys.h
+	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11 to 3.13 in /usr/bin: see README.md" >&2; exit 1; }
+	@[ -x $(RUN) ] || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --upgrade "pip>=25.1"
+	@$(RUN) -m pip install --quiet --editable . --group dev
+	@touch $@
+
+demo: $(STAMP)
+	@$(RUN) -m demo
+
+test: $(STAMP)
+	@$(RUN) -m pytest
+
+lint: $(STAMP)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+bench: $(STAMP)
+	@$(RUN) -m bench
+
+attack: $(STAMP)
+	@$(RUN) -m tests.attack $(ATTACK)
+
+vm: $(STAMP)
+	@$(RUN) -m vm.suite
+
+clean:
+	rm -rf $(VENV) build dist certexec/libexec vm/cache

@@ -1,0 +1,75 @@
+"""``certexec run``: run a certificate without any set-up."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from certexec.errors import CliError
+from certexec.observe.sinks import Lines, Syslog
+from certexec.run.front import execute
+from certexec.run.layout import SYSTEM
+from certexec.run.server import Settings
+
+
+def _open_log(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        return os.open(path, flags, 0o600)
+    except OSError as error:
+        raise CliError("unreadable", f'"{path}": {error.strerror}') from None
+
+
+@click.command(
+    "run",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    short_help="Run a certificate without any set-up.",
+)
+@click.option(
+    "--trust",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Trust the keys in DIR, which you or root must own, instead of the machine's.",
+)
+@click.option("--log", "log_file", metavar="FILE", help="Append denied calls to FILE, not syslog.")
+@click.option("--trace", metavar="FILE", help="Append each supervised call to FILE, as strace(1).")
+@click.argument("certificate", metavar="CERT")
+@click.argument("arguments", metavar="[--] [ARG]...", nargs=-1, type=click.UNPROCESSED)
+def command(
+    trust: str | None,
+    log_file: str | None,
+    trace: str | None,
+    certificate: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Run the program of CERT under its policy, as yourself.
+
+    Everything is proved as when the certificate's name is typed: signature, binary, policy, the
+    list of who may run it. Identities are never granted here. The exit status is the program's;
+    125 means that certexec failed, 126 that it refused, 127 that something was not found.
+    """
+    if arguments[:1] == ("--",):
+        arguments = arguments[1:]
+    keep = []
+    settings = Settings(may_grant=False)
+    if trust is not None:
+        settings.store = os.path.abspath(trust)
+        settings.owners = {0, os.getuid()}
+    elif not os.path.isdir(SYSTEM.trust_store):
+        raise CliError(
+            "not-found",
+            f'there is no trust store "{SYSTEM.trust_store}"',
+            'name one with "--trust DIR", or let root run "certexec setup"',
+        )
+    if log_file is not None:
+        keep.append(_open_log(log_file))
+        settings.sinks = [Lines(keep[-1])]
+    else:
+        settings.sinks = [Syslog()]
+    if trace is not None:
+        from certexec.observe.syscall_text import Tracer
+
+        keep.append(_open_log(trace))
+        settings.trace = Tracer(keep[-1]).call
+    execute(certificate, arguments, settings, keep)

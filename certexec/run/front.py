@@ -1,0 +1,110 @@
+"""``certexec run``: the same execution without a handler, a set-up or any privilege.
+
+This process becomes the launcher, and then the program: its pid, parent, terminal and exit status
+are the program's. The policy server is a forked grandchild that already has everything imported.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import _signal
+
+from certexec.errors import RunError
+from certexec.run.layout import SYSTEM
+from certexec.run.server import Settings, serve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+PACKAGED_LAUNCHER = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "libexec", "launch"
+)
+"""Where the build hook leaves the launcher in a wheel or a source checkout."""
+RUN_ARGUMENTS = 3
+"""``launch --run FD`` stands in front of the program's own arguments."""
+FIRST_FREE = 3
+_IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ)
+_FAILED = 125
+
+
+def find_launcher() -> str:
+    """Return the launcher's path; raises RunError("internal") when there is none."""
+    for path in (PACKAGED_LAUNCHER, SYSTEM.launcher):
+        if os.access(path, os.X_OK):
+            return path
+    raise RunError(
+        "internal",
+        "there is no launcher in this installation",
+        'install certexec with "pip install" from its wheel or source, which builds it',
+    )
+
+
+def execute(
+    certificate: str, arguments: Sequence[str], settings: Settings, keep: Sequence[int]
+) -> NoReturn:
+    """Become the program. Raises RunError when it cannot even be asked for.
+
+    ``settings`` lack only the certificate's descriptor; ``keep`` are descriptors that the server
+    needs (logs). Never returns.
+    """
+    if os.geteuid() != os.getuid() or os.getegid() != os.getgid():
+        raise RunError("setuid-denied", '"certexec run" may not be set-user-ID')
+    launcher = find_launcher()
+    try:
+        fd = os.open(certificate, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise RunError("not-found", f'"{certificate}" does not exist') from None
+    except OSError as error:
+        raise RunError("unreadable", f'"{certificate}": {error.strerror}') from None
+    ours, servers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    settings.certificate_fd = fd
+    settings.arguments_before = RUN_ARGUMENTS
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.fork() == 0:
+                _become_server(servers.detach(), settings, {fd, *keep})
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    servers.close()
+    for number in _IGNORED_BY_PYTHON:
+        _signal.signal(number, _signal.SIG_DFL)  # the interpreter ignores them, programs do not
+    socket_fd = ours.detach()
+    os.set_inheritable(socket_fd, True)
+    argv = [launcher, "--run", str(socket_fd), certificate, *arguments]
+    try:
+        os.execve(launcher, argv, os.environ)
+    except OSError as error:
+        raise RunError("internal", f'"{launcher}": {error.strerror}') from None
+
+
+def _become_server(socket_fd: int, settings: Settings, keep: set[int]) -> NoReturn:
+    """Leave the caller's session, terminal and files, then serve."""
+    code = _FAILED
+    try:
+        os.setsid()
+        os.chdir("/")
+        keep = {socket_fd, *keep}
+        null = os.open("/dev/null", os.O_RDWR)
+        for standard in range(FIRST_FREE):
+            if standard not in keep:
+                os.dup2(null, standard)
+        keep.add(null)
+        bound = FIRST_FREE
+        for number in sorted(one for one in keep if one >= FIRST_FREE):
+            os.closerange(bound, number)
+            bound = number + 1
+        os.closerange(bound, os.sysconf("SC_OPEN_MAX"))
+        code = serve(socket_fd, settings)
+    except BaseException:  # noqa: B036, S110 - the launcher sees the socket close and says so
+        pass
+    finally:
+        os._exit(code)
