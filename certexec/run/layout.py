@@ -1,0 +1,68 @@
+"""Where certexec lives once it is set up: the fixed paths of the run path.
+
+``/usr/libexec/certexec/launch`` is what the kernel's handler names; it must not change its name.
+Everything else that a run loads stands in one directory per version, and ``current`` says which
+one counts, so that a new version appears in one step and running certificates keep theirs.
+"""
+
+from __future__ import annotations
+
+LIBEXEC = "/usr/libexec/certexec"
+CONFIG = "/etc/certexec"
+ENTRY_DIRECTORIES = ("/usr/lib/binfmt.d", "/etc/binfmt.d")
+"""Where systemd-binfmt finds the handler's entry, in order of preference (binfmt.d(5))."""
+ENTRY_FILE = "certexec.conf"
+
+
+class Layout:
+    """The paths below one installation; tests use other places than ``SYSTEM``.
+
+    Attributes:
+        libexec: the directory of launcher and versions; config: that of the trust store.
+        entry_directories: where the handler's entry may stand, in order of preference.
+    """
+
+    __slots__ = ("config", "entry_directories", "libexec")
+
+    def __init__(
+        self,
+        libexec: str = LIBEXEC,
+        config: str = CONFIG,
+        entry_directories: tuple[str, ...] = ENTRY_DIRECTORIES,
+    ) -> None:
+        self.libexec = libexec
+        self.config = config
+        self.entry_directories = entry_directories
+
+    @property
+    def launcher(self) -> str:
+        """The program that the kernel starts for a certificate."""
+        return f"{self.libexec}/launch"
+
+    @property
+    def versions(self) -> str:
+        """The directory that holds one directory per version."""
+        return f"{self.libexec}/versions"
+
+    @property
+    def current(self) -> str:
+        """The symbolic link to the version that counts."""
+        return f"{self.libexec}/current"
+
+    @property
+    def record(self) -> str:
+        """The file in which set-up notes what it made beside its own directory."""
+        return f"{self.libexec}/created"
+
+    @property
+    def trust_store(self) -> str:
+        """The directory of trusted keys."""
+        return f"{self.config}/trust.d"
+
+    def version(self, identifier: str) -> str:
+        """Return the directory of one version."""
+        return f"{self.versions}/{identifier}"
+
+
+SYSTEM = Layout()
+"""The one installation of this machine."""
