@@ -399,3 +399,8 @@ NAMES: dict[int, str] = {number: name for name, number in NUMBERS.items()}
 
 HIGHEST = max(NAMES)
 """The highest number in the table. What lies above is a call that this table does not know."""
+
+
+def numbers_of(*names: str) -> tuple[int, ...]:
+    """Return the numbers of several calls; raises KeyError for a name that does not exist."""
+    return tuple(map(NUMBERS.__getitem__, names))

@@ -1,0 +1,150 @@
+"""From the table of decisions to the seccomp filter that enforces it.
+
+    load arch; not x86-64: kill
+    load nr; search; 0x40000000 and above (x32): kill
+    per call: a constant, or the launch gate, then its guards, then its decision
+
+The filter also governs the launcher between its installation and the program's first instruction.
+So the few calls that are still due pass the gate: the argument register 5, which none of them
+uses, has to equal a random nonce of this run. A call that the policy permits anyway has no gate,
+and stays in the kernel's cache of constantly permitted numbers.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from certexec.kernel.bpf import (
+    AUDIT_ARCH_X86_64,
+    HIGH,
+    INSTRUCTION_SIZE,
+    JMP_JEQ_K,
+    JMP_JSET_K,
+    LOW,
+    OFFSET_ARCH,
+    OFFSET_NR,
+    SECCOMP_RET_ALLOW,
+    SECCOMP_RET_KILL_PROCESS,
+    SECCOMP_RET_USER_NOTIF,
+    X32_SYSCALL_BIT,
+    Assembler,
+    argument_offset,
+    errno_action,
+    merge_ranges,
+)
+from certexec.kernel.syscalls import numbers_of
+from certexec.policy.decisions import Table
+from certexec.policy.guards import DENY, EQUAL, KILL, NO_BIT, PERMIT, Decision, Guard
+
+GATED = frozenset(
+    numbers_of("sendmsg", "write", "prctl", "exit_group", "execveat", "getgroups")
+    + numbers_of("setresuid", "setresgid", "getresuid", "getresgid", "capget", "capset")
+)
+"""What the launcher still does under the filter: hand over the listener, drop and read back ids and
+capabilities, say why it failed and end, execute the program. All take fewer than six arguments."""
+
+NONCE_ARGUMENT = 5
+
+PLACEHOLDERS = (0x2D636E6F, 0x6E6F6E63)
+"""(low, high) word of the nonce before it is patched. Not zero, which registers often are."""
+
+
+class Compiled:
+    """A filter and the table that it was made from.
+
+    Attributes:
+        table: decisions, guards and the rules behind them.
+        bpf: the instructions, with PLACEHOLDERS for the nonce.
+        patches: (index of an instruction, LOW or HIGH): the instructions, all JEQ, whose ``k`` is
+            to be replaced by that word of the nonce.
+    """
+
+    __slots__ = ("bpf", "patches", "table")
+
+    def __init__(self, table: Table, bpf: bytes, patches: list[tuple[int, int]]) -> None:
+        self.table = table
+        self.bpf = bpf
+        self.patches = patches
+
+    @property
+    def needs_listener(self) -> bool:
+        """Whether a supervisor is needed; otherwise the kernel enforces the policy alone."""
+        return self.table.needs_listener
+
+    def with_nonce(self, nonce: int) -> bytes:
+        """Return the instructions with a 64-bit nonce in place, as the launcher patches them."""
+        program = bytearray(self.bpf)
+        for index, word in self.patches:
+            value = nonce >> 32 * word & 0xFFFFFFFF
+            struct.pack_into("<I", program, index * INSTRUCTION_SIZE + 4, value)
+        return bytes(program)
+
+
+def compile_table(table: Table) -> Compiled:
+    """Return the filter for a table of decisions.
+
+    Raises PolicyError("policy-unsupported") when the filter exceeds the kernel's limit.
+    """
+    asm = Assembler()
+    gates: list[tuple[int, int]] = []
+    blocks: dict[int, int] = {}
+    decisions = table.decisions
+    for number in sorted(GATED | table.guards.keys()):
+        decision = decisions[number]
+        guards = table.guards.get(number, ())
+        label = asm.ret(_action(decision))
+        for guard in reversed(guards):
+            label = _guard(asm, guard, label)
+        if number in GATED and (guards or decision.kind != PERMIT):
+            label = _gate(asm, label, gates)
+        elif not guards:
+            continue
+        blocks[number] = label
+    constants: dict[Decision, int] = {}
+    labels: dict[int, int] = {}
+    for number, decision in decisions.items():
+        label_or_none = blocks.get(number)
+        if label_or_none is None:
+            label_or_none = constants.get(decision)
+            if label_or_none is None:
+                label_or_none = constants[decision] = asm.ret(_action(decision))
+        labels[number] = label_or_none
+    kill = asm.ret(SECCOMP_RET_KILL_PROCESS)
+    ranges = merge_ranges(0, labels, asm.ret(_action(table.default)))
+    ranges.append((X32_SYSCALL_BIT, kill))
+    root = asm.load(OFFSET_NR, asm.search(ranges))
+    asm.load(OFFSET_ARCH, asm.branch(JMP_JEQ_K, AUDIT_ARCH_X86_64, root, kill))
+    patches = [(asm.position(label), word) for label, word in gates]
+    return Compiled(table, asm.finish(), sorted(patches))
+
+
+def _action(decision: Decision) -> int:
+    if decision.kind == PERMIT:
+        return SECCOMP_RET_ALLOW
+    if decision.kind == DENY:
+        return errno_action(decision.errno)
+    if decision.kind == KILL:
+        return SECCOMP_RET_KILL_PROCESS
+    return SECCOMP_RET_USER_NOTIF
+
+
+def _guard(asm: Assembler, guard: Guard, otherwise: int) -> int:
+    label = asm.ret(_action(guard.decision))
+    for test in reversed(guard.tests):
+        if test.operator == EQUAL:
+            label = asm.branch(JMP_JEQ_K, test.value, label, otherwise)
+        elif test.operator == NO_BIT:
+            label = asm.branch(JMP_JSET_K, test.value, otherwise, label)
+        else:
+            label = asm.branch(JMP_JSET_K, test.value, label, otherwise)
+        label = asm.load(argument_offset(test.argument, test.word), label)
+    return label
+
+
+def _gate(asm: Assembler, otherwise: int, gates: list[tuple[int, int]]) -> int:
+    label = asm.ret(SECCOMP_RET_ALLOW)
+    for word in (LOW, HIGH):
+        label = asm.branch(JMP_JEQ_K, PLACEHOLDERS[word], label, otherwise)
+        gates.append((label, word))
+        label = asm.load(argument_offset(NONCE_ARGUMENT, word), label)
+    return label
