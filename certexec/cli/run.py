@@ -68,8 +68,8 @@ def command(
     else:
         settings.sinks = [Syslog()]
     if trace is not None:
-        from certexec.observe.syscall_text import Tracer
+        from certexec.run.trace import Trace
 
         keep.append(_open_log(trace))
-        settings.trace = Tracer(keep[-1]).call
+        settings.trace = Trace(keep[-1])
     execute(certificate, arguments, settings, keep)

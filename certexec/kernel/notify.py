@@ -97,18 +97,19 @@ class Listener:
         """Let the kernel run the call as the caller's registers and memory now say."""
         return self._send(_RESP.pack(cookie, 0, 0, RESPONSE_CONTINUE))
 
-    def answer_with_fd(self, cookie: int, fd: int, close_on_exec: bool) -> int:
+    def answer_with_fd(self, cookie: int, fd: int, close_on_exec: bool) -> tuple[int, int]:
         """Install a copy of ``fd`` in the caller and end the call with its number, in one step.
 
-        Returns 0, or the errno that the caller would have got (EMFILE, ...). One step (FLAG_SEND,
+        Returns (number, 0), or (-1, errno) with what the caller would have got (EMFILE, ...). One step (FLAG_SEND,
         Linux 5.14), so that a caller that dies between never keeps a descriptor it was not told.
         """
         flags = O_CLOEXEC if close_on_exec else 0
         try:
-            fcntl.ioctl(self.fd, _ADDFD, _ADD.pack(cookie, _ADDFD_SEND, fd, 0, flags))
+            request = bytearray(_ADD.pack(cookie, _ADDFD_SEND, fd, 0, flags))
+            number = fcntl.ioctl(self.fd, _ADDFD, request)  # mutable: then ioctl gives its result
         except OSError as error:
-            return error.errno or errno.EIO
-        return 0
+            return -1, error.errno or errno.EIO
+        return number, 0
 
     def _send(self, response: bytes) -> bool:
         try:

@@ -38,9 +38,13 @@ class Call:
     Attributes:
         notification: the registers; name: the system call's name.
         task: whose call it is; status: its ids and masks when the call was taken up.
+        answer: (value, errno, left to the kernel) once ``answered``; text: for the trace.
     """
 
-    __slots__ = ("_memory", "answered", "listener", "name", "notification", "status", "task")
+    __slots__ = (
+        "_memory", "answer", "answered", "listener", "name", "notification", "status", "task",
+        "text",
+    )  # fmt: skip
 
     def __init__(self, listener: Listener, notification: Notification, name: str) -> None:
         """Raises GoneError when the caller is no longer there."""
@@ -48,6 +52,8 @@ class Call:
         self.notification = notification
         self.name = name
         self.answered = False
+        self.answer = (0, 0, False)
+        self.text = ""
         self._memory: Memory | None = None
         try:
             self.status: Status = read_status(notification.tid)
@@ -110,23 +116,27 @@ class Call:
     def finish(self, value: int) -> None:
         """End the call with a result."""
         self.answered = True
+        self.answer = (value, 0, False)
         self.listener.answer(self.notification.cookie, value=value)
 
     def fail(self, code: int) -> None:
         """End the call with a positive errno."""
         self.answered = True
+        self.answer = (-1, code, False)
         self.listener.answer(self.notification.cookie, error=code)
 
     def finish_with_fd(self, fd: int, close_on_exec: bool) -> None:
         """End the call with a new descriptor in the caller, or with the errno it would get."""
-        code = self.listener.answer_with_fd(self.notification.cookie, fd, close_on_exec)
+        value, code = self.listener.answer_with_fd(self.notification.cookie, fd, close_on_exec)
         self.answered = True
+        self.answer = (value, code, False)
         if code and code != errno.ENOENT:
             self.listener.answer(self.notification.cookie, error=code)
 
     def resume(self) -> None:
         """Let the kernel run the call: only for verdicts that depend on registers alone."""
         self.answered = True
+        self.answer = (0, 0, True)
         self.listener.resume(self.notification.cookie)
 
     def close(self) -> None:

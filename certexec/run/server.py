@@ -29,10 +29,10 @@ from certexec.run.supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from certexec.run.call import Call
     from certexec.run.judge import Sink
+    from certexec.run.supervisor import Tracer
 
 SIGCHLD = 17
 SIGKILL = 9
@@ -64,7 +64,7 @@ class Settings:
         may_grant: bool = True,
         certificate_fd: int = -1,
         sinks: Sequence[Sink] | None = None,
-        trace: Callable[[Call, str], None] | None = None,
+        trace: Tracer | None = None,
         arguments_before: int = KERNEL_ARGUMENTS,
     ) -> None:
         self.store = store

@@ -33,9 +33,19 @@ from certexec.run.resolve import Resolver
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Protocol
 
     from certexec.policy.decisions import Decision
     from certexec.run.operations import Operation
+
+    class Tracer(Protocol):
+        """Renders calls: ``certexec.run.trace.Trace``."""
+
+        def enter(self, call: Call) -> None:
+            """Look at the arguments before the call is answered."""
+
+        def leave(self, call: Call) -> None:
+            """Write the call and its answer."""
 
 NOTIFIED = "notified"
 """A call waits for a verdict."""
@@ -88,7 +98,7 @@ class Supervisor:
         judge: Judge,
         table: Mapping[int, Decision],
         privileged: bool,
-        trace: Callable[[Call, str], None] | None = None,
+        trace: Tracer | None = None,
     ) -> None:
         self.listener = listener
         self.judge = judge
@@ -135,6 +145,8 @@ class Supervisor:
             return
         kept = False
         try:
+            if self.trace is not None:
+                self.trace.enter(call)
             kept = self._answer(call)
         except GoneError:
             return
@@ -149,9 +161,13 @@ class Supervisor:
                 call.fail(errno.EPERM)  # fail closed: what could not be judged is denied
         finally:
             if not kept:
-                if self.trace is not None:
-                    self.trace(call, "")
-                call.close()
+                self.finished(call)
+
+    def finished(self, call: Call) -> None:
+        """The call has its answer."""
+        if self.trace is not None:
+            self.trace.leave(call)
+        call.close()
 
     # -- one call -----------------------------------------------------------------------------
 
@@ -267,7 +283,7 @@ class Supervisor:
             if worker.done:
                 del self.blocked[cookie]
                 worker.operation.close()
-                worker.operation.call.close()
+                self.finished(worker.operation.call)
             elif not self.listener.is_valid(cookie) or worker.signal_pending():
                 worker.interrupt()
 
