@@ -1,0 +1,110 @@
+"""Measure the program that a certificate is made for: path, size, digests, interpreter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+
+from certexec.certificate.envelope import PREFIX
+from certexec.certificate.model import FileDigest, Program
+from certexec.cli.common import unreadable
+from certexec.errors import CliError
+from certexec.run.integrity import digest
+
+SHEBANG_MAX = 255
+"""bytes of a script's first line that the kernel looks at (BINPRM_BUF_SIZE, since Linux 5.1)."""
+ELF_MAGIC = b"\x7fELF"
+_ELF_CLASS_64 = 2
+_ELF_X86_64 = 62
+
+
+def _measure(path: str) -> tuple[bytes, int, bytes, bytes]:
+    """Return the first bytes, the size and both digests of a regular, executable file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    try:
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode):
+            raise CliError("binary-unusable", f'"{path}" is not a regular file')
+        if not before.st_mode & 0o111:
+            raise CliError(
+                "binary-unusable", f'"{path}" is not executable', f'"chmod +x {path}" first'
+            )
+        head = os.pread(fd, SHEBANG_MAX + 1, 0)
+        sha256, sha512 = digest(fd, before.st_size, ("sha256", "sha512"))
+        after = os.fstat(fd)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    finally:
+        os.close(fd)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise CliError("binary-unusable", f'"{path}" is being written to', "try again later")
+    return head, before.st_size, sha256, sha512
+
+
+def _interpreter_of(path: str, head: bytes) -> str:
+    """Return the interpreter that a script's first line names, without symbolic links.
+
+    Source: fs/binfmt_script.c; white space after ``#!`` is skipped, one argument may follow.
+    """
+    line, newline, _ = head[2:].partition(b"\n")
+    words = line.strip(b" \t").split(None, 1)
+    if not newline and len(head) > SHEBANG_MAX:
+        raise CliError("binary-unusable", f'the first line of "{path}" is too long for the kernel')
+    if not words or not words[0].startswith(b"/"):
+        raise CliError(
+            "binary-unusable", f'the first line of "{path}" names no absolute interpreter'
+        )
+    interpreter = os.path.realpath(os.fsdecode(words[0]))
+    if os.path.basename(words[0]) == b"env":
+        wanted = os.fsdecode(words[1]).split()[-1] if len(words) > 1 else ""
+        found = shutil.which(wanted) if wanted else None
+        raise CliError(
+            "binary-unusable",
+            f'"{path}" finds its interpreter with env, so nobody can sign which one it gets',
+            f'name it in the first line: "#!{found or "/usr/bin/INTERPRETER"}"',
+        )
+    return interpreter
+
+
+def _refuse_foreign(path: str, head: bytes) -> None:
+    if head.startswith(PREFIX):
+        raise CliError(
+            "binary-unusable", f'"{path}" is a certificate itself', "sign the program that it names"
+        )
+    elf = head.startswith(ELF_MAGIC) and len(head) >= 20
+    if not elf or head[4] != _ELF_CLASS_64 or int.from_bytes(head[18:20], "little") != _ELF_X86_64:
+        raise CliError(
+            "binary-unusable", f'"{path}" is neither an x86-64 program nor a script with "#!"'
+        )
+
+
+def measure_program(given: str) -> tuple[Program, list[FileDigest]]:
+    """Measure the program at ``given`` and, for a script, its interpreter.
+
+    The path that is recorded is absolute and free of symbolic links. Raises CliError: "not-found",
+    "unreadable", or "binary-unusable" for what cannot be executed or signed.
+    """
+    path = os.path.realpath(given)
+    if not os.path.lexists(path) and "/" not in given and shutil.which(given):
+        raise CliError(
+            "not-found", f'"{given}" does not exist here', f'did you mean "{shutil.which(given)}"?'
+        )
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise CliError("binary-unusable", "the program's path is not UTF-8") from None
+    head, size, sha256, sha512 = _measure(path)
+    program = Program(path, size, sha256, sha512)
+    if not head.startswith(b"#!"):
+        _refuse_foreign(path, head)
+        return program, []
+    interpreter = _interpreter_of(path, head)
+    head, size, sha256, sha512 = _measure(interpreter)
+    if head.startswith(b"#!"):
+        raise CliError("binary-unusable", f'the interpreter "{interpreter}" is a script itself')
+    _refuse_foreign(interpreter, head)
+    return program, [FileDigest("interpreter", interpreter, size, sha256, sha512)]

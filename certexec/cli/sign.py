@@ -1,0 +1,311 @@
+"""``certexec sign``: write a signed certificate for a program."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import click
+
+from certexec.certificate.conditions import Environment, Invocation, Limits
+from certexec.certificate.fields import label
+from certexec.certificate.fields import path as checked_path
+from certexec.certificate.identity import Identity
+from certexec.certificate.model import INTEGRITY, LOG, Certificate, Claims, PolicyRef
+from certexec.certificate.sign import sign_certificate
+from certexec.certificate.verify import verify_certificate
+from certexec.cli import output, sign_options
+from certexec.cli.common import (
+    CERTIFICATE_MODE,
+    Passphrases,
+    check_output,
+    find_group,
+    find_user,
+    parse_length,
+    parse_time,
+    read_certificate,
+    show_date,
+    write_file,
+)
+from certexec.cli.measure import measure_program
+from certexec.cli.policy_gate import check_policy, decode, read_policy_file
+from certexec.cli.render import certificate_text
+from certexec.errors import CertificateError, CliError
+from certexec.run.environment import is_dangerous
+from certexec.run.integrity import digest_bytes
+from certexec.trust.constraints import Constraints
+from certexec.trust.private_keys import SigningKey, from_pem, is_encrypted, read_key_file
+from certexec.trust.store import TrustedKey
+
+DEFAULT_LIFETIME = "1y"
+"""Long enough to be forgotten by people, short enough that it ends: nothing is valid forever."""
+SUFFIX = ".cert"
+
+
+class SignCommand(click.Command):
+    """``sign``, whose list of who may run the certificate keeps its order."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments with the list's options rewritten."""
+        return super().parse_args(ctx, sign_options.ordered(args))
+
+
+# 1. what the flags say, read before any file is ------------------------------------------------
+
+
+def _check_flags(flags: dict[str, Any]) -> None:
+    """Refuse every combination that cannot work, in one place."""
+    if flags["valid_for"] and flags["not_after"]:
+        raise CliError("usage", '"--valid-for" and "--not-after" exclude each other')
+    if flags["policy"] and flags["policy_path"]:
+        raise CliError(
+            "usage", '"-p" and "--policy-path" exclude each other',
+            '"-p" puts the policy into the certificate, "--policy-path" refers to it',
+        )  # fmt: skip
+    if not flags["policy"] and not flags["policy_path"]:
+        raise CliError(
+            "usage", "a certificate needs a policy",
+            'give one with "-p FILE"; "certexec policy template PROGRAM" writes a first one',
+        )  # fmt: skip
+    if flags["fixed_args"] is not None and (flags["args"] or flags["no_args"]):
+        raise CliError("usage", '"--fixed-args" already says all about the arguments')
+    if flags["args"] and flags["no_args"]:
+        raise CliError("usage", '"--args" and "--no-args" exclude each other')
+    if flags["add_group"] and flags["no_groups"]:
+        raise CliError("usage", '"--add-group" and "--no-groups" exclude each other')
+    if flags["cap"] and flags["no_caps"]:
+        raise CliError("usage", '"--cap" and "--no-caps" exclude each other')
+    if flags["out"] == "-" and sys.stdout.isatty():
+        raise CliError("usage", "a certificate is not text, it would spoil the terminal")
+
+
+def _identity(flags: dict[str, Any]) -> Identity | None:
+    identity = Identity(
+        None if flags["setuid"] is None else find_user(flags["setuid"]),
+        None if flags["setgid"] is None else find_group(flags["setgid"]),
+        [find_group(one) for one in flags["add_group"]] or ([] if flags["no_groups"] else None),
+        [sign_options.parse_capability(one) for one in dict.fromkeys(flags["cap"])]
+        or ([] if flags["no_caps"] else None),
+    )
+    return identity if identity.names_anything() else None
+
+
+def _invocation(flags: dict[str, Any], grant: bool) -> Invocation:
+    entries = [sign_options.parse_entry(text) for text in flags["entry"]]
+    if not any(allow for allow, *_ in entries):
+        if grant:
+            raise CliError(
+                "usage",
+                "a certificate that grants an identity must say who may run it",
+                'name them with "--allow-user" and "--allow-group", or say "--allow-everyone"',
+            )
+        if not flags["dry_run"]:
+            output.info("everyone may run this certificate, since nothing else was said")
+        entries.append((True, "everyone", "", 0))
+    fixed = flags["fixed_args"]
+    return Invocation(
+        entries,
+        flags["require_tty"],
+        None if fixed is None else sign_options.parse_arguments(fixed),
+        list(flags["args"]) or ([] if flags["no_args"] else None),
+        [one for text in flags["time_window"] for one in sign_options.parse_window(text)],
+    )
+
+
+def _limits(flags: dict[str, Any]) -> Limits:
+    return Limits(
+        dict(sign_options.parse_rlimit(text) for text in flags["rlimit"]),
+        flags["nice"],
+        None if flags["umask"] is None else sign_options.parse_umask(flags["umask"]),
+        flags["oom"],
+    )
+
+
+def _environment(flags: dict[str, Any], grant: bool) -> Environment | None:
+    if not flags["env"] and not flags["set_env"]:
+        return None
+    assigned = dict(sign_options.parse_assignment(text) for text in flags["set_env"])
+    for name in (*flags["env"], *assigned):
+        if grant and is_dangerous(os.fsencode(name)):
+            raise CliError(
+                "usage", f'the variable "{name}" can take over a program that runs with a grant'
+            )
+    return Environment(list(dict.fromkeys(flags["env"])), assigned)
+
+
+def _claims(flags: dict[str, Any], issuer: str, name: str) -> Claims:
+    now = int(time.time())
+    begin = now if flags["not_before"] is None else parse_time(flags["not_before"], now)
+    if flags["not_after"] is not None:
+        end = parse_time(flags["not_after"], now)
+    else:
+        end = begin + parse_length(flags["valid_for"] or DEFAULT_LIFETIME)
+    if end <= begin:
+        raise CliError("usage", "the certificate would end before it begins")
+    return Claims(issuer, name, now, begin, end, os.urandom(Claims.CTI_SIZE))
+
+
+# 2. what is read from files ---------------------------------------------------------------------
+
+
+def _policy(flags: dict[str, Any], program: str) -> PolicyRef:
+    given: str = flags["policy"] or flags["policy_path"]
+    data = sys.stdin.buffer.read() if given == "-" else read_policy_file(given)
+    name = "standard input" if given == "-" else given
+    text = decode(data, name)
+    check_policy(text, name, program)
+    beside = None if flags["policy"] else checked_path(os.path.realpath(given), "policy path")
+    return PolicyRef(
+        text if beside is None else None,
+        beside,
+        digest_bytes(data),
+        inherit=flags["inherit"],
+        log_all=flags["log_all"],
+    )
+
+
+def _load_keys(references: tuple[str, ...], descriptor: int | None) -> list[SigningKey]:
+    passphrases = None
+    keys: dict[bytes, SigningKey] = {}
+    for reference in references:
+        scheme, colon, rest = reference.partition(":")
+        if colon and scheme in ("agent", "pkcs11"):
+            raise CliError("usage", f'keys of the kind "{scheme}:" cannot be used yet')
+        path = rest if colon and scheme == "file" else reference
+        pem, status = read_key_file(path)
+        if status.st_mode & 0o077:
+            output.warn(f'others can read the private key "{path}"; "chmod 600 {path}" mends that')
+        passphrase = None
+        if is_encrypted(pem):
+            passphrases = passphrases or Passphrases(descriptor)
+            passphrase = passphrases.ask(f'"{path}"')
+        key = from_pem(pem, passphrase, path)
+        if key.public.kid in keys:
+            raise CliError("usage", f'the key "{path}" was given twice')
+        keys[key.public.kid] = key
+    return list(keys.values())
+
+
+# 3. and the result --------------------------------------------------------------------------------
+
+
+def _prove(data: bytes, certificate: Certificate, keys: list[SigningKey]) -> None:
+    """Verify our own output as if every signer were trusted with everything."""
+    anything = Constraints(grants=["user:root"])
+    trusted = {one.public.kid: TrustedKey(one.public, anything, "signer") for one in keys}
+    verified = verify_certificate(data, trusted, certificate.claims.nbf)
+    if verified.certificate != certificate or len(verified.signers) != len(keys):
+        raise CertificateError("internal", "the certificate that was written does not verify")
+
+
+@click.command(name="sign", cls=SignCommand)
+@click.argument("binary")
+@click.option("-k", "--key", "keys", multiple=True, required=True, metavar="KEY",
+              help="The private key; repeat it for several signatures.")
+@click.option("-p", "--policy", metavar="FILE", help="The policy; it becomes part of the file.")
+@click.option("--policy-path", metavar="FILE",
+              help="The policy, referred to by path and digest instead.")
+@click.option("-o", "--out", metavar="FILE", help="What to write (default: BINARY's name.cert).")
+@click.option("--name", metavar="NAME", help="The certificate's own name (default: from FILE).")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be signed, write nothing.")
+@click.option("--setuid", metavar="USER", help="The effective user id that the program gets.")
+@click.option("--setgid", metavar="GROUP", help="The effective group id that the program gets.")
+@click.option("--add-group", multiple=True, metavar="GROUP",
+              help="Its supplementary groups: exactly these.")
+@click.option("--no-groups", is_flag=True, help="No supplementary groups at all.")
+@click.option("--cap", multiple=True, metavar="NAME", help="Its capabilities: exactly these.")
+@click.option("--no-caps", is_flag=True, help="No capabilities at all, even for root.")
+@click.option("--allow-user", multiple=True, metavar="USER", help="Who may run it ...")
+@click.option("--allow-group", multiple=True, metavar="GROUP", help="... the first of these")
+@click.option("--deny-user", multiple=True, metavar="USER", help="... that fits decides,")
+@click.option("--deny-group", multiple=True, metavar="GROUP", help="... in the order given.")
+@click.option("--allow-everyone", is_flag=True, help="Everyone may (the default without a grant).")
+@click.option("--entry", multiple=True, hidden=True)
+@click.option("--require-tty", "--allow-tty", is_flag=True, help="Only from a terminal.")
+@click.option("--args", multiple=True, metavar="GLOB", help="Each argument must match one.")
+@click.option("--no-args", is_flag=True, help="No arguments are allowed.")
+@click.option("--fixed-args", metavar="ARGS", help="It always gets these arguments, whoever calls.")
+@click.option("--time-window", multiple=True, metavar="WHEN",
+              help='Only then: "mon-fri 08:00-18:00" (UTC).')
+@click.option("--rlimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="A resource limit.")
+@click.option("--nice", type=click.IntRange(-20, 19), help="Its nice value.")
+@click.option("--umask", metavar="OCTAL", help="Its umask.")
+@click.option("--oom", type=click.IntRange(-1000, 1000), help="Its out-of-memory score adjustment.")
+@click.option("--env", multiple=True, metavar="NAME", help="Pass on only these variables.")
+@click.option("--set-env", multiple=True, metavar="NAME=VALUE", help="Set a variable.")
+@click.option("--valid-for", metavar="TIME", help="How long, like 90d (default: 1y).")
+@click.option("--not-before", metavar="TIME", help="The first moment (default: now).")
+@click.option("--not-after", metavar="TIME", help="The last moment.")
+@click.option("--serial", type=click.IntRange(0), help="Serial number (default: the time).")
+@click.option("--integrity", type=click.Choice(INTEGRITY), default="auto",
+              help="How the program is kept unchanged (default auto).")
+@click.option("--log", type=click.Choice(LOG), default="audit", help="What is logged.")
+@click.option("--log-all", is_flag=True, help="Log permitted calls too.")
+@click.option("--inherit/--no-inherit", default=True,
+              help="Whether programs that it executes stay under the policy (default yes).")
+@click.option("-C", "--note", default="", help="A comment, signed with the rest.")
+@click.option("--passphrase-fd", type=int, metavar="N",
+              help="Read passphrases from descriptor N, one a line.")
+def command(binary: str, **flags: Any) -> None:
+    """Write a signed certificate for the program BINARY.
+
+    The certificate holds the program's path and digests, the policy that confines it, who may run
+    it, and the identity that it may take. It is a program itself: put it into $PATH.
+    """
+    # 1. the flags
+    _check_flags(flags)
+    identity = _identity(flags)
+    invocation = _invocation(flags, identity is not None)
+    limits = _limits(flags)
+    environment = _environment(flags, identity is not None)
+    out: str = flags["out"] or os.path.basename(binary) + SUFFIX
+    if out != "-" and not flags["dry_run"]:
+        check_output(out, flags["force"])
+    name = flags["name"] or os.path.basename(binary if out == "-" else out).removesuffix(SUFFIX)
+    # 2. the program, the policy, the keys
+    program, files = measure_program(binary)
+    policy = _policy(flags, program.path)
+    keys = _load_keys(flags["keys"], flags["passphrase_fd"])
+    # 3. the certificate
+    claims = _claims(flags, keys[0].public.fingerprint, label(name, "certificate name"))
+    certificate = Certificate(
+        claims=claims,
+        serial=claims.iat if flags["serial"] is None else flags["serial"],
+        program=program,
+        policy=policy,
+        identity=identity,
+        invocation=invocation,
+        limits=limits,
+        environment=environment,
+        files=files,
+        integrity=flags["integrity"],
+        log=flags["log"],
+        note=flags["note"],
+    )
+    data = sign_certificate(certificate, keys)
+    _prove(data, certificate, keys)
+    _deliver(data, certificate, out, keys, flags)
+
+
+def _deliver(
+    data: bytes, certificate: Certificate, out: str, keys: list[SigningKey], flags: dict[str, Any]
+) -> None:
+    """Write the certificate, see that it arrived, and say so."""
+    if flags["dry_run"]:
+        signers = [(one.public.fingerprint, one.public.kind) for one in keys]
+        click.echo(certificate_text(certificate, signers))
+        output.info(f"nothing was written; the certificate would have {len(data)} bytes")
+        return
+    if out == "-":
+        sys.stdout.buffer.write(data)
+        return
+    write_file(out, data, CERTIFICATE_MODE, force=flags["force"])
+    if read_certificate(out) != data:
+        raise CertificateError("internal", f'"{out}" does not hold what was written')
+    fingerprints = ", ".join(one.public.fingerprint for one in keys)
+    click.echo(f"{out}: signed ({fingerprints}, expires {show_date(certificate.claims.exp)})")
+    if certificate.is_grant():
+        output.info(f'install it as root: "certexec install {out} /usr/local/bin/NAME"')

@@ -1,0 +1,255 @@
+"""``certexec verify``: say whether certificates would be accepted on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import click
+
+from certexec.certificate.identity import Pair
+from certexec.certificate.model import Certificate, FileDigest, Program
+from certexec.certificate.verify import Verified, verify_certificate
+from certexec.cli import output
+from certexec.cli.common import (
+    describe,
+    looks_like_certificate,
+    parse_time,
+    printable,
+    read_certificate,
+    show_date,
+    show_time,
+    store_directory,
+    trust_option,
+    unreadable,
+)
+from certexec.cli.main import COULD_NOT_TELL, EXIT_NO, EXIT_UNKNOWN
+from certexec.cli.policy_gate import check_policy, decode
+from certexec.errors import CertexecError, CertificateError, CliError, RunError
+from certexec.kernel.userdb import SystemUsers
+from certexec.run.integrity import check_content, digest_bytes, open_file
+from certexec.trust.store import TrustedKey, by_kid, load_store
+
+FINGERPRINT_PREFIX = "SHA256:"
+MAX_POLICY = 1 << 20
+"""bytes; as at signing."""
+
+
+class Result:
+    """What became of one file: the verified certificate, or the error."""
+
+    def __init__(self, path: str, verified: Verified | None, error: CertexecError | None) -> None:
+        self.path = path
+        self.verified = verified
+        self.error = error
+
+    @property
+    def exit_code(self) -> int:
+        """0 valid, 1 not, 2 could not tell."""
+        if self.error is None:
+            return 0
+        return EXIT_UNKNOWN if self.error.reason in COULD_NOT_TELL else EXIT_NO
+
+
+# -- the checks that need this machine -------------------------------------------------------------
+
+
+def _check_number(kind: str, pair: Pair) -> None:
+    name, number = pair
+    if not name:
+        return
+    users = SystemUsers()
+    here = users.uid(name) if kind == "user" else users.gid(name)
+    if here is None:
+        raise RunError("identity-mismatch", f'there is no {kind} "{name}" here')
+    if here != number:
+        raise RunError("identity-mismatch", f'{kind} "{name}" is {here} here, not {number}')
+
+
+def check_numbers(certificate: Certificate) -> None:
+    """See that every user and group has the name and the number here that was signed.
+
+    Raises RunError("identity-mismatch").
+    """
+    identity = certificate.identity
+    if identity is not None:
+        if identity.user is not None:
+            _check_number("user", identity.user)
+        for pair in (*([identity.group] if identity.group else []), *(identity.groups or [])):
+            _check_number("group", pair)
+    for _, kind, name, number in certificate.invocation.entries:
+        if kind != "everyone":
+            _check_number(kind, (name, number))
+
+
+def _check_binary(certificate: Certificate) -> None:
+    """Compare program, interpreter and policy file with their digests; raises RunError."""
+    _check_file(certificate.program, "binary-missing", "binary-mismatch")
+    for one in certificate.files:
+        _check_file(one, "file-mismatch", "file-mismatch")
+
+
+def _check_file(signed: Program | FileDigest, missing: str, changed: str) -> None:
+    fd = open_file(signed.path, missing)
+    try:
+        check_content(fd, signed, changed)
+    finally:
+        os.close(fd)
+
+
+def _check_policy(certificate: Certificate) -> None:
+    """Compare the policy with its digest, and see that it can be put to work."""
+    policy = certificate.policy
+    if policy.text is not None:
+        name, data = f"policy of {certificate.claims.sub}", policy.text.encode()
+    else:
+        assert policy.path is not None
+        name = policy.path
+        fd = open_file(policy.path, "policy-mismatch")
+        with open(fd, "rb") as file:
+            data = file.read(MAX_POLICY + 1)
+    if digest_bytes(data) != policy.sha256:
+        raise RunError(
+            "policy-mismatch",
+            f'the policy "{name}" is not the one that was signed',
+            'if the change is right, sign the certificate anew with "certexec sign"',
+        )
+    check_policy(decode(data, name), name, certificate.program.path)
+
+
+def _check_signer(verified: Verified, wanted: str | None) -> None:
+    if wanted is not None and wanted not in [one.key.fingerprint for one in verified.signers]:
+        raise CertificateError("untrusted-key", f"it is not signed by {wanted}")
+
+
+def verify_file(
+    path: str,
+    keys: dict[bytes, TrustedKey],
+    now: int,
+    *,
+    binary: bool = True,
+    signer: str | None = None,
+) -> Result:
+    """Verify one certificate and what it says about this machine.
+
+    1. the signature, the validity and the constraints of its keys;
+    2. a signer that was asked for;
+    3. names and numbers of users and groups;
+    4. the policy: digest, syntax, nothing that cannot be enforced;
+    5. unless ``binary`` is false, the program and its interpreter.
+    """
+    try:
+        verified = verify_certificate(read_certificate(path), keys, now)  # 1.
+        _check_signer(verified, signer)  # 2.
+        check_numbers(verified.certificate)  # 3.
+        _check_policy(verified.certificate)  # 4.
+        if binary:
+            _check_binary(verified.certificate)  # 5.
+    except CertexecError as error:
+        if error.reason == "binary-unusable":
+            # we may not read it, which says nothing about whether it is the right one
+            error = CliError("unreadable", error.message, 'be root, or leave it out: "--no-binary"')
+        return Result(path, None, error)
+    return Result(path, verified, None)
+
+
+# -- files and directories -------------------------------------------------------------------------
+
+
+def _expand(paths: tuple[str, ...]) -> list[str]:
+    """Replace directories by the certificates in them and below."""
+    found: list[str] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+
+        def failed(error: OSError) -> None:
+            raise unreadable(str(error.filename), error)
+
+        for directory, below, names in os.walk(path, onerror=failed):
+            below.sort()
+            candidates = (os.path.join(directory, name) for name in sorted(names))
+            found += [one for one in candidates if looks_like_certificate(one)]
+    return found
+
+
+def _show(result: Result) -> None:
+    path = printable(result.path)
+    if result.error is None:
+        assert result.verified is not None
+        fingerprints = ", ".join(one.key.fingerprint for one in result.verified.signers)
+        expiry = show_date(result.verified.certificate.claims.exp)
+        if not output.settings.quiet:
+            word = output.painted("OK", "green")
+            click.echo(f"{path}: {word} ({fingerprints}, expires {expiry})")
+        return
+    if not output.settings.quiet:
+        word = output.painted("FAIL" if result.exit_code == EXIT_NO else "UNKNOWN", "red")
+        click.echo(f"{path}: {word} ({result.error.reason})")
+    if not output.settings.quiet or result.exit_code == EXIT_UNKNOWN:
+        output.error_with_hint(f"{path}: {printable(result.error.message)}", result.error.hint)
+
+
+def _as_json(result: Result) -> dict[str, object]:
+    shown: dict[str, object] = {"path": result.path, "ok": result.error is None}
+    if result.error is not None:
+        return {**shown, **describe(result.error), "exit_code": result.exit_code}
+    assert result.verified is not None
+    certificate = result.verified.certificate
+    return {
+        **shown,
+        "name": certificate.claims.sub,
+        "serial": certificate.serial,
+        "program": certificate.program.path,
+        "grant": certificate.is_grant(),
+        "valid_until": show_time(certificate.claims.exp),
+        "signers": [
+            {"name": one.name, "fingerprint": one.key.fingerprint}
+            for one in result.verified.signers
+        ],
+    }
+
+
+@click.command(name="verify")
+@click.argument("paths", nargs=-1, required=True, metavar="CERT|DIR...")
+@trust_option
+@click.option("--at", metavar="TIME", default="now", help="Judge as of this time (default: now).")
+@click.option("--require-signer", metavar="FINGERPRINT", help="This key must be among the signers.")
+@click.option("--no-binary", is_flag=True, help="Do not look at the program itself.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    paths: tuple[str, ...],
+    trust: str | None,
+    at: str,
+    require_signer: str | None,
+    no_binary: bool,
+    as_json: bool,
+) -> int:
+    """Say whether certificates would be accepted on this machine.
+
+    A directory stands for every certificate in it and below. Exit status: 0 all are valid, 1 one
+    is not, 2 could not tell.
+    """
+    if require_signer is not None and not require_signer.startswith(FINGERPRINT_PREFIX):
+        raise CliError(
+            "usage", f'"{require_signer}" is not a fingerprint',
+            'it begins with "SHA256:"; "certexec trust list" shows them',
+        )  # fmt: skip
+    now = parse_time(at, int(time.time()))
+    directory, owners = store_directory(trust)
+    keys = by_kid(load_store(directory, owner_ok=owners))
+    results = []
+    for path in _expand(paths):
+        result = verify_file(path, keys, now, binary=not no_binary, signer=require_signer)
+        results.append(result)
+        if not as_json:
+            _show(result)
+    if as_json:
+        shown = [_as_json(result) for result in results]
+        valid = all(result.error is None for result in results)
+        output.print_json({"schema": 1, "ok": valid, "certificates": shown})
+    codes = {result.exit_code for result in results}
+    if not results:
+        raise CliError("not-found", "there is no certificate in what was named")
+    return EXIT_NO if EXIT_NO in codes else max(codes)
