@@ -121,8 +121,10 @@ def split_last(path: bytes) -> tuple[bytes, bytes]:
     ``a/b/`` gives ``(a/, b/)``, ``x`` gives ``("", x)`` and ``/`` gives ``(/, "")``.
     """
     stripped = path.rstrip(b"/")
+    if not stripped:
+        return path, b""
     cut = stripped.rfind(b"/") + 1
-    return path[:cut], path[cut:] if stripped else b""
+    return path[:cut], path[cut:]
 
 
 class Resolver:
