@@ -18,16 +18,19 @@ from certexec.errors import CertificateError
 PREFIX = bytes.fromhex("d9d9f7da43584543")
 """The magic number: tag 55799 and tag 0x43584543. No byte of it is NUL."""
 PREAMBLE = (
-    "\x00\n:\n"
+    " 2>/dev/null\n"
     "echo 'certexec: no certexec handler is registered for this certificate; "
     'run "certexec setup" or "certexec binfmt register"\' >&2\n'
     "exit 126\n"
 )
-"""What a shell sees that is handed the file by an execvp(3) without a handler.
+"""What a shell sees that is handed the file because the kernel has no handler for it.
 
-The NUL in the first line makes bash and dash refuse the file as binary; what still runs it as a
-script (busybox sh, glibc's execvp in env, nice, find and xargs) gets one line and exit code 126.
-It stands before every byte that a signer chooses.
+Shells, and glibc's execvp(3) in env, nice, find and xargs, take a file that the kernel cannot
+execute for a shell script. As one, its first line is the file's first bytes as the name of a
+command, which is not found (and need not be talked about), its second says what is wrong, and the
+third ends with 126. There is no NUL in these lines on purpose: bash, dash and zsh would then call
+the file binary instead of saying what is wrong. The text stands before every byte that a signer
+chooses, so a shell never gets as far as those.
 """
 MAX_SIZE = 65536
 """bytes; one read, and far above what a policy of hundreds of lines needs."""
