@@ -101,7 +101,13 @@ class Entry:
 
 def _fail(what: str, error: OSError) -> KernelError:
     if error.errno in (errno.EPERM, errno.EACCES):
-        return KernelError("not-root", f"{what} needs root", "run the command as root")
+        if os.geteuid() != 0:
+            return KernelError("not-root", f"{what} needs root", "run the command as root")
+        return KernelError(
+            "kernel-unsupported",
+            f"{what} is forbidden here, even to root",
+            'a container has it done from outside; certificates still run with "certexec run"',
+        )
     return KernelError("kernel-unsupported", f"{what} failed: {error.strerror}")
 
 

@@ -1,0 +1,31 @@
+"""``certexec install``: put a certificate into $PATH."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from certexec.cli import output
+from certexec.run import install as installing
+
+
+@click.command("install")
+@click.argument("certificate", type=click.Path())
+@click.argument("destination", type=click.Path())
+@click.option("-f", "--force", is_flag=True, help="Replace a file that is not a certificate.")
+def command(certificate: str, destination: str, force: bool) -> None:
+    """Put a certificate into $PATH, for example as /usr/local/bin/tcpdump.
+
+    The certificate is verified first, with the trust store and against the program it names. Then
+    it appears in one step: root:root 4755 where it grants an identity, 0755 otherwise. DESTINATION
+    is the new file, or a directory.
+    """
+    done = installing.install(certificate, destination, int(time.time()), force=force)
+    for note in done.notes:
+        output.warn(note)
+    signers = ", ".join(signer.key.fingerprint for signer in done.verified.signers)
+    output.info(f"signed by {signers}", detail=True)
+    if not output.settings.quiet:
+        verb = "replaced" if done.replaced else "installed"
+        click.echo(f"{done.path}: {verb} (mode {done.mode:04o})")
