@@ -14,8 +14,9 @@ from certexec.certificate.model import check_enforceable
 from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import CertexecError, KernelError, RunError
 from certexec.kernel.procfs import read_file
-from certexec.kernel.userdb import UserDb
-from certexec.policy.compile import Options, compile_policy
+from certexec.kernel.userdb import SystemUsers
+from certexec.policy.compile import compile_policy
+from certexec.policy.decisions import TreeOptions
 from certexec.policy.select import select_policy
 from certexec.policy.syntax import parse_policy
 from certexec.run import environment, identity, integrity
@@ -130,9 +131,10 @@ def decide(
     policy = read_policy(certificate)
     compiled = compile_policy(
         policy,
-        Options(
-            log_full=certificate.log == "full",
+        TreeOptions(
+            full_log=certificate.log == "full",
             privileged=grant,
+            capable=invoker.is_elevated,
             may_exec=not groups_only and certificate.policy.inherit,
         ),
     )
@@ -176,7 +178,7 @@ def read_policy(certificate: Certificate) -> Policy:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError:
         raise RunError("policy-syntax", f'the policy "{name}" is not UTF-8 text') from None
-    parsed = parse_policy(decoded, name=name, users=UserDb(), privileged=True)
+    parsed = parse_policy(decoded, name=name, users=SystemUsers(), privileged=True)
     return select_policy(parsed, certificate.program.path)
 
 

@@ -8,8 +8,9 @@ import os
 import stat
 
 from certexec.kernel.libc import syscall
+from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
-from certexec.run.operations import FSREAD, FSWRITE, NO_ALIAS, Operation
+from certexec.run.operations import Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, is_procfs, open_base
 
 AT_SYMLINK_NOFOLLOW = 0x100
@@ -32,8 +33,6 @@ _SELF_LINKS = (b"self", b"thread-self")
 class OnObject(Operation):
     """Base of the calls that look at one existing object."""
 
-    alias = FSREAD
-
     def __init__(
         self, call: Call, resolver: Resolver, dirfd: int, path_index: int, flags: int
     ) -> None:
@@ -50,9 +49,8 @@ class OnObject(Operation):
 
     def _descriptor(self, dirfd: int) -> Resolved:
         """The call is about an open descriptor: fstat(2) in its modern clothes."""
-        if self.name in ("newfstatat", "statx"):
-            self.name = "fstat"
-            self.alias = NO_ALIAS
+        args = self.call.notification.args
+        self.variant = choose_variant(self.call.name, args, empty_path=True).label
         try:
             return Resolved("", open_base(self.call.task, dirfd), -1, b"", 0)
         except OSError as error:
@@ -176,8 +174,6 @@ class Readlink(OnObject):
 
 class InDirectory(Operation):
     """Base of the calls that make or remove a name: the directory is pinned, the name is its own."""
-
-    alias = FSWRITE
 
     def __init__(self, call: Call, resolver: Resolver, dirfd: int, path_index: int) -> None:
         super().__init__(call)

@@ -10,7 +10,7 @@ import struct
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import read_tty
 from certexec.run.call import Call, Fault
-from certexec.run.operations import FSREAD, FSWRITE, Operation
+from certexec.run.operations import Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, is_procfs, openat2
 
 _OPENAT = 257
@@ -53,7 +53,8 @@ class Open(Operation):
             "oflags": [oflags_text(self.flags)],
             "mode": [f"{self.mode & 0o7777:o}"],
         }
-        self.alias = FSWRITE if self._writes() else FSREAD
+        if call.name != "creat":
+            self.variant = "write" if self._writes() else "read"
 
     def _look_up(self) -> Resolved:
         return self.resolver.object(

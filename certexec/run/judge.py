@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from certexec.kernel.userdb import UserDb
+from certexec.kernel.userdb import SystemUsers
 from certexec.observe.event import Event
-from certexec.policy.evaluate import Subject, Verdict, evaluate
+from certexec.policy.evaluate import Verdict, effective_rules, evaluate, subject_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from certexec.kernel.notify import Notification
-    from certexec.policy.model import Policy, Rule
+    from certexec.policy.model import Policy, Rule, Subject
     from certexec.run.call import Call
     from certexec.run.operations import Operation
 
@@ -32,28 +32,23 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """The policy of one program tree, and the log of what it denied.
-
-    Attributes:
-        rules_for: system call number to (rule name, rules) pairs in the order that they apply.
-    """
+    """The policy of one program tree, and the log of what it denied."""
 
     def __init__(
         self,
         policy: Policy,
-        rules_for: Mapping[int, Sequence[tuple[str, Sequence[Rule]]]],
         program: str,
         certificate: str,
         cwd: str,
         sinks: Sequence[Sink],
     ) -> None:
         self.policy = policy
-        self.rules_for = rules_for
         self.program = program
         self.certificate = certificate
         self.cwd = cwd
         self.sinks = sinks
-        self._users = UserDb()
+        self._users = SystemUsers()
+        self._rules: dict[tuple[str, str], Sequence[Rule]] = {}
         self._subjects: dict[tuple[int, int], Subject] = {}
 
     def subject(self, call: Call) -> Subject:
@@ -62,26 +57,18 @@ class Judge:
         known = self._subjects.get(ids)
         if known is None:
             uid, gid = ids
-            home = self._users.home(uid) or ""
-            user = self._users.name(uid) or ""
-            known = Subject(uid=uid, gid=gid, home=home, user=user, cwd=self.cwd)
+            home, user = self._users.home(uid), self._users.name(uid)
+            known = subject_of(uid, gid, home=home, user=user, cwd=self.cwd)
             self._subjects[ids] = known
         return known
 
     def judge(self, operation: Operation) -> Verdict | None:
-        """Return the verdict of the first rule that matches, None when none does.
-
-        The call's own rules come before those of its alias.
-        """
-        number = operation.call.notification.nr
-        subject = self.subject(operation.call)
-        for name, rules in self.rules_for.get(number, ()):
-            if not operation.is_governed_by(name):
-                continue
-            verdict = evaluate(rules, operation.values, subject)
-            if verdict is not None:
-                return verdict
-        return None
+        """Return the verdict of the first rule that matches, None when none does."""
+        key = operation.call.name, operation.variant
+        rules = self._rules.get(key)
+        if rules is None:
+            rules = self._rules[key] = effective_rules(self.policy, *key)
+        return evaluate(rules, operation.values, self.subject(operation.call))
 
     def log(
         self,

@@ -161,7 +161,6 @@ class _Execution:
         self.listener: Listener | None = None
         self.judge = Judge(
             approved.policy,
-            approved.compiled.rules_for,
             approved.certificate.program.path,
             approved.certificate.claims.sub,
             invoker.cwd,
@@ -178,8 +177,9 @@ class _Execution:
         supervisor = Supervisor(
             self.listener,
             self.judge,
-            self.approved.compiled.decisions,
+            self.approved.compiled.table,
             os.geteuid() == 0,
+            self.approved.certificate.log == "full",
             self.settings.trace,
         )
         self._forget_what_is_done()

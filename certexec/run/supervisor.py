@@ -20,7 +20,7 @@ from certexec.kernel.libc import syscall
 from certexec.kernel.notify import ERESTARTSYS, Listener, Notification
 from certexec.kernel.procfs import read_status
 from certexec.kernel.syscalls import NAMES
-from certexec.policy import decisions
+from certexec.policy import guards
 from certexec.run.call import Call, Fault, GoneError
 from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statx, Unlink, wants_real_ids
 from certexec.run.emulate_open import Open
@@ -32,10 +32,10 @@ from certexec.run.resolve import Resolver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import Protocol
 
-    from certexec.policy.decisions import Decision
+    from certexec.policy.decisions import Table
     from certexec.run.operations import Operation
 
     class Tracer(Protocol):
@@ -96,14 +96,16 @@ class Supervisor:
         self,
         listener: Listener,
         judge: Judge,
-        table: Mapping[int, Decision],
+        table: Table,
         privileged: bool,
+        log_denials: bool,
         trace: Tracer | None = None,
     ) -> None:
         self.listener = listener
         self.judge = judge
         self.table = table
         self.privileged = privileged
+        self.log_denials = log_denials
         self.trace = trace
         self.resolver = Resolver(os.getpid())
         self.home = _namespaces("self")
@@ -115,6 +117,7 @@ class Supervisor:
     def run(self) -> None:
         """Serve until the tree has ended."""
         unshare_fs()  # umask and working directory of a caller must not reach other workers
+        _ignore_signals()
         _signal.signal(WAKE_SIGNAL, _nothing)
         _signal.siginterrupt(WAKE_SIGNAL, True)
         self.listener.wake_synchronously()
@@ -173,19 +176,20 @@ class Supervisor:
 
     def _answer(self, call: Call) -> bool:
         """Answer one call, or hand it to a worker (True: the worker owns it now)."""
-        decision = self.table.get(call.notification.nr)
-        why = decision.why if decision is not None else decisions.UNMATCHED
-        code = decision.errno if decision is not None else errno.EPERM
-        if why == decisions.RULES:
+        decision = self.table.decide(call.notification.nr, call.notification.args)
+        why, code = decision.why, decision.errno
+        if why == guards.RULES:
             return self._by_rules(call)
-        if why == decisions.EXEC:
+        if why == guards.PROTECTION and call.name in OPERATIONS:
+            return self._carry_out_permitted(call, decision.log)
+        if why == guards.EXEC:
             self._check_place(call)
             killed = guard(call)
             if killed:
                 self.judge.log(call, "deny", "exec-gain", errno.EPERM, {"gain": [killed]})
-        elif why == decisions.PROTECTION:
+        elif why == guards.PROTECTION:
             self._protect(call)
-        elif why == decisions.LOG:
+        elif why == guards.LOG:
             self.judge.log(call, "permit", "rule", 0)
             call.resume()  # a plain permit: nothing about the arguments was judged
         else:
@@ -207,18 +211,26 @@ class Supervisor:
             return
         code = concerns_supervisor(call, own)
         if code == errno.EPERM:
-            self.judge.log(call, "deny", decisions.PROTECTION, code)
+            self.judge.log(call, "deny", guards.PROTECTION, code)
         if code:
             call.fail(code)
         else:
             call.resume()  # judged by registers alone
 
     def _by_rules(self, call: Call) -> bool:
+        return self._emulate(call, judged=True, log=False)
+
+    def _carry_out_permitted(self, call: Call, log: bool) -> bool:
+        """A call that any argument is permitted for, and that must not reach our own /proc."""
+        return self._emulate(call, judged=False, log=log)
+
+    def _emulate(self, call: Call, judged: bool, log: bool) -> bool:
+        """Prepare with the caller's rights, judge without, perform with them again."""
         self._check_place(call)
         real_ids = wants_real_ids(call)
         prepare = OPERATIONS.get(call.name)
         if prepare is None:
-            self.judge.log(call, "deny", decisions.UNSUPPORTED, errno.EPERM)
+            self.judge.log(call, "deny", guards.UNSUPPORTED, errno.EPERM)
             call.fail(errno.EPERM)
             return False
         self.mask.assume(call.status, real_ids)
@@ -228,17 +240,10 @@ class Supervisor:
             self.mask.restore()
         keep = False
         try:
-            verdict = self.judge.judge(operation)
-            values = operation.values
-            if verdict is None or verdict.action != "permit":
-                code = errno.EPERM if verdict is None else verdict.errno or errno.EPERM
-                if verdict is None or verdict.log:
-                    reason = decisions.UNMATCHED if verdict is None else "rule"
-                    self.judge.log(call, "deny", reason, code, values)
-                call.fail(code)
+            if judged and not self._permitted(operation):
                 return False
-            if verdict.log:
-                self.judge.log(call, "permit", "rule", 0, values)
+            if log:
+                self.judge.log(call, "permit", "rule", 0, operation.values)
             call.still_waits()
             if operation.may_block():
                 worker = Worker(self, operation, real_ids)
@@ -251,6 +256,20 @@ class Supervisor:
         finally:
             if not keep:
                 operation.close()
+
+    def _permitted(self, operation: Operation) -> bool:
+        """Judge a prepared call; a denial is answered and, where due, logged here."""
+        verdict = self.judge.judge(operation)
+        if verdict is not None and verdict.action == "permit":
+            if verdict.log:
+                self.judge.log(operation.call, "permit", "rule", 0, operation.values)
+            return True
+        code = errno.EPERM if verdict is None else verdict.errno or errno.EPERM
+        if verdict is None or verdict.log or self.log_denials:
+            reason = guards.UNMATCHED if verdict is None else "rule"
+            self.judge.log(operation.call, "deny", reason, code, operation.values)
+        operation.call.fail(code)
+        return False
 
     def carry_out(self, operation: Operation, mask: Mask, real_ids: bool) -> None:
         """Perform with the caller's rights and answer; errors become the caller's errno."""
@@ -345,6 +364,17 @@ class Worker:
                 syscall(_TGKILL, os.getpid(), self.tid, WAKE_SIGNAL)
             except OSError:
                 return  # it has just ended
+
+
+def _ignore_signals() -> None:
+    """Ignore whatever can be: with F_SETOWN a program may aim O_ASYNC's signal at us."""
+    for number in range(1, _signal.NSIG):
+        if number == _signal.SIGCHLD:
+            continue  # tells of the tracees; ignored by default
+        try:
+            _signal.signal(number, _signal.SIG_IGN)
+        except (OSError, ValueError):
+            continue  # SIGKILL, SIGSTOP and those that libc keeps for itself
 
 
 def _nothing(signal: int, frame: object) -> None:
