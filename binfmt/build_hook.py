@@ -1,0 +1,136 @@
+"""Builds the launcher: the hatchling build hook, and the command that the Makefile calls.
+
+In a wheel or an editable install the launcher becomes ``certexec/libexec/launch``. By hand::
+
+    python3 binfmt/build_hook.py OUTPUT [-D NAME=VALUE ...]
+
+Honours ``CC`` (default gcc) and ``CFLAGS``; the flags that the launcher depends on come last, so
+that no CFLAGS can take them away.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SOURCES = ("launch.c", "server.h", "plan.h", "sys.h")
+TARGET = HERE.parent / "certexec" / "libexec" / "launch"
+WHEEL_PATH = "certexec/libexec/launch"
+WHEEL_TAG = "py3-none-linux_x86_64"
+FLAGS = shlex.split(
+    "-std=gnu11 -O2 -Wall -Wextra -Werror "
+    # no libc, no start files, no dynamic loader; position independent all the same
+    "-ffreestanding -nostdlib -nostartfiles -static-pie -fPIE -fvisibility=hidden "
+    # hardening: shadow stack and indirect branch tracking, stack protector with a guard of our
+    # own (thread-local storage is libc's), no uninitialised automatic variables
+    "-fcf-protection=full -fstack-protector-strong -mstack-protector-guard=global "
+    "-ftrivial-auto-var-init=zero "
+    # nothing that needs relocations (tables of pointers), vector registers or our own memcpy
+    "-fno-jump-tables -fno-tree-switch-conversion -fno-tree-loop-distribute-patterns "
+    "-mgeneral-regs-only -fno-asynchronous-unwind-tables -fno-unwind-tables "
+    "-fno-lto -Wl,-z,noexecstack,-z,relro,-z,now,--build-id=none,--no-dynamic-linker,--gc-sections"
+)
+_ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+_PT_DYNAMIC, _PT_INTERP, _PT_GNU_STACK, _PF_X = 2, 3, 0x6474E551, 1
+_RELOCATION_TAGS = frozenset({2, 7, 8, 9, 17, 18, 23, 35, 36})
+"""DT_PLTRELSZ, RELA, RELASZ, RELAENT, REL, RELSZ, JMPREL, RELRSZ, RELR (elf.h)."""
+
+
+def compile_launcher(output: Path, defines: Sequence[str] = ()) -> None:
+    """Compile the launcher to ``output``; raises RuntimeError with what went wrong."""
+    machine = platform.machine()
+    if machine != "x86_64":
+        raise RuntimeError(f"certexec's launcher is written for x86-64, this is {machine}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    fresh = output.with_name(output.name + ".new")
+    command = [
+        *shlex.split(os.environ.get("CC") or "gcc"),
+        *shlex.split(os.environ.get("CFLAGS") or ""),
+        *FLAGS,
+        *(f"-D{define}" for define in defines),
+        "-o",
+        str(fresh),
+        str(HERE / "launch.c"),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise RuntimeError(f"cannot start the compiler {command[0]}: {error.strerror}") from None
+    if done.returncode != 0:
+        raise RuntimeError(f"the launcher does not compile:\n{done.stderr}")
+    complaint = faults(fresh.read_bytes())
+    if complaint:
+        fresh.unlink()
+        raise RuntimeError(f"the launcher was compiled, but {complaint}")
+    fresh.chmod(0o755)
+    fresh.replace(output)  # a running launcher keeps its own file
+
+
+def faults(elf: bytes) -> str:
+    """Say why a built launcher cannot be used; an empty string means that it can.
+
+    It has to start without a dynamic loader, so nobody would apply relocations for it.
+    """
+    header = _ELF_HEADER.unpack_from(elf)
+    segment_offset, segment_size, segment_count = header[5], header[9], header[10]
+    for index in range(segment_count):
+        kind, flags, offset, _, _, size, _, _ = _SEGMENT.unpack_from(
+            elf, segment_offset + index * segment_size
+        )
+        if kind == _PT_INTERP:
+            return "it asks for a dynamic loader"
+        if kind == _PT_GNU_STACK and flags & _PF_X:
+            return "its stack is executable"
+        if kind == _PT_DYNAMIC:
+            for tag, value in struct.iter_unpack("<QQ", elf[offset : offset + size]):
+                if tag in _RELOCATION_TAGS and value:
+                    return "it needs relocations"
+    return ""
+
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # called as a command, without hatchling
+    pass
+else:
+
+    class LauncherHook(BuildHookInterface):  # type: ignore[type-arg]
+        """Puts the compiled launcher into wheels and beside the sources of editable installs."""
+
+        def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+            """Compile before hatchling collects files; a source distribution needs nothing."""
+            if self.target_name != "wheel":
+                return
+            compile_launcher(TARGET)
+            build_data["pure_python"] = False
+            build_data["tag"] = WHEEL_TAG
+            if version != "editable":
+                build_data["force_include"][str(TARGET)] = WHEEL_PATH
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compile from the command line."""
+    if not arguments or arguments[0].startswith("-") or arguments[1::2] != ["-D"] * (
+        len(arguments) // 2
+    ):
+        sys.stderr.write("usage: build_hook.py OUTPUT [-D NAME=VALUE]...\n")
+        return 2
+    try:
+        compile_launcher(Path(arguments[0]), arguments[2::2])
+    except RuntimeError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
