@@ -1,9 +1,11 @@
 """A machine of one's own for tests: user and mount namespace, own binfmt_misc, private /etc.
 
 Everything that set-up writes to is covered inside it (/usr/libexec, /usr/lib/binfmt.d and
-/etc/binfmt.d by a tmpfs, /etc by an overlay), so that tests change nothing outside. With root
-all ids are mapped one to one, so that the inside looks like the initial namespace; without root
-only uid 0 is mapped, to the caller.
+/etc/binfmt.d by a tmpfs, /etc by an overlay, a mounted binfmt_misc by an empty directory), so that
+tests change nothing outside. Until it has a binfmt_misc of its own, handlers outside count.
+
+With root all ids are mapped one to one, so that the inside looks like the initial namespace;
+without root only uid 0 is mapped, to the caller.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ CLONE_NEWUSER = 0x10000000
 ALL_IDS = "0 0 4294967295"
 COVER = """
 set -e
+umask 022
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 none /mnt
 mkdir /mnt/upper /mnt/work /mnt/free
@@ -32,6 +35,7 @@ for directory in /usr/libexec /usr/lib/binfmt.d /etc/binfmt.d; do
     test ! -d $directory || mount -t tmpfs -o mode=755 none $directory
 done
 mount -t tmpfs -o mode=755 none /usr/local/bin
+test ! -d /proc/sys/fs/binfmt_misc || mount -t tmpfs none /proc/sys/fs/binfmt_misc
 mkdir /usr/local/bin/free
 """
 
