@@ -13,7 +13,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from packages import fetch_busybox, fetch_kernel
+from vm.packages import fetch_busybox, fetch_kernel
 
 HERE = Path(__file__).resolve().parent
 # What the root disk needs, then what certexec and its tests use. "?" in front: where it exists.

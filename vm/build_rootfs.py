@@ -8,8 +8,10 @@ run links it, adds its own trees and makes one image with `mke2fs -d`, everythin
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -120,7 +122,8 @@ def _copy_libraries(root: Path, programs: Iterable[Path]) -> None:
     for start in range(0, len(names), 100):
         for line in _output("ldd", *names[start : start + 100]).splitlines():
             word = line.split("=>")[-1].split("(")[0].strip()
-            if line.startswith("\t") and word.startswith("/"):
+            # A library that stands beside its user ($ORIGIN) is in the guest already.
+            if line.startswith("\t") and word.startswith("/") and not word.startswith(str(root)):
                 libraries.add(word)
     for library in sorted(libraries):
         _copy(Path(library), root)
@@ -211,6 +214,34 @@ def _tool(name: str) -> str:
     return found
 
 
+def distributions(names: list[str], destination: str) -> list[tuple[Path, str]]:
+    """Return the trees that put installed Python distributions below `destination`.
+
+    What they require comes along, without extras. Everything that a distribution recorded inside
+    its site-packages directory is copied, its metadata too.
+    """
+    trees: dict[str, tuple[Path, str]] = {}
+    waiting, seen = list(names), set()
+    while waiting:
+        name = re.split(r"[^A-Za-z0-9._-]", waiting.pop().strip())[0].lower().replace("_", "-")
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name in names:
+                raise
+            continue  # required on other systems or by other Pythons only
+        # "pycparser; implementation_name != 'PyPy'" counts, "pytest; extra == 'test'" does not.
+        waiting += [line for line in found.requires or [] if "extra ==" not in line]
+        for file in found.files or []:
+            if file.parts[0] not in ("..", "__pycache__"):
+                top = Path(str(found.locate_file(file.parts[0])))
+                trees[file.parts[0]] = (top, f"{destination.rstrip('/')}/{file.parts[0]}")
+    return list(trees.values())
+
+
 def _leave_out(cache: Path) -> Callable[[str, list[str]], list[str]]:
     def ignore(directory: str, names: list[str]) -> list[str]:
         here = Path(directory)
@@ -224,6 +255,7 @@ def build(trees: list[tuple[Path, str]], cache: Path, image: Path) -> None:
     base = _base(cache)
     staging = image.with_suffix(".staging")
     shutil.copytree(base, staging, symlinks=True, copy_function=os.link)
+    added: list[Path] = []
     try:
         for source, destination in trees:
             target = staging / destination.strip("/")
@@ -234,7 +266,8 @@ def build(trees: list[tuple[Path, str]], cache: Path, image: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.unlink(missing_ok=True)  # never write through a link into the base
                 shutil.copy2(source, target)
-            _copy_libraries(staging, _elf_files(source) if source.is_dir() else [source])
+            added += _elf_files(target) if target.is_dir() else [target]
+        _copy_libraries(staging, [path for path in added if _is_elf(path)])
         _as_root(_tool("ldconfig"), "-r", str(staging))
         size = sum(path.lstat().st_size for path in staging.rglob("*")) + SPARE_BYTES
         _as_root(

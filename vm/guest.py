@@ -39,6 +39,13 @@ def mount_all() -> None:
             print(f"certexec-vm: cannot mount {target}: {os.strerror(ctypes.get_errno())}")
 
 
+def device_links() -> None:
+    """Make the links into /proc that udev makes."""
+    for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+        if not os.path.lexists(f"/dev/{name}"):
+            os.symlink(f"/proc/self/fd{target}", f"/dev/{name}")
+
+
 def loopback_up() -> None:
     """Bring the interface lo up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
@@ -102,6 +109,7 @@ def run_all(run: dict[str, object]) -> None:
         "CERTEXEC_MUST_WORK": "1", **run["environment"],
     }
     print(f"{mark} kernel {os.uname().release}")
+    print(f"{mark} version {os.uname().version}")
     print(f"{mark} yama {read('/proc/sys/kernel/yama/ptrace_scope') or 'absent'}")
     print(f"{mark} lsm {read('/sys/kernel/security/lsm') or 'unknown'}")
     print(f"{mark} up {time.clock_gettime(time.CLOCK_BOOTTIME):.1f}")
@@ -109,6 +117,7 @@ def run_all(run: dict[str, object]) -> None:
         print(f"{mark} begin {number}", flush=True)
         begin = time.monotonic()
         status = run_step(words, run["step_timeout"], environment)
+        # A step's last line may lack its newline.
         print(f"\n{mark} end {number} {status} {time.monotonic() - begin:.1f}", flush=True)
     print(f"{mark} done", flush=True)
 
@@ -119,6 +128,7 @@ def main() -> None:
         os.chdir("/")
         os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
         mount_all()
+        device_links()
         loopback_up()
         homes()
         socket.sethostname("guest")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Run steps inside a stock Debian kernel, booted by qemu in software emulation.
 
-    vm/run.py [--kernel 6.1|6.12|all] [--yama N] [--tree SRC:DEST]... [--timeout S] STEP...
+    vm/run.py [--kernel 6.1|6.12|all] [--yama N] [--tree SRC:DEST]... [--dist NAMES:DEST]...
+              [--timeout S] STEP...
 
 Each STEP is one command: a script of this machine (copied into the guest, `.py` and `.sh` run by
 their interpreter) with arguments, or with -c a shell command for the guest. Steps run as root, in
@@ -13,12 +14,14 @@ Without qemu or without a kernel package: a loud skip and 0, or 1 when CERTEXEC_
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import secrets
 import selectors
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,11 +29,10 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
 
-import boot_image  # noqa: E402
-import build_rootfs  # noqa: E402
-from packages import PackageError  # noqa: E402
+from vm import boot_image, build_rootfs  # noqa: E402
+from vm.packages import PackageError  # noqa: E402
 
 SERIES = ("6.1", "6.12")
 CACHE = HERE / "cache"
@@ -45,6 +47,10 @@ KERNEL_ARGUMENTS = (
 )
 
 
+PR_SET_PDEATHSIG = 1
+libc = ctypes.CDLL(None)
+
+
 class Unavailable(Exception):
     """The harness cannot run here at all (no qemu, no kernel package)."""
 
@@ -56,6 +62,7 @@ class Report:
         self.facts: dict[str, str] = {}
         self.steps: dict[int, tuple[int, float]] = {}
         self.done = False
+        self.in_step = False
         self._mark = f"::certexec-vm {nonce} "
 
     def take(self, line: str) -> bool:
@@ -63,6 +70,7 @@ class Report:
         if not line.startswith(self._mark):
             return False
         words = line[len(self._mark) :].split()
+        self.in_step = words[:1] == ["begin"]
         if words[:1] == ["end"] and len(words) == 4:
             self.steps[int(words[1])] = (int(words[2]), float(words[3]))
         elif words == ["done"]:
@@ -81,6 +89,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--sysctl", metavar="NAME=VALUE", action="append", default=[])
     parser.add_argument("--tree", metavar="SRC:DEST", action="append", default=[],
                         help="copy a directory or file into the guest, owned by root")
+    parser.add_argument("--dist", metavar="NAME,NAME...:DEST", action="append", default=[],
+                        help="copy installed Python distributions, with what they require")
     parser.add_argument("--env", metavar="NAME=VALUE", action="append", default=[])
     parser.add_argument("--module", metavar="NAME", action="append", default=[],
                         help="load one more kernel module")
@@ -137,12 +147,18 @@ def qemu_command(kernel: boot_image.Kernel, initrd: Path, image: Path) -> list[s
     ]
 
 
+def end_with_parent() -> None:
+    """Have the kernel kill this process, qemu to be, when the harness dies."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def watch(command: list[str], seconds: float, log: Path, report: Report, quiet: bool) -> str:
     """Run qemu, keep its console in `log`, fill `report`; return "" or what went wrong."""
     deadline = time.monotonic() + seconds
     rest = b""
     with log.open("wb") as kept, subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=end_with_parent,
     ) as qemu, selectors.DefaultSelector() as selector:
         stream = qemu.stdout
         if stream is None:
@@ -163,7 +179,7 @@ def watch(command: list[str], seconds: float, log: Path, report: Report, quiet: 
                 *lines, rest = (rest + data).split(b"\n")
                 for raw in lines:
                     line = raw.decode("utf-8", "replace").rstrip("\r")
-                    if not report.take(line) and not quiet and report.facts:
+                    if not report.take(line) and report.in_step and not quiet:
                         print(f"  | {line}", flush=True)
             status = qemu.wait(timeout=10)
             return "" if status == 0 else f"qemu ended with {status}"
@@ -185,7 +201,7 @@ def run_kernel(series: str, options: argparse.Namespace, nonce: str, image: Path
     allowed = BOOT_ALLOWANCE + options.timeout * len(options.steps)
     trouble = watch(qemu_command(kernel, initrd, image), allowed, log, report, options.quiet)
     for name, value in report.facts.items():
-        print(f"kernel {kernel.release}: {name} {value}")
+        print(f"kernel {kernel.release}: {name}: {value}")
     for number, step in enumerate(options.steps):
         status, seconds = report.steps.get(number, (-1, 0.0))
         word = {0: "ok", -1: "NOT RUN TO ITS END", 124: "TIMED OUT"}.get(status, f"FAILED {status}")
@@ -218,6 +234,8 @@ def run(options: argparse.Namespace) -> bool:
     for source, to in trees:
         if not source.exists() or not to.startswith("/"):
             raise SystemExit(f"vm/run.py: --tree wants an existing SRC and an absolute DEST: {to}")
+    for names, to in pairs(options.dist, "--dist", ":"):
+        trees += build_rootfs.distributions(names.split(","), to)
     steps, needed = plan_steps(options)
     nonce = secrets.token_hex(8)
     CACHE.mkdir(exist_ok=True)

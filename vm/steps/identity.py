@@ -1,0 +1,123 @@
+"""The identity step: real ids stay the invoker's, effective ids become the certified ones.
+
+Runs in the guest as root with the project in /project. Installs certificates, lets the ordinary
+user alice type their names, and compares /proc/PID/status with what each certificate grants.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+PROJECT = "/project"
+REFUSED = 126
+PATIENCE = 60.0  # seconds until a started program must have shown its own name
+SLEEP = os.path.realpath("/usr/bin/sleep")
+# Certificate, options of `sign`, whether it is installed set-user-ID, expected uids and gids.
+CASES = (
+    ("as-root", ("--setuid", "root"), True, "1000 0 0 0", "1000 1000 1000 1000"),
+    ("as-service", ("--setuid", "service"), True, "1000 900 900 900", "1000 1000 1000 1000"),
+    ("as-group", ("--setgid", "service"), True, "1000 1000 1000 1000", "1000 900 900 900"),
+    ("as-alice", (), False, "1000 1000 1000 1000", "1000 1000 1000 1000"),
+)
+SHOWN = ("Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp")
+
+
+def certexec(*arguments: str) -> str:
+    """Run one verb; end this step when it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "certexec.cli.main", *arguments], cwd=PROJECT, text=True,
+        capture_output=True, check=False,
+    )
+    if done.returncode != 0:
+        print(f"certexec {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}", flush=True)
+        sys.exit(1)
+    return done.stdout
+
+
+def typed(name: str, directory: str, user: str) -> subprocess.Popen[str]:
+    """Type a certificate's name as an ordinary user."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", f"exec {name} 60"], user=user, group=user, extra_groups=[], text=True,
+        env={"PATH": f"{directory}:/usr/bin:/bin"}, cwd="/", stderr=subprocess.PIPE,
+    )
+
+
+def status(pid: int) -> dict[str, str]:
+    """Return the lines of /proc/PID/status that tell who a process is."""
+    with open(f"/proc/{pid}/status") as file:
+        lines = dict(line.split(":", 1) for line in file if ":" in line)
+    return {name: " ".join(lines[name].split()) for name in SHOWN}
+
+
+def running(process: subprocess.Popen[str]) -> bool:
+    """Wait until the certified program itself runs; return whether it does."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with open(f"/proc/{process.pid}/comm") as file:
+                if os.readlink(f"/proc/{process.pid}/exe") == SLEEP:
+                    # The exec stop may still hold it: it runs once it sleeps in its own call.
+                    time.sleep(0.5)
+                    return process.poll() is None and bool(file.read())
+        except OSError:
+            pass
+        time.sleep(0.05)
+    return False
+
+
+def failures(directory: str) -> Iterator[str]:
+    """Play every case; yield what was not as certified."""
+    for name, options, set_user_id, uids, gids in CASES:
+        source, target = f"{directory}/{name}.cert", f"{directory}/{name}"
+        policy = f"{directory}/{name}.policy"
+        with open(policy, "w") as file:
+            file.write(certexec("policy", "template", SLEEP))
+        certexec("sign", "-k", f"{directory}/ops.key", "-p", policy, "--allow-user", "alice",
+                 *options, "-o", source, SLEEP)
+        certexec("install", source, target)
+        mode = os.stat(target).st_mode & 0o7777
+        if bool(mode & 0o4000) is not set_user_id:
+            yield f"{name}: installed with mode {mode:o}"
+        process = typed(name, directory, "alice")
+        if running(process):
+            seen = status(process.pid)
+            shown = ", ".join(f"{key} {value}" for key, value in seen.items())
+            print(f"Linux {os.uname().release}, {name}: {shown}", flush=True)
+            if (seen["Uid"], seen["Gid"]) != (uids, gids):
+                yield f"{name}: uids {seen['Uid']} gids {seen['Gid']}, not {uids} and {gids}"
+        else:
+            process.kill()
+            yield f"{name}: did not run: {process.communicate()[1].strip()}"
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        refused = typed(name, directory, "bob")
+        _, said = refused.communicate(timeout=PATIENCE)
+        print(f"Linux {os.uname().release}, {name} typed by bob: {said.strip()}", flush=True)
+        if refused.returncode != REFUSED or "acl-denied" not in said:
+            yield f"{name}: bob got exit {refused.returncode}"
+
+
+def main() -> int:
+    """Set certexec up, play the cases, return the exit status."""
+    # In /usr/local, where every directory above is root's alone.
+    with tempfile.TemporaryDirectory(dir="/usr/local") as directory:
+        os.chmod(directory, 0o755)  # noqa: S103
+        certexec("setup")
+        certexec("keygen", "--no-passphrase", "-f", f"{directory}/ops")
+        certexec("trust", "add", f"{directory}/ops.pub", "--may-grant", "root",
+                 "--may-grant", "service")
+        found = list(failures(directory))
+        certexec("setup", "--remove", "--purge", "--yes")
+    for one in found:
+        print(f"FAILED: {one}", flush=True)
+    print("identity step", "FAILED" if found else "passed", flush=True)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
