@@ -58,6 +58,7 @@ SECCOMP_DATA_SIZE = 64
 
 LOW = 0
 HIGH = 1
+WORD = 0xFFFFFFFF
 
 # The instruction codes that the assembler emits (linux/bpf_common.h).
 LD_W_ABS = 0x20
@@ -66,6 +67,7 @@ JMP_JEQ_K = 0x15
 JMP_JGT_K = 0x25
 JMP_JGE_K = 0x35
 JMP_JSET_K = 0x45
+ALU_AND_K = 0x54
 RET_K = 0x06
 
 
@@ -113,9 +115,20 @@ class Assembler:
 
     def load(self, offset: int, then: int) -> int:
         """Load the word at ``offset`` of struct seccomp_data, then go on at ``then``."""
-        if then != len(self._code) - 1:
-            self._jump(then)
-        return self._emit(encode(LD_W_ABS, 0, 0, offset))
+        return self._straight(encode(LD_W_ABS, 0, 0, offset), then)
+
+    def compare(self, offset: int, mask: int, value: int, yes: int, no: int) -> int:
+        """Load the word at ``offset`` and branch on ``word & mask == value``."""
+        if mask == WORD:
+            label = self.branch(JMP_JEQ_K, value, yes, no)
+        elif value == 0:
+            label = self.branch(JMP_JSET_K, mask, no, yes)
+        elif mask == value and mask & mask - 1 == 0:
+            label = self.branch(JMP_JSET_K, mask, yes, no)
+        else:
+            label = self.branch(JMP_JEQ_K, value, yes, no)
+            label = self._straight(encode(ALU_AND_K, 0, 0, mask), label)
+        return self.load(offset, label)
 
     def branch(self, code: int, value: int, yes: int, no: int) -> int:
         """Compare the loaded word with ``value`` (JMP_JEQ_K and so on) and go to one label."""
@@ -157,6 +170,11 @@ class Assembler:
     def _emit(self, instruction: int) -> int:
         self._code.append(instruction)
         return len(self._code) - 1
+
+    def _straight(self, instruction: int, then: int) -> int:
+        if then != len(self._code) - 1:
+            self._jump(then)
+        return self._emit(instruction)
 
     def _jump(self, target: int) -> int:
         # A jump to a return is a return: as short, and one step less at run time.

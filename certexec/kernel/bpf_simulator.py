@@ -17,6 +17,7 @@ from certexec.kernel.bpf import (
     RET_K,
     SECCOMP_DATA_SIZE,
     SECCOMP_RET_KILL_THREAD,
+    WORD,
 )
 
 TYPE_CHECKING = False
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 SCRATCH_WORDS = 16
 """words; BPF_MEMWORDS, the filter's scratch memory M[]."""
-
-WORD = 0xFFFFFFFF
 
 # Instruction codes beyond those that certexec's own filters use (linux/bpf_common.h).
 LD_IMM = 0x00

@@ -2,7 +2,7 @@
 
     load arch; not x86-64: kill
     load nr; search; 0x40000000 and above (x32): kill
-    per call: a constant, or the launch gate, then its guards, then its decision
+    per call: a constant, or the launch gate, then its clauses
 
 The filter also governs the launcher between its installation and the program's first instruction.
 So the few calls that are still due pass the gate: the argument register 5, which none of them
@@ -19,7 +19,6 @@ from certexec.kernel.bpf import (
     HIGH,
     INSTRUCTION_SIZE,
     JMP_JEQ_K,
-    JMP_JSET_K,
     LOW,
     OFFSET_ARCH,
     OFFSET_NR,
@@ -34,7 +33,15 @@ from certexec.kernel.bpf import (
 )
 from certexec.kernel.syscalls import numbers_of
 from certexec.policy.decisions import Table
-from certexec.policy.guards import DENY, EQUAL, KILL, NO_BIT, PERMIT, Decision, Guard
+from certexec.policy.enforceable import check_enforceable
+from certexec.policy.guards import DENY, KILL, PERMIT, Clause, Decision
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from certexec.policy.decisions import TreeOptions
+    from certexec.policy.model import Policy
 
 GATED = frozenset(
     numbers_of("sendmsg", "write", "prctl", "exit_group", "execveat", "getgroups")
@@ -53,7 +60,7 @@ class Compiled:
     """A filter and the table that it was made from.
 
     Attributes:
-        table: decisions, guards and the rules behind them.
+        table: the decisions; ``table.decide`` says what the supervisor has to do with a call.
         bpf: the instructions, with PLACEHOLDERS for the nonce.
         patches: (index of an instruction, LOW or HIGH): the instructions, all JEQ, whose ``k`` is
             to be replaced by that word of the nonce.
@@ -80,6 +87,15 @@ class Compiled:
         return bytes(program)
 
 
+def compile_policy(policy: Policy, options: TreeOptions) -> Compiled:
+    """Return the filter for a program's policy in a tree of that kind.
+
+    Raises PolicyError("policy-unsupported") for what cannot be enforced, or not in one filter.
+    """
+    check_enforceable(policy)
+    return compile_table(Table(policy, options))
+
+
 def compile_table(table: Table) -> Compiled:
     """Return the filter for a table of decisions.
 
@@ -87,30 +103,23 @@ def compile_table(table: Table) -> Compiled:
     """
     asm = Assembler()
     gates: list[tuple[int, int]] = []
-    blocks: dict[int, int] = {}
-    decisions = table.decisions
-    for number in sorted(GATED | table.guards.keys()):
-        decision = decisions[number]
-        guards = table.guards.get(number, ())
-        label = asm.ret(_action(decision))
-        for guard in reversed(guards):
-            label = _guard(asm, guard, label)
-        if number in GATED and (guards or decision.kind != PERMIT):
-            label = _gate(asm, label, gates)
-        elif not guards:
-            continue
-        blocks[number] = label
-    constants: dict[Decision, int] = {}
     labels: dict[int, int] = {}
-    for number, decision in decisions.items():
-        label_or_none = blocks.get(number)
-        if label_or_none is None:
-            label_or_none = constants.get(decision)
-            if label_or_none is None:
-                label_or_none = constants[decision] = asm.ret(_action(decision))
-        labels[number] = label_or_none
+    constants: dict[int, int] = {}
+    for number in sorted(GATED | table.clauses.keys()):
+        clauses = table.of(number)
+        if clauses[0].tests or (number in GATED and clauses[0].decision.kind != PERMIT):
+            labels[number] = _block(asm, clauses)
+            if number in GATED:
+                labels[number] = _gate(asm, labels[number], gates)
+        else:
+            constants[number] = _action(clauses[0].decision)
+    # Emitted last, the returns that many numbers share are near the search.
+    default = asm.ret(_action(table.default))
+    shared = {action: asm.ret(action) for action in constants.values()}
+    for number, action in constants.items():
+        labels[number] = shared[action]
     kill = asm.ret(SECCOMP_RET_KILL_PROCESS)
-    ranges = merge_ranges(0, labels, asm.ret(_action(table.default)))
+    ranges = merge_ranges(0, labels, default)
     ranges.append((X32_SYSCALL_BIT, kill))
     root = asm.load(OFFSET_NR, asm.search(ranges))
     asm.load(OFFSET_ARCH, asm.branch(JMP_JEQ_K, AUDIT_ARCH_X86_64, root, kill))
@@ -128,16 +137,13 @@ def _action(decision: Decision) -> int:
     return SECCOMP_RET_USER_NOTIF
 
 
-def _guard(asm: Assembler, guard: Guard, otherwise: int) -> int:
-    label = asm.ret(_action(guard.decision))
-    for test in reversed(guard.tests):
-        if test.operator == EQUAL:
-            label = asm.branch(JMP_JEQ_K, test.value, label, otherwise)
-        elif test.operator == NO_BIT:
-            label = asm.branch(JMP_JSET_K, test.value, otherwise, label)
-        else:
-            label = asm.branch(JMP_JSET_K, test.value, label, otherwise)
-        label = asm.load(argument_offset(test.argument, test.word), label)
+def _block(asm: Assembler, clauses: Sequence[Clause]) -> int:
+    label = asm.ret(_action(clauses[-1].decision))
+    for clause in reversed(clauses[:-1]):
+        otherwise, label = label, asm.ret(_action(clause.decision))
+        for test in reversed(clause.tests):
+            offset = argument_offset(test.argument, test.word)
+            label = asm.compare(offset, test.mask, test.value, label, otherwise)
     return label
 
 

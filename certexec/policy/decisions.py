@@ -1,7 +1,8 @@
-"""What the kernel does with each system call of a confined program: the table behind the filter.
+"""From a policy to the table behind the filter: clauses and decisions for every system call.
 
-For every call there is one decision, and in front of it there may be guards, which settle some of
-its uses otherwise. ``compile`` only turns this table into BPF.
+Each rule goes to the cheapest layer that enforces it exactly: what is the same for every use of a
+call is a constant, what registers tell is a compare, the rest is judged by the supervisor. Around
+that stands what certexec needs in order to keep the tree inside (``guards``).
 """
 
 from __future__ import annotations
@@ -9,58 +10,50 @@ from __future__ import annotations
 import errno
 
 from certexec.errors import PolicyError
-from certexec.kernel.syscalls import NAMES, NUMBERS, numbers_of
+from certexec.kernel.syscalls import NUMBERS, numbers_of
+from certexec.policy.calls import call_of, reaches, variants
+from certexec.policy.enforceable import check_conditions
+from certexec.policy.evaluate import constant_rule, effective_rules, evaluate
 from certexec.policy.guards import (
+    CLONE3,
     DENIED,
     EXEC,
+    FCNTL,
     JUDGED,
     LOG,
     NOTIFY,
-    OPEN_FLAGS_ARGUMENT,
     PERMITTED,
-    PROTECTED_CALLS,
+    PRCTL,
+    PROTECTED,
     PROTECTION,
     RULES,
-    STAT_FLAGS_ARGUMENT,
     UNMATCHED,
     UNSUPPORTED,
+    Clause,
     Decision,
-    Guard,
     deny,
-    descriptor_stat_guard,
     dumpable_guard,
+    first_of,
     inherent_guards,
-    open_for_reading,
-    open_for_writing,
-    own_process_guards,
+    protect,
     signal_owner_guards,
+    tests_of,
 )
-from certexec.policy.model import ALIASES
+from certexec.policy.model import Subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from certexec.policy.model import Rule
+    from certexec.policy.calls import Variant
+    from certexec.policy.model import Policy, Rule
 
-    Governed = Sequence[tuple[str, Sequence[Rule]]]
-    """The names that govern one call, with their rules, in the order in which they are asked."""
+OPENS = ("open", "openat", "openat2", "creat")
 
-OPENS = numbers_of("open", "openat", "openat2", "creat")
-OPENAT2 = NUMBERS["openat2"]
-TWOFOLD = frozenset((*OPEN_FLAGS_ARGUMENT, OPENAT2))
-"""The opens that read or write, as their flags say. creat only writes."""
-
-LANDLOCKED = frozenset(
-    numbers_of("mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "connect", "bind") + OPENS
+LANDLOCKED = numbers_of(
+    *(*OPENS, "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "connect", "bind")
 )
-"""The emulated calls that a Landlock domain of the program's own would have bound."""
-
-EMULATED = LANDLOCKED | frozenset(
-    numbers_of("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2")
-    + numbers_of("readlink", "readlinkat")
-)
-"""The calls that the supervisor carries out itself, on the object that the rules judged."""
+"""The supervised calls that a Landlock domain of the program's own would have bound."""
 
 ALWAYS = numbers_of("exit", "exit_group", "rt_sigreturn", "restart_syscall")
 """Permitted whatever the policy says: a program can always end, and a signal handler, once it
@@ -75,12 +68,11 @@ IO_URING_REACHES = numbers_of(
 """Calls whose work io_uring does without passing the filter. Where one of them is denied, or the
 supervisor has to see it, io_uring is denied, too, even if the policy permits it."""
 
-EXECS = numbers_of("execve", "execveat")
-FSTAT = NUMBERS["fstat"]
-FCNTL = NUMBERS["fcntl"]
-PRCTL = NUMBERS["prctl"]
-CLONE3 = NUMBERS["clone3"]
+EXECS = ("execve", "execveat")
 LANDLOCK_RESTRICT_SELF = NUMBERS["landlock_restrict_self"]
+
+NOBODY = Subject(-1, -1, "", "", "")
+"""For rules that are decided without any argument and do not ask whose call it is."""
 
 
 class TreeOptions:
@@ -91,8 +83,8 @@ class TreeOptions:
         privileged: an identity above the invoker's is granted, or ruid differs from euid: there
             no_new_privs is never set, and every later exec needs an eye on it.
         capable: the program may hold uid 0 or a capability, be it the invoker's own: it could
-            reach the supervisor through /proc although that is not dumpable. Follows from
-            ``privileged``.
+            reach a supervisor through /proc although that is not dumpable, so the supervisor, if
+            there is one, carries out every open. Follows from ``privileged``.
         may_exec: the program may execute others, as far as its policy permits.
     """
 
@@ -111,184 +103,171 @@ class Table:
     """The decisions for one tree.
 
     Attributes:
-        governed: number to [(governing name, rules)], as given.
-        decisions: for every number of kernel.syscalls.
+        clauses: number to clauses, for the calls of which a rule or certexec itself speaks.
         default: for all other numbers.
-        guards: number to guards in the order in which they are tried, before the decision.
         needs_listener: something is notified, so there must be a supervisor.
     """
 
-    __slots__ = ("decisions", "default", "governed", "guards", "needs_listener")
+    __slots__ = ("_options", "clauses", "default", "needs_listener")
 
-    def __init__(self, governed: Mapping[int, Governed], options: TreeOptions) -> None:
-        """Decide.
-
-        Args:
-            governed: per number the call's own name and its aliases, with the rules of each. The
-                opens may have both aliases: their flags say which of them counts.
-            options: see TreeOptions.
-
-        Raises PolicyError("policy-unsupported") for io_uring beside rules that it would evade.
-        """
-        self.governed = governed
+    def __init__(self, policy: Policy, options: TreeOptions) -> None:
+        """Decide. Raises PolicyError("policy-unsupported") for what cannot be enforced."""
+        self._options = options
         self.default = deny(errno.EPERM, UNMATCHED if options.full_log else "")
-        self.decisions: dict[int, Decision] = dict.fromkeys(NAMES, self.default)
-        self.guards = inherent_guards()
-        split: dict[int, tuple[Decision, Decision]] = {}
-        for number, entries in governed.items():
-            read, write = _settle(number, entries, options, self.default)
-            self.decisions[number] = read
-            if read != write:
-                split[number] = (read, write)
-        for number in ALWAYS:
-            self.decisions[number] = PERMITTED
-        # The flags of clone3 lie in memory. C libraries take clone where the kernel has no clone3.
-        self.decisions[CLONE3] = deny(errno.ENOSYS)
-        self._govern_exec(options)
-        self._judge_descriptor_stats()
-        uses = [decision for pair in split.values() for decision in pair]
+        # Per call one decision for each of its variants.
+        uses = {
+            name: [self._of_variant(policy, name, variant) for variant in variants(name)]
+            for name in _reached(policy)
+        }
+        decisions = [decision for each in uses.values() for decision in each]
         self.needs_listener = any(
-            decision.kind == NOTIFY for decision in (*self._everything(), *uses)
-        )
-        for number, (read, write) in split.items():
-            self._split_open(number, read, write)
-        self._refuse_io_uring(options)
+            decision.kind == NOTIFY for decision in (self.default, *decisions)
+        ) or any(_must_look(name, each) for name, each in uses.items())
+        self.clauses = {
+            NUMBERS[name]: self._of_call(name, self._watch_opens(name, each))
+            for name, each in uses.items()
+        }
+        for number in ALWAYS:
+            self.clauses[number] = [Clause((), PERMITTED)]
+        # The flags of clone3 lie in memory. C libraries take clone where the kernel has no clone3.
+        self.clauses[CLONE3] = [Clause((), deny(errno.ENOSYS))]
+        self._refuse_io_uring(any(each.why in (RULES, UNSUPPORTED) for each in decisions))
         if self.needs_listener:
-            self._protect_supervisor(options)
-        self._refuse_idle_landlock()
+            self._protect_supervisor()
+        for number, guards in inherent_guards().items():
+            self._put_in_front(number, guards)
 
     def decide(self, number: int, args: Sequence[int]) -> Decision:
         """Return what happens to one x86-64 call, given its six registers (64-bit, unsigned)."""
-        for guard in self.guards.get(number, ()):
-            if all(test.holds(args) for test in guard.tests):
-                return guard.decision
-        return self.decisions.get(number, self.default)
+        clauses = self.clauses.get(number)
+        return self.default if clauses is None else first_of(clauses, args)
 
-    def _split_open(self, number: int, read: Decision, write: Decision) -> None:
-        """Tell reading from writing opens by their flags, as far as registers can."""
-        if self.needs_listener:
-            rest = JUDGED
-        elif number == OPENAT2:
-            # Its flags lie in memory. Programs take openat where the kernel has no openat2.
-            rest = deny(errno.ENOSYS)
+    def of(self, number: int) -> list[Clause]:
+        """Return the clauses of a call."""
+        return self.clauses.get(number) or [Clause((), self.default)]
+
+    def _of_variant(self, policy: Policy, name: str, variant: Variant) -> Decision:
+        """Return the decision for one of the things that a call can do."""
+        rules = effective_rules(policy, name, variant.label)
+        constant, rule = constant_rule(rules)
+        if constant:
+            decision = self._of_rule(rule)
+        elif call_of(name).supervised:
+            return JUDGED
+        elif variant.bare and all(each.predicate is None for each in rules):
+            verdict = evaluate(rules, {}, NOBODY)
+            decision = self._of_rule(None if verdict is None else verdict.rule)
         else:
-            # One of them is a denial, else nothing were notified and nothing split.
-            rest = read if read.denied else write
-        self.decisions[number] = rest
-        if number == OPENAT2:
+            check_conditions(name, rules)
+            return deny(errno.EPERM, UNSUPPORTED, log=True)
+        return self._of_exec(decision) if name in EXECS else decision
+
+    def _of_rule(self, rule: Rule | None) -> Decision:
+        """Return the decision of a rule that applies to every use; None: no rule does."""
+        if rule is None or rule.action == "ask":
+            return self.default
+        if rule.action == "permit":
+            return Decision(NOTIFY, 0, LOG, log=True) if rule.log else PERMITTED
+        logged = rule.log or self._options.full_log
+        return deny(rule.errno, DENIED if logged else "", rule.log)
+
+    def _of_exec(self, decision: Decision) -> Decision:
+        if not decision.permitted:
+            return decision
+        if not self._options.may_exec:
+            return deny(errno.EACCES, DENIED if self._options.full_log else "")
+        if self._options.privileged:
+            # An empty bounding set does not keep a set-user-ID file from giving euid 0.
+            return Decision(NOTIFY, 0, EXEC, decision.log)
+        return decision
+
+    def _watch_opens(self, name: str, decisions: list[Decision]) -> list[Decision]:
+        if name not in OPENS or not (self._options.capable and self.needs_listener):
+            return decisions
+        return [
+            Decision(NOTIFY, 0, PROTECTION, each.log) if each.permitted else each
+            for each in decisions
+        ]
+
+    def _of_call(self, name: str, decisions: list[Decision]) -> list[Clause]:
+        """Tell a call's variants apart by its registers, as far as their decisions differ."""
+        clauses: list[Clause] = []
+        for index, variant in enumerate(variants(name)):
+            decision = decisions[index]
+            tests = [each for test in variant.tests for each in tests_of(*test)]
+            if all(other == decision for other in decisions[index + 1 :]):
+                tests = []
+            elif variant.in_memory:
+                decision = self._of_hidden(name, decision)
+            clauses.append(Clause(tests, decision, variant.label))
+            if not tests:
+                break
+        return clauses
+
+    def _of_hidden(self, name: str, decision: Decision) -> Decision:
+        """Return the decision for a call that may be this variant, or one with another decision."""
+        if self.needs_listener:
+            return JUDGED
+        if name == "openat2":
+            # Programs take openat where the kernel has no openat2, and there the flags are seen.
+            return deny(errno.ENOSYS)
+        return decision  # a denial, else _must_look() had asked for a supervisor
+
+    def _refuse_io_uring(self, conditional: bool) -> None:
+        if not any(self._permits(number) for number in IO_URING):
             return
-        guards = self.guards.setdefault(number, [])
-        if read != rest:
-            guards.append(Guard(open_for_reading(number), read, "opens that only read"))
-        if write != rest:
-            guards.append(Guard(open_for_writing(number), write, "opens that may write"))
-
-    def _govern_exec(self, options: TreeOptions) -> None:
-        for number in EXECS:
-            decision = self.decisions[number]
-            if not decision.permitted:
-                continue
-            if not options.may_exec:
-                self.decisions[number] = deny(errno.EACCES, DENIED if options.full_log else "")
-            elif options.privileged:
-                # An empty bounding set does not keep a set-user-ID file from giving euid 0.
-                self.decisions[number] = Decision(NOTIFY, 0, EXEC, decision.log)
-
-    def _judge_descriptor_stats(self) -> None:
-        if not self.decisions[FSTAT].permitted:
-            return
-        for number in STAT_FLAGS_ARGUMENT:
-            if self.decisions[number].denied:
-                self.guards.setdefault(number, []).append(descriptor_stat_guard(number))
-
-    def _everything(self) -> list[Decision]:
-        guarded = [guard.decision for guards in self.guards.values() for guard in guards]
-        return [self.default, *self.decisions.values(), *guarded]
-
-    def _refuse_io_uring(self, options: TreeOptions) -> None:
-        if not any(self.decisions[number].permitted for number in IO_URING):
-            return
-        if any(decision.why in (RULES, UNSUPPORTED) for decision in self._everything()):
+        if conditional:
             raise PolicyError(
                 "policy-unsupported",
                 "io_uring is permitted beside rules on names or addresses, "
                 "which its operations would evade",
                 "do not permit io_uring_setup, io_uring_enter and io_uring_register",
             )
-        watched = options.capable and self.needs_listener
-        if watched or not all(self.decisions[number].permitted for number in IO_URING_REACHES):
+        watched = self._options.capable and self.needs_listener
+        if watched or not all(self._permits(number) for number in IO_URING_REACHES):
+            why = UNSUPPORTED if self.needs_listener else ""
             for number in IO_URING:
-                why = UNSUPPORTED if self.needs_listener else ""
-                self.decisions[number] = deny(errno.EPERM, why, log=True)
+                self.clauses[number] = [Clause((), deny(errno.EPERM, why, log=True))]
 
-    def _protect_supervisor(self, options: TreeOptions) -> None:
-        for number in PROTECTED_CALLS:
-            decision = self.decisions[number]
-            if not decision.permitted:
-                continue
-            if not decision.log:
-                self.guards.setdefault(number, []).extend(own_process_guards(number))
-            self.decisions[number] = Decision(NOTIFY, 0, PROTECTION, decision.log)
-        if self.decisions[FCNTL].permitted:
-            self.guards.setdefault(FCNTL, []).extend(signal_owner_guards())
-        if not options.privileged:
-            self.guards[PRCTL].append(dumpable_guard())
-        if options.capable:
-            for number in OPENS:
-                self.decisions[number] = _watched(self.decisions[number])
-                for guard in self.guards.get(number, ()):
-                    guard.decision = _watched(guard.decision)
+    def _permits(self, number: int) -> bool:
+        return all(clause.decision.permitted for clause in self.of(number))
 
-    def _refuse_idle_landlock(self) -> None:
+    def _protect_supervisor(self) -> None:
+        for number in PROTECTED:
+            if number in self.clauses:
+                self.clauses[number] = protect(number, self.clauses[number])
+        self._put_in_front(FCNTL, signal_owner_guards())
+        if not self._options.privileged:
+            self._put_in_front(PRCTL, [dumpable_guard()])
         if any(
-            decision.why in (RULES, PROTECTION)
+            clause.decision.why in (RULES, PROTECTION)
             for number in LANDLOCKED
-            for decision in (
-                self.decisions[number],
-                *(guard.decision for guard in self.guards.get(number, ())),
-            )
+            for clause in self.of(number)
         ):
             # The program's own domain would not bind the supervisor, who opens in its place.
-            self.decisions[LANDLOCK_RESTRICT_SELF] = deny(errno.EOPNOTSUPP)
+            self.clauses[LANDLOCK_RESTRICT_SELF] = [Clause((), deny(errno.EOPNOTSUPP))]
+
+    def _put_in_front(self, number: int, guards: list[Clause]) -> None:
+        """Add guards. A call that is denied needs none, but prctl's own are answers, too."""
+        clauses = self.of(number)
+        if number == PRCTL or not all(clause.decision.denied for clause in clauses):
+            self.clauses[number] = guards + clauses
 
 
-def _settle(
-    number: int, entries: Governed, options: TreeOptions, unmatched: Decision
-) -> tuple[Decision, Decision]:
-    """Return the decisions for a call's reading and its writing uses; mostly one and the same."""
-    for name, rules in entries:
-        for rule in rules:
-            # An unconditional rule on a call's own name wins, wherever it stands.
-            if rule.simple and name not in ALIASES:
-                decision = _of_rule(rule, options, unmatched)
-                return decision, decision
-    uses = []
-    for other in ("fswrite", "fsread"):
-        decision = unmatched
-        for name, rules in entries:
-            if rules and not (number in TWOFOLD and name == other):
-                decision = _of_first(number, rules[0], options, unmatched)
-                break
-        uses.append(decision)
-    return uses[0], uses[1]
+def _reached(policy: Policy) -> list[str]:
+    """Return the system calls that some rule of the policy reaches, in the order of numbers."""
+    reached: set[str] = set()
+    for rule in {rule.syscall: rule for rule in policy.rules}.values():
+        reached.update(reaches(rule))
+    return sorted(reached, key=NUMBERS.__getitem__)
 
 
-def _of_first(number: int, rule: Rule, options: TreeOptions, unmatched: Decision) -> Decision:
-    if rule.unconditional and rule.elevate is None:
-        return _of_rule(rule, options, unmatched)
-    return JUDGED if number in EMULATED else deny(errno.EPERM, UNSUPPORTED, log=True)
+def _must_look(name: str, decisions: Sequence[Decision]) -> bool:
+    """Tell whether a variant is permitted that only memory tells from one that is not.
 
-
-def _of_rule(rule: Rule, options: TreeOptions, unmatched: Decision) -> Decision:
-    """Return the decision of a rule that matches every use of its call."""
-    if rule.action == "permit":
-        return Decision(NOTIFY, 0, LOG, log=True) if rule.log else PERMITTED
-    if rule.action == "deny":
-        return deny(rule.errno, DENIED if rule.log or options.full_log else "", rule.log)
-    return unmatched
-
-
-def _watched(decision: Decision) -> Decision:
-    if not decision.permitted:
-        return decision
-    return Decision(NOTIFY, 0, PROTECTION, decision.log)
+    That is fstat(2) in its modern clothes, a newfstatat or statx with an empty name.
+    """
+    return name != "openat2" and any(
+        variant.in_memory and decision.permitted and any(each != decision for each in decisions)
+        for variant, decision in zip(variants(name), decisions, strict=True)
+    )

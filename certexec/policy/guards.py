@@ -1,16 +1,16 @@
-"""Decisions on system calls, and the guards in front of them that read argument registers.
+"""What the filter can do with a call, and what certexec does with some calls in every tree.
 
-A guard is certexec's own: it keeps the program inside (launch gate of nested certificates, calls
-whose flags would loosen the confinement) or keeps it from reaching its supervisor. Only what the
-kernel takes from registers can be compared; what lies in memory can change after the compare.
+A call has clauses, which are tried in order: the first whose tests of argument registers all hold
+decides. The last clause has no tests. Only what the kernel takes from registers can be tested: what
+lies in memory can change after the test. Guards are the clauses that certexec puts in front of the
+policy's own: they keep the program inside, and off its supervisor.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 
-from certexec.kernel.bpf import HIGH, LOW
+from certexec.kernel.bpf import HIGH, LOW, WORD
 from certexec.kernel.syscalls import NUMBERS
 
 TYPE_CHECKING = False
@@ -24,19 +24,19 @@ KILL = "kill"
 
 # Why a call is handed to the supervisor.
 RULES = "rules"
-"""Conditional rules judge it; no match is a denial with EPERM."""
+"""Rules judge it, in the supervisor; no match is a denial with EPERM."""
 UNMATCHED = "unmatched"
 """No rule speaks of it: it is denied, the supervisor writes the log line."""
 DENIED = "denied"
 """A rule denies it, the supervisor writes the log line."""
 UNSUPPORTED = "denied-until-supported"
-"""Conditional rules reach a call that is not carried out yet: denied, always logged."""
+"""Rules on names or addresses reach a call that is not carried out yet: denied, always logged."""
 LOG = "log"
-"""Permitted by registers alone, the supervisor writes the log line and lets the kernel go on."""
+"""Permitted by registers alone; the supervisor writes the log line and lets the kernel go on."""
 EXEC = "exec"
 """Permitted; the supervisor watches that no right grows."""
 PROTECTION = "supervisor-protection"
-"""Permitted unless it is aimed at the supervisor, or reaches it through /proc."""
+"""Permitted unless it is aimed at the supervisor."""
 
 
 class Decision:
@@ -60,7 +60,7 @@ class Decision:
 
     @property
     def permitted(self) -> bool:
-        """Nothing of the policy speaks against the call; at most the supervisor looks at it."""
+        """No rule speaks against the call; at most the supervisor looks at it."""
         return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION)
 
     @property
@@ -68,18 +68,17 @@ class Decision:
         """The denial is certain."""
         return self.errno != 0
 
-    def fields(self) -> tuple[str, int, str, bool]:
-        """Return (kind, errno, why, log)."""
+    def _fields(self) -> tuple[str, int, str, bool]:
         return self.kind, self.errno, self.why, self.log
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Decision) and self.fields() == other.fields()
+        return self is other or (isinstance(other, Decision) and self._fields() == other._fields())
 
     def __hash__(self) -> int:
-        return hash(self.fields())
+        return hash(self._fields())
 
     def __repr__(self) -> str:
-        return f"Decision{self.fields()}"
+        return f"Decision{self._fields()}"
 
 
 PERMITTED = Decision(PERMIT)
@@ -88,55 +87,68 @@ JUDGED = Decision(NOTIFY, 0, RULES)
 
 
 def deny(code: int, why: str = "", log: bool = False) -> Decision:
-    """Return a denial: constant, or notified for the reason ``why``."""
+    """Return a denial: a constant one, or one that is notified for the reason ``why``."""
     return Decision(NOTIFY if why else DENY, code, why, log)
 
 
-EQUAL = "equal"
-ANY_BIT = "any bit"
-NO_BIT = "no bit"
-
-
 class Test:
-    """A compare of one 32-bit word of an argument register.
+    """A compare of one 32-bit word of an argument register: ``word & mask == value``.
 
     Attributes:
         argument: 0 to 5; word: LOW or HIGH.
-        operator: EQUAL, ANY_BIT (some bit of ``value`` is set) or NO_BIT (none is).
+        mask, value: 32 bits each.
     """
 
-    __slots__ = ("argument", "operator", "value", "word")
+    __slots__ = ("argument", "mask", "value", "word")
 
-    def __init__(self, argument: int, operator: str, value: int, word: int = LOW) -> None:
+    def __init__(self, argument: int, value: int, mask: int = WORD, word: int = LOW) -> None:
         self.argument = argument
-        self.operator = operator
         self.value = value
+        self.mask = mask
         self.word = word
 
     def holds(self, args: Sequence[int]) -> bool:
         """Tell whether the six registers (64-bit, unsigned) pass."""
-        found = args[self.argument] >> 32 * self.word & 0xFFFFFFFF
-        if self.operator == EQUAL:
-            return found == self.value
-        return bool(found & self.value) == (self.operator == ANY_BIT)
+        return args[self.argument] >> 32 * self.word & self.mask == self.value
 
 
-class Guard:
-    """Where every test holds, ``decision`` takes the place of what stands behind it.
+def tests_of(register: int, mask: int, value: int) -> list[Test]:
+    """Return the tests for ``registers[register] & mask == value`` with 64-bit mask and value."""
+    return [
+        Test(register, value >> 32 * word & WORD, mask >> 32 * word & WORD, word)
+        for word in (LOW, HIGH)
+        if mask >> 32 * word & WORD
+    ]
+
+
+class Clause:
+    """If all ``tests`` hold, ``decision``.
 
     Attributes:
-        tests: at least one; all must hold.
-        decision: what happens then.
-        reason: why this guard exists, for ``policy explain``.
+        reason: for ``policy explain``: why certexec put this here, or which use of the call it is;
+            "" for the only clause of a call.
     """
 
     __slots__ = ("decision", "reason", "tests")
 
-    def __init__(self, tests: Sequence[Test], decision: Decision, reason: str) -> None:
+    def __init__(self, tests: Sequence[Test], decision: Decision, reason: str = "") -> None:
         self.tests = tests
         self.decision = decision
         self.reason = reason
 
+
+def first_of(clauses: Sequence[Clause], args: Sequence[int]) -> Decision:
+    """Return the decision for a call with these six registers (64-bit, unsigned)."""
+    for clause in clauses:
+        if all(test.holds(args) for test in clause.tests):
+            return clause.decision
+    raise AssertionError("the last clause has no tests")
+
+
+PRCTL = NUMBERS["prctl"]
+CLONE = NUMBERS["clone"]
+FCNTL = NUMBERS["fcntl"]
+CLONE3 = NUMBERS["clone3"]
 
 # ---- in every tree ----
 
@@ -148,19 +160,19 @@ CLONE_UNTRACED = 0x00800000
 """clone(2): no tracer is given the child. Only the kernel's own threads have a use for it."""
 
 
-def inherent_guards() -> dict[int, list[Guard]]:
-    """Return the guards of every confined tree: number to guards, in order."""
+def inherent_guards() -> dict[int, list[Clause]]:
+    """Return what stands in front of the policy in every confined tree: number to clauses."""
     return {
-        NUMBERS["prctl"]: [
-            Guard(
-                [Test(0, EQUAL, NESTED_LAUNCHER)],
+        PRCTL: [
+            Clause(
+                [Test(0, NESTED_LAUNCHER)],
                 deny(errno.EBUSY),
                 "a certificate inside a confined tree is refused",
             )
         ],
-        NUMBERS["clone"]: [
-            Guard(
-                [Test(0, ANY_BIT, CLONE_UNTRACED)],
+        CLONE: [
+            Clause(
+                [Test(0, CLONE_UNTRACED, CLONE_UNTRACED)],
                 deny(errno.EPERM),
                 "no child may escape its tracer",
             )
@@ -176,9 +188,9 @@ SIGKILL = 9
 SIGSTOP = 19
 PTRACE_TRACEME = 0
 
-_PID_IS_SELF = [[Test(0, EQUAL, 0)]]
+_PID_IS_SELF = [[Test(0, 0)]]
 
-PROTECTED_CALLS: dict[int, list[list[Test]]] = {
+PROTECTED: dict[int, list[list[Test]]] = {
     NUMBERS[name]: tests
     for name, tests in (
         # 0 is the caller's process group. The supervisor is in a session of its own.
@@ -191,7 +203,7 @@ PROTECTED_CALLS: dict[int, list[list[Test]]] = {
         ("pidfd_send_signal", []),
         ("pidfd_getfd", []),
         # The request is a long: both words count.
-        ("ptrace", [[Test(0, EQUAL, PTRACE_TRACEME), Test(0, EQUAL, PTRACE_TRACEME, HIGH)]]),
+        ("ptrace", [[Test(0, PTRACE_TRACEME), Test(0, PTRACE_TRACEME, word=HIGH)]]),
         ("process_vm_readv", []),
         ("process_vm_writev", []),
         ("process_madvise", []),
@@ -202,8 +214,8 @@ PROTECTED_CALLS: dict[int, list[list[Test]]] = {
         ("sched_setaffinity", _PID_IS_SELF),
         # PRIO_PROCESS and PRIO_PGRP of 0 are the caller's; PRIO_USER of 0 is everything of its
         # uid, the supervisor too. The same for IOPRIO_WHO_PROCESS and IOPRIO_WHO_PGRP.
-        ("setpriority", [[Test(0, EQUAL, which), Test(1, EQUAL, 0)] for which in (0, 1)]),
-        ("ioprio_set", [[Test(0, EQUAL, which), Test(1, EQUAL, 0)] for which in (1, 2)]),
+        ("setpriority", [[Test(0, which), Test(1, 0)] for which in (0, 1)]),
+        ("ioprio_set", [[Test(0, which), Test(1, 0)] for which in (1, 2)]),
         ("kcmp", []),
         ("migrate_pages", _PID_IS_SELF),
         ("move_pages", _PID_IS_SELF),
@@ -213,76 +225,46 @@ PROTECTED_CALLS: dict[int, list[list[Test]]] = {
 one list hold, the call concerns only the caller. pid_t is an int, so its low word is all of it."""
 
 
-def own_process_guards(number: int) -> list[Guard]:
-    """Return guards that let the uses of a protected call pass that concern only the caller."""
-    return [
-        Guard(tests, PERMITTED, "concerns only the caller") for tests in PROTECTED_CALLS[number]
-    ]
+def protect(number: int, clauses: list[Clause]) -> list[Clause]:
+    """Return a protected call's clauses with the supervisor's look at every permitted use.
+
+    Uses that concern only the caller stay with the kernel, unless they are to be logged.
+    """
+    protected: list[Clause] = []
+    for clause in clauses:
+        if not clause.decision.permitted:
+            protected.append(clause)
+            continue
+        if clause.decision.kind == PERMIT:
+            protected += [
+                Clause([*own, *clause.tests], PERMITTED, "concerns only the caller")
+                for own in PROTECTED[number]
+            ]
+        watched = Decision(NOTIFY, 0, PROTECTION, clause.decision.log)
+        protected.append(Clause(clause.tests, watched, clause.reason))
+    return protected
 
 
-def dumpable_guard() -> Guard:
-    """Return the guard of prctl(2) that keeps the program readable for a same-uid supervisor."""
-    return Guard(
-        [Test(0, EQUAL, PR_SET_DUMPABLE), Test(1, EQUAL, 0)],
+def dumpable_guard() -> Clause:
+    """Return the clause of prctl(2) that keeps the program readable for a same-uid supervisor."""
+    return Clause(
+        [Test(0, PR_SET_DUMPABLE), Test(1, 0)],
         deny(errno.EPERM),
         "an unprivileged supervisor must be able to read the program's arguments",
     )
 
 
-def signal_owner_guards() -> list[Guard]:
-    """Return the guards of fcntl(2) against a signal that no supervisor can ignore.
+def signal_owner_guards() -> list[Clause]:
+    """Return the clauses of fcntl(2) against signals that no supervisor can ignore.
 
     F_SETOWN names any process of the same uid as the one that O_ASYNC informs, F_SETSIG says by
-    which signal: the two together are a kill(2). What is left, the supervisor ignores.
+    which signal: the two together are a kill(2). All other signals the supervisor ignores.
     """
     return [
-        Guard(
-            [Test(1, EQUAL, F_SETSIG), Test(2, EQUAL, signal)],
+        Clause(
+            [Test(1, F_SETSIG), Test(2, signal)],
             deny(errno.EPERM),
             "asynchronous input must not end or stop the supervisor",
         )
         for signal in (SIGKILL, SIGSTOP)
     ]
-
-
-# ---- opens, by their flags ----
-
-O_PATH = 0o10000000
-TMPFILE_BIT = 0o20000000
-"""__O_TMPFILE without its O_DIRECTORY."""
-_WRITES = os.O_ACCMODE | os.O_TRUNC | TMPFILE_BIT
-
-OPEN_FLAGS_ARGUMENT = {NUMBERS["open"]: 1, NUMBERS["openat"]: 2}
-"""Where the flags stand. openat2's lie in memory, creat has none: it writes."""
-
-
-def open_for_reading(number: int) -> list[Test]:
-    """Return tests that hold for opens which surely only read."""
-    return [Test(OPEN_FLAGS_ARGUMENT[number], NO_BIT, _WRITES | os.O_CREAT)]
-
-
-def open_for_writing(number: int) -> list[Test]:
-    """Return tests that hold for opens which surely may write.
-
-    What neither these nor ``open_for_reading`` hold for needs a look at the file system: O_CREAT
-    alone writes if the file is missing. O_PATH ignores most other flags, and only reads.
-    """
-    argument = OPEN_FLAGS_ARGUMENT[number]
-    return [Test(argument, ANY_BIT, _WRITES), Test(argument, NO_BIT, O_PATH)]
-
-
-AT_EMPTY_PATH = 0x1000
-STAT_FLAGS_ARGUMENT = {NUMBERS["newfstatat"]: 3, NUMBERS["statx"]: 2}
-
-
-def descriptor_stat_guard(number: int) -> Guard:
-    """Return the guard for fstat(2) in its modern clothes.
-
-    C libraries make fstat(fd) a newfstatat or statx with an empty name. Whether the name is empty
-    lies in memory, so the supervisor looks: rules on ``fstat`` judge it then.
-    """
-    return Guard(
-        [Test(STAT_FLAGS_ARGUMENT[number], ANY_BIT, AT_EMPTY_PATH)],
-        JUDGED,
-        "an empty name means fstat, which is permitted",
-    )
