@@ -1,0 +1,106 @@
+"""``certexec doctor`` as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.isolation import need
+from tests.package import LIBEXEC, Site
+
+ROWS = {
+    "binfmt_misc", "handler", "at boot", "launcher", "policy server", "trust store", "kernel",
+    "seccomp notify", "wait killable", "addfd send", "sync wake-up", "landlock", "ptrace",
+    "ptrace scope", "identity", "suid_dumpable", "memfd_noexec", "leases", "user namespaces",
+    "open files", "clock",
+}  # fmt: skip
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    need("nsenter", "setpriv", "mount")
+    made = Site()
+    yield made
+    made.close()
+
+
+def findings(site: Site, code: int, uid: int | None = None) -> dict[str, dict[str, str]]:
+    done = site.certexec("doctor", "--json", uid=uid)
+    assert done.returncode == code, done.stdout + done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["schema"] == 1
+    assert shown["works"] is (code == 0)
+    for row in shown["findings"]:
+        assert set(row) == {"name", "status", "value", "meaning", "hint"}
+        assert row["status"] in ("ok", "warn", "fail")
+        assert row["meaning"]
+        assert "\n" not in row["meaning"]
+    return {row["name"]: row for row in shown["findings"]}
+
+
+def test_doctor_fails_before_setup_and_is_content_after_it(site: Site) -> None:
+    before = findings(site, 1)
+    assert before["policy server"]["status"] == "fail"
+    assert "certexec setup" in before["launcher"]["hint"]
+    site.setup()
+    after = findings(site, 0)
+    assert set(after) >= ROWS
+    assert after["handler"]["status"] == after["policy server"]["status"] == "ok"
+    assert after["trust store"]["status"] == "warn"
+    assert any(name.startswith("on ") for name in after)
+
+
+def test_the_table_has_one_line_for_each_finding_and_takes_less_than_a_second(site: Site) -> None:
+    site.setup()
+    start = time.monotonic()
+    done = site.certexec("doctor")
+    assert time.monotonic() - start < 2  # the start of Python and click included
+    assert done.returncode == 0
+    for name in ROWS:
+        assert f"  {name}  " in done.stdout
+    assert site.certexec("doctor", "-q").stdout == ""
+
+
+def test_an_ordinary_user_may_ask_too(site: Site) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only one id is mapped without root")
+    site.setup()
+    rows = findings(site, 0, uid=12345)
+    assert rows["identity"]["status"] == "warn"
+    assert rows["handler"]["status"] == rows["policy server"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "row"),
+    [
+        ("chmod 777 /etc/certexec/trust.d", "trust store"),
+        (f"chmod 777 {LIBEXEC}", "launcher"),
+        (f"chmod 4755 {LIBEXEC}/launch", "launcher"),
+        (f"cp {LIBEXEC}/launch /mnt/l; mv /mnt/l {LIBEXEC}/launch", "handler"),
+        (f"echo >> {LIBEXEC}/current/lib/certexec/errors.py", "policy server"),
+        (f"rm {LIBEXEC}/current", "policy server"),
+        (f"ln -sf /nonexistent {LIBEXEC}/current/python", "policy server"),
+        ("echo -1 > /proc/sys/fs/binfmt_misc/certexec", "handler"),
+        ("echo 0 > /proc/sys/fs/binfmt_misc/certexec", "handler"),
+        ("echo 0 > /proc/sys/fs/binfmt_misc/status", "binfmt_misc"),
+    ],
+)
+def test_each_thing_that_keeps_the_main_job_from_working_fails(
+    site: Site, spoil: str, row: str
+) -> None:
+    site.setup()
+    done = site.machine.run("sh", "-c", spoil)
+    assert done.returncode == 0, done.stderr
+    assert findings(site, 1)[row]["status"] == "fail"
+
+
+def test_a_command_of_another_version_is_noticed(site: Site) -> None:
+    site.setup()
+    site.package(mark="second")
+    row = findings(site, 0)["policy server"]
+    assert row["status"] == "warn"
+    assert "certexec setup" in row["hint"]
