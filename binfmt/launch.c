@@ -24,7 +24,7 @@ static struct {
     u64 argc, nonce;            /* nonce: opens the launch gate; 0 until the filter stands */
     u32 run_form, secure, ruid, euid, suid, rgid, egid, sgid;
     u32 gated, late_nofile;     /* late: the final limit waits until the listener exists */
-    s32 certificate, channel, program;
+    s32 certificate, channel, server_end, program;
     struct limit nofile, final; /* RLIMIT_NOFILE: the invoker's, and what the program gets */
     u32 *groups;                /* room to read them back */
     struct instruction *filter;
@@ -185,24 +185,41 @@ static void tidy_descriptors(void) {
 
 /* ---- 4. the policy server is a grandchild: nobody ever has to wait for it ---- */
 
+static u8 stacks[2][8192] __attribute__((aligned(16)));
+
+/* Starts a process that runs body(), which never returns. It shares our memory until it execs or
+ * ends, on a stack of its own: that saves copying page tables, a tenth of the whole launch. Its
+ * exit signal is 0: no SIGCHLD is ever sent, and an ignored SIGCHLD does not reap behind us. */
+static long spawn(int stack, void (*body)(void)) {
+    long result;
+    register u64 parent_tid __asm__("r10") = 0;
+    __asm__ volatile("syscall\n\ttest %%rax, %%rax\n\tjnz 1f\n\tcall *%[body]\n\tud2\n1:"
+                     : "=a"(result)
+                     : "0"(SYS_clone), "D"(CLONE_VM), "S"(stacks[stack] + sizeof stacks[stack]),
+                       "d"(0), "r"(parent_tid), [body] "r"(body)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+static void run_server(void) {
+    become_server(self.server_end, self.secure);
+}
+
+static void run_parent_of_server(void) {
+    sys(SYS_exit_group, spawn(1, run_server) < 0);
+}
+
 static void start_server(void) {
     s32 pair[2], subreaper = 0, status = 0;
     expect(sys(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0,
            "no socket for the policy server");
     self.channel = pair[0];
+    self.server_end = pair[1];
     /* A subreaper would inherit the grandchild, and the program have a child it never started. */
     sys(SYS_prctl, PR_GET_CHILD_SUBREAPER, &subreaper);
     if (subreaper)
         sys(SYS_prctl, PR_SET_CHILD_SUBREAPER, 0);
-    /* Exit signal 0: no SIGCHLD is ever sent, and an ignored SIGCHLD does not reap behind us. */
-    long child = sys(SYS_clone, 0);
-    if (child == 0) {
-        long grandchild = sys(SYS_clone, 0);
-        if (grandchild == 0)
-            become_server(pair[1], self.secure);
-        for (;;)
-            sys(SYS_exit_group, grandchild < 0);
-    }
+    long child = spawn(0, run_parent_of_server);
     expect(child > 0 && sys(SYS_wait4, child, &status, WALL) == child && status == 0,
            "no process for the policy server");
     if (subreaper)
