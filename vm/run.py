@@ -264,8 +264,13 @@ def run(options: argparse.Namespace) -> bool:
 def main(arguments: list[str]) -> int:
     """Run the command line; return the exit status."""
     options = parse(arguments)
+    # Ended from outside, the temporary disk goes all the same.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         return 0 if run(options) else 1
+    except RuntimeError as error:
+        print(f"vm/run.py: FAILED: {error}", file=sys.stderr)
+        return 1
     except Unavailable as error:
         if os.environ.get("CERTEXEC_MUST_WORK") == "1":
             print(f"vm/run.py: FAILED, nothing was run: {error}", file=sys.stderr)
