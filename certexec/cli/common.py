@@ -17,7 +17,7 @@ import click
 from certexec.certificate.envelope import MAX_SIZE, PREFIX
 from certexec.certificate.fields import MAX_ID, MAX_TIME
 from certexec.errors import CertexecError, CliError
-from certexec.kernel.ownership import ROOT_ONLY
+from certexec.kernel.ownership import PersonalOwners, root_owners
 from certexec.trust.constraints import parse_duration
 from certexec.trust.store import DEFAULT_DIRECTORY
 
@@ -147,8 +147,8 @@ def store_directory(given: str | None) -> tuple[str, frozenset[int]]:
     A store of one's own may belong to the caller; the machine's belongs to root.
     """
     if given is None:
-        return DEFAULT_DIRECTORY, ROOT_ONLY
-    return os.path.realpath(given), ROOT_ONLY | {os.getuid()}
+        return DEFAULT_DIRECTORY, root_owners()
+    return os.path.realpath(given), PersonalOwners((0, os.getuid()))
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import click
 
 from certexec.errors import CliError
+from certexec.kernel.ownership import PersonalOwners
 from certexec.observe.sinks import Lines, Syslog
 from certexec.run.front import execute
 from certexec.run.layout import SYSTEM
@@ -54,8 +55,8 @@ def command(
     keep = []
     settings = Settings(may_grant=False)
     if trust is not None:
-        settings.store = os.path.abspath(trust)
-        settings.owners = {0, os.getuid()}
+        settings.store = os.path.realpath(trust)
+        settings.owners = PersonalOwners((0, os.getuid()))
     elif not os.path.isdir(SYSTEM.trust_store):
         raise CliError(
             "not-found",

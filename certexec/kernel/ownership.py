@@ -98,11 +98,12 @@ def _read_acl(fd: int) -> bytes:
 
 
 def check_object(
-    fd: int, shown: str, owner_ok: Collection[int] = ROOT_ONLY
+    fd: int, shown: str, owner_ok: Collection[int] = ROOT_ONLY, *, sticky_ok: bool = False
 ) -> os.stat_result:
     """Judge one open file or directory and return its fstat(2) result.
 
-    Raises TrustError("trust-unsafe") when its owner is not in ``owner_ok``, or anybody else may
+    ``sticky_ok``: a directory that others may write is good enough when its sticky bit is set:
+    what stands in it and belongs to an acceptable owner cannot be exchanged by others. Raises TrustError("trust-unsafe") when its owner is not in ``owner_ok``, or anybody else may
     write it, by mode or by ACL. ``shown`` is its path in messages.
     """
     status = os.fstat(fd)
@@ -125,6 +126,8 @@ def check_object(
             f'an ACL lets others write {kind} "{shown}"',
             f'remove it with "setfacl -b {shown}"',
         )
+    if sticky_ok and kind == "directory" and status.st_mode & stat.S_ISVTX:
+        return status
     if status.st_mode & _WRITABLE:
         who = "everybody" if status.st_mode & stat.S_IWOTH else f"group {status.st_gid}"
         raise TrustError(
@@ -152,14 +155,23 @@ def _components(path: str) -> list[str]:
     return [part for part in parts if part]
 
 
+class PersonalOwners(frozenset[int]):
+    """The acceptable owners of somebody's own store, which grants nothing.
+
+    Directories such as /tmp may stand on the way to it, but not at its end: what belongs to an
+    acceptable owner in a sticky directory cannot be exchanged by others.
+    """
+
+
 def check_chain(path: str, owner_ok: Collection[int] = ROOT_ONLY) -> int:
     """Judge the directory ``path`` and every directory above it; return it opened for reading.
 
     The caller closes the descriptor (O_RDONLY | O_DIRECTORY | O_CLOEXEC). Root is always an
     acceptable owner of the directories above; of ``path`` itself and above, so is every uid in
-    ``owner_ok``. Raises TrustError: "trust-unsafe", or "unreadable" where one is missing.
+    ``owner_ok`` (see PersonalOwners for sticky directories). Raises TrustError: "trust-unsafe", or "unreadable" where one is missing.
     """
     owners = frozenset(owner_ok) | ROOT_ONLY
+    sticky_ok = isinstance(owner_ok, PersonalOwners)
     parts = _components(path)
     shown = "/"
     # 1. "/" itself; O_PATH, because searching a directory does not need the right to list it
@@ -174,7 +186,7 @@ def check_chain(path: str, owner_ok: Collection[int] = ROOT_ONLY) -> int:
             below = _open_at(part, last if final else os.O_PATH | os.O_DIRECTORY, fd, shown)
             os.close(fd)
             fd = below
-            check_object(fd, shown, owners)
+            check_object(fd, shown, owners, sticky_ok=sticky_ok and not final)
     except BaseException:
         os.close(fd)
         raise

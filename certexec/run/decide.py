@@ -80,7 +80,7 @@ def read_certificate(fd: int) -> bytes:
         raise RunError("unreadable", f"the certificate cannot be read: {error.strerror}") from None
 
 
-def verify(data: bytes, store: str, owners: set[int]) -> Verified:
+def verify(data: bytes, store: str, owners: frozenset[int]) -> Verified:
     """Prove the certificate's bytes against a trust store, now. Raises CertexecError."""
     keys = {trusted.key.kid: trusted for trusted in load_store(store, owner_ok=owners)}
     verified = verify_certificate(data, keys, int(time.time()))
@@ -92,7 +92,7 @@ def decide(
     fd: int,
     invoker: Invoker,
     store: str,
-    owners: set[int],
+    owners: frozenset[int],
     *,
     may_grant: bool,
     kernel_arguments: int,

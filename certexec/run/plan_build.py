@@ -37,11 +37,9 @@ def build_plan(
     plan.bounding = permitted.bounding
     if permitted.capabilities is not None:
         plan.permitted = permitted.capabilities
-        plan.inheritable = plan.ambient = 0
         if permitted.euid != 0:
             # without uid 0 capabilities come through execve only as ambient ones
             plan.inheritable = plan.ambient = permitted.capabilities
-            plan.flags |= plans.PLAN_AMBIENT
     # environment and arguments
     plan.env = entries
     fixed = certificate.invocation.argv

@@ -16,6 +16,7 @@ from certexec.kernel import ptrace
 from certexec.kernel.credentials import forbid_attach
 from certexec.kernel.libc import syscall
 from certexec.kernel.notify import Listener
+from certexec.kernel.ownership import root_owners
 from certexec.kernel.procfs import read_status
 from certexec.observe.sinks import Syslog
 from certexec.reasons import EXIT_INTERNAL
@@ -60,7 +61,7 @@ class Settings:
     def __init__(
         self,
         store: str = SYSTEM.trust_store,
-        owners: set[int] | None = None,
+        owners: frozenset[int] | None = None,
         may_grant: bool = True,
         certificate_fd: int = -1,
         sinks: Sequence[Sink] | None = None,
@@ -68,7 +69,7 @@ class Settings:
         arguments_before: int = KERNEL_ARGUMENTS,
     ) -> None:
         self.store = store
-        self.owners = {0} if owners is None else owners
+        self.owners = root_owners() if owners is None else owners
         self.may_grant = may_grant
         self.certificate_fd = certificate_fd
         self.sinks = sinks
@@ -89,6 +90,8 @@ def serve(socket_fd: int, settings: Settings) -> int:
     try:
         # 1. who asks; our own memory is nobody's business from here on
         forbid_attach()
+        if settings.certificate_fd >= 0:
+            channel.send_ready()  # the launcher's own child has done so in C
         hello = channel.recv_hello()
         invoker = Invoker(channel.peer_pid)
         fd = settings.certificate_fd if settings.certificate_fd >= 0 else hello.cert_fd
