@@ -14,7 +14,8 @@ from certexec.certificate import envelope
 from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import RunError, TrustError
 from certexec.kernel.ownership import check_chain, root_owners
-from certexec.policy.compile import Options, compile_policy
+from certexec.policy.compile import compile_policy
+from certexec.policy.decisions import TreeOptions
 from certexec.run import decide, identity, integrity
 from certexec.run.invoker import Invoker
 from certexec.run.layout import SYSTEM
@@ -85,7 +86,8 @@ def check_files(certificate: Certificate) -> None:
     _check_file(certificate.program, "binary-missing", "binary-mismatch")
     for other in certificate.files:
         _check_file(other, "file-mismatch", "file-mismatch")
-    options = Options(log_full=certificate.log == "full", privileged=certificate.is_grant())
+    grant = certificate.is_grant()
+    options = TreeOptions(full_log=certificate.log == "full", privileged=grant, capable=grant)
     compile_policy(decide.read_policy(certificate), options)
 
 
