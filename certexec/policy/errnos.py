@@ -51,9 +51,10 @@ _NEAREST = {
     "eipsec": errno.EPROTO,
     "elast": errno.EPROTO,
 }
-NUMBERS: dict[str, int] = {name.lower(): getattr(errno, name) for name in _SAME.split()}
+SAME: dict[str, int] = {name.lower(): getattr(errno, name) for name in _SAME.split()}
+"""Lower-case name to number for the errors that Linux has."""
+NUMBERS: dict[str, int] = {**SAME, **_NEAREST}
 """Lower-case name to Linux error number."""
-NUMBERS.update(_NEAREST)
 
 
 def number(name: str) -> int | None:
