@@ -82,8 +82,10 @@ def parse_grant(text: str) -> tuple[str, str, int | None] | None:
 
 def path_pattern_problem(pattern: str) -> str:
     """Return what is wrong with a path pattern, or an empty string."""
-    if not pattern.startswith("/") or "\0" in pattern:
+    if not pattern.startswith("/"):
         return "does not begin with a slash"
+    if not pattern.isprintable():
+        return "holds a control character"
     trunk = pattern[:-3] if pattern.endswith("/**") else pattern
     if "**" in trunk:
         return 'may hold "**" only as its end "/**"'
@@ -216,4 +218,7 @@ def parse_constraints(text: str, name: str = "constraints") -> Constraints:
         seconds = parse_duration(lifetime) if isinstance(lifetime, str) else None
         if seconds is None:
             wrong("max-lifetime", 'a length of time such as "90d"')
-    return Constraints(paths, grants, seconds, cosigners)
+    try:
+        return Constraints(paths, grants, seconds, cosigners)
+    except TrustError as error:
+        raise TrustError(error.reason, f'"{name}": {error.message}', error.hint) from None
