@@ -13,6 +13,7 @@ import urllib.request
 from demo.stage import NAMESPACE, RUN_ONLY, STRANGER_UID, Stage
 
 REFUSED = 126
+SHOWN_LINES = 4
 
 
 class LeftOutError(Exception):
@@ -94,8 +95,8 @@ def identity(place: Stage) -> None:
     text = policy(place, program)
     unsigned = place.path("rootid.cert")
     sign(place, unsigned, program, text, "--setuid", "root", "--allow-user", f"#{place.user}")
-    print("   $ certexec install rootid.cert bin/rootid")
-    place.certexec("install", unsigned, os.path.join(place.bin, "rootid"))
+    print("   $ certexec install rootid.cert /usr/local/bin/rootid")
+    place.certexec("install", unsigned, "/usr/local/bin/rootid")
     done = show(place, "rootid")
     check(f"uid={place.user}" in done.stdout and "euid=0" in done.stdout, "uid stays, euid is root")
     check(os.stat(program).st_mode & 0o6000 == 0, f"{program} itself has no set-user-ID bit")
@@ -225,7 +226,10 @@ def show(
     who = "" if user is None else "(a stranger) "
     print(f"   {who}$ {' '.join(os.path.basename(word) for word in argv)}", flush=True)
     done = subprocess.run(place.shell(*argv), timeout=timeout, **place.surroundings(user))
-    print(indent(done.stdout + done.stderr) + f"\n     exit {done.returncode}", flush=True)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    if len(lines) > SHOWN_LINES:
+        lines = ["...", *lines[-SHOWN_LINES + 1 :]]
+    print(indent("\n".join(lines)) + f"\n     exit {done.returncode}", flush=True)
     return done
 
 

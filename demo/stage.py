@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 
 HANDLERS = "/proc/sys/fs/binfmt_misc"
-COVERED = ("/etc/certexec", "/usr/libexec/certexec", "/usr/lib/binfmt.d")
+COVERED = ("/etc/certexec", "/usr/libexec/certexec", "/usr/lib/binfmt.d", "/usr/local/bin")
 ROOT, NAMESPACE, RUN_ONLY = "root", "user namespace", "certexec run"
 CLONE_NEWNS = 0x20000
 ORDINARY_UID = 54321
@@ -91,7 +91,7 @@ class Stage:
         as_user: dict[str, object] = {}
         if user is not None and self.mode == ROOT:
             as_user = {"user": user, "group": user, "extra_groups": []}
-        environment = {"PATH": f"{self.bin}:/usr/bin:/bin", "LC_ALL": "C"}
+        environment = {"PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
         if self.mode == RUN_ONLY:
             environment["PYTHONPATH"] = os.getcwd()
         return {
@@ -152,17 +152,21 @@ def _cover(undo: contextlib.ExitStack) -> None:
         _mount("", "/", 0x44000)  # MS_REC | MS_PRIVATE
         covered = [path for path in COVERED if os.path.isdir(path)]
     else:
-        # nothing can be made on the real /etc: whole directories are covered instead
+        # outside's root is nobody in here, so nothing can be made in its directories: copies can
         _mount("tmpfs", "/usr/libexec", 0, "mode=755")
-        lower = "lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work"
         _mount("tmpfs", "/mnt", 0, "mode=755")
-        for name in ("upper", "work"):
-            os.mkdir(f"/mnt/{name}")
-        _mount("overlay", "/etc", 0, lower)
+        _copy_readable("/etc", "/mnt")
+        _mount("tmpfs", "/etc", 0, "mode=755")
+        _copy_readable("/mnt", "/etc")
         covered = [path for path in ("/usr/lib/binfmt.d", "/usr/local/bin") if os.path.isdir(path)]
     for path in covered:
         _mount("tmpfs", path, 0, "mode=755")
         undo.callback(subprocess.run, ["umount", path], capture_output=True)
+
+
+def _copy_readable(source: str, target: str) -> None:
+    """Copy a tree as far as we may read it."""
+    subprocess.run(["cp", "-dR", f"{source}/.", target], capture_output=True)
 
 
 def _remove_empty(path: str) -> None:

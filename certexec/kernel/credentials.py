@@ -76,14 +76,17 @@ class Mask:
     """The supervisor's own rights, and the way back to them.
 
     For a supervisor that runs as the invoker there is nothing to take: its ids are the program's,
-    which no_new_privs and the refusal of foreign user namespaces keep so.
+    which no_new_privs and the refusal of foreign user namespaces keep so. Root's supervisor takes
+    only what differs from its own, so that it also works where a user namespace maps one id.
     """
 
-    __slots__ = ("_groups", "_privileged")
+    __slots__ = ("_changed", "_effective", "_groups", "_privileged")
 
     def __init__(self, privileged: bool) -> None:
         self._privileged = privileged
-        self._groups = os.getgroups() if privileged else []
+        self._changed = False
+        self._groups = sorted(os.getgroups()) if privileged else []
+        self._effective = _capabilities()[0] if privileged else 0
 
     def assume(self, status: Status, real_uid: bool = False) -> None:
         """Take the effective rights of the thread that ``status`` describes.
@@ -93,36 +96,55 @@ class Mask:
         """
         if not self._privileged:
             return
-        # 1. groups first: they need the capability that step 3 gives up
-        _set_groups(status.groups)
-        # 2. effective and file-system gid, then uid; real and saved stay root's
-        gid = status.gids[0] if real_uid else status.gids[1]
-        uid = status.uids[0] if real_uid else status.uids[1]
-        syscall(_SETRESGID, _SETREUID_NONE, gid, _SETREUID_NONE)
-        syscall(_SETRESUID, _SETREUID_NONE, uid, _SETREUID_NONE)
-        if not real_uid and status.uids[3] != uid:
-            syscall(_SETFSUID, status.uids[3])
-        if not real_uid and status.gids[3] != gid:
-            syscall(_SETFSGID, status.gids[3])
-        # 3. the capabilities that are effective there (access(2): permitted if real root, none else)
+        uid, fs_uid = status.uids[1], status.uids[3]
+        gid, fs_gid = status.gids[1], status.gids[3]
         wanted = status.caps["eff"]
         if real_uid:
+            uid = fs_uid = status.uids[0]
+            gid = fs_gid = status.gids[0]
             wanted = status.caps["prm"] if uid == 0 else 0
-        _set_effective(wanted)
-        effective, permitted, _ = _capabilities()
-        if effective & ~wanted or permitted == 0 or os.geteuid() != uid:
+        wanted &= self._effective
+        same_ids = (uid, fs_uid, gid, fs_gid) == (0, 0, 0, 0)
+        same_groups = sorted(status.groups) == self._groups
+        if same_ids and same_groups and wanted == self._effective:
+            return
+        self._changed = True
+        try:
+            # 1. groups first: they need the capability that step 3 gives up
+            if not same_groups:
+                _set_groups(status.groups)
+            # 2. effective and file-system gid, then uid; real and saved stay root's
+            if not same_ids:
+                syscall(_SETRESGID, _SETREUID_NONE, gid, _SETREUID_NONE)
+                syscall(_SETRESUID, _SETREUID_NONE, uid, _SETREUID_NONE)
+                if fs_uid != uid:
+                    syscall(_SETFSUID, fs_uid)
+                if fs_gid != gid:
+                    syscall(_SETFSGID, fs_gid)
+            # 3. the capabilities that are effective there
+            _set_effective(wanted)
+            effective, permitted, _ = _capabilities()
+        except OSError as error:
+            raise KernelError(
+                "internal", f"the program's rights cannot be taken: {error.strerror}"
+            ) from None
+        if effective != wanted or permitted == 0 or os.geteuid() != uid or os.getegid() != gid:
             raise KernelError("internal", "the supervisor could not take the program's rights")
 
     def restore(self) -> None:
         """Return to root's rights; on failure the whole process ends, which ends the program."""
-        if not self._privileged:
+        if not self._changed:
             return
         try:
             _, permitted, _ = _capabilities()
             _set_effective(permitted)
             syscall(_SETRESUID, _SETREUID_NONE, 0, _SETREUID_NONE)
             syscall(_SETRESGID, _SETREUID_NONE, 0, _SETREUID_NONE)
-            _set_groups(self._groups)
-            _set_effective(permitted)
+            if sorted(os.getgroups()) != self._groups:
+                _set_groups(self._groups)
+            _set_effective(self._effective)
+            if _capabilities()[0] != self._effective or os.geteuid() != 0:
+                os._exit(125)
         except OSError:
             os._exit(125)  # fail closed: the listener closes, every supervised call fails
+        self._changed = False

@@ -201,8 +201,8 @@ class Supervisor:
         own = self.resolver.own_tgid
         if call.name == "pidfd_send_signal":
             self._check_place(call)
-            self.mask.assume(call.status)
             try:
+                self.mask.assume(call.status)
                 send_signal(call, own)
             except OSError as error:
                 call.fail(error.errno or errno.EPERM)
@@ -233,8 +233,8 @@ class Supervisor:
             self.judge.log(call, "deny", guards.UNSUPPORTED, errno.EPERM)
             call.fail(errno.EPERM)
             return False
-        self.mask.assume(call.status, real_ids)
         try:
+            self.mask.assume(call.status, real_ids)
             operation = prepare(call, self.resolver)
         finally:
             self.mask.restore()
@@ -274,8 +274,8 @@ class Supervisor:
     def carry_out(self, operation: Operation, mask: Mask, real_ids: bool) -> None:
         """Perform with the caller's rights and answer; errors become the caller's errno."""
         call = operation.call
-        mask.assume(call.status, real_ids)
         try:
+            mask.assume(call.status, real_ids)
             operation.perform()
         except Fault as fault:
             call.fail(fault.code)
@@ -327,8 +327,8 @@ class Worker:
             unshare_fs()
             self.tid = _thread.get_native_id()
             mask = Mask(self.supervisor.privileged)
-            mask.assume(call.status, self.real_ids)
             try:
+                mask.assume(call.status, self.real_ids)
                 self.operation.perform()
             except Fault as fault:
                 call.fail(fault.code)
