@@ -119,16 +119,16 @@ def _lint_policy(policy: Policy, inherit: bool) -> list[Finding]:
     if policy.detached:
         found.append(Finding(policy.line, "unsupported", "a detached policy confines nothing"))
     for rule in policy.rules:
-        found += _lint_rule(rule, inherit)
+        found += _lint_rule(policy, rule, inherit)
     return found + _shadowed(policy)
 
 
-def _lint_rule(rule: Rule, inherit: bool) -> list[Finding]:
+def _lint_rule(policy: Policy, rule: Rule, inherit: bool) -> list[Finding]:
     found: list[tuple[str, str, str]] = []
     reached = reaches(rule)
     if not reached and rule.emulation in EMULATIONS:
         found.append(_inactive(rule))
-    why = why_unsupported(rule, inherit=inherit)
+    why = why_unsupported(policy, rule, inherit=inherit)
     if why:
         found.append(("unsupported", why, ""))
     elif reached and not rule.unconditional and rule.syscall not in ALIASES:

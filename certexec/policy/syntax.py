@@ -142,7 +142,8 @@ class _PolicyReader:
         )
 
     # file = { line newline }
-    # line = [ header | "detached" anything | rule ] [ comment ]
+    # line = [ header | detached | rule ] [ comment ]
+    # detached = "detached" { character }
     def read(self, text: str) -> PolicyFile:
         policy: Policy | None = None
         prefix = ""
@@ -202,7 +203,7 @@ class _PolicyReader:
             self.policies[path] = found
         return found
 
-    # template = "Template: " name ", Emulation: " emulation ", Description: " text
+    # template header = "Template: " name ", Emulation: " emulation ", Description: " text
     def template_header(self, number: int, raw: str, line: str) -> Template:
         name, comma, rest = line[10:].partition(",")
         if comma and rest[:12].lower() == " emulation: ":
@@ -239,6 +240,7 @@ class _PolicyReader:
         return self.rule_body(emulation, syscall, line[start:], number, raw, indent + start)
 
     # body = simple | simple ", if" relation | fullexpression
+    # simple = "permit" | "permit-now" | ( "deny" | "deny-now" ) [ "[" name "]" ]
     def rule_body(
         self, emulation: str, syscall: str, body: str, number: int, raw: str, column: int
     ) -> Rule:
@@ -289,7 +291,8 @@ class _RuleParser:
         self.tokens.append((END, "", len(text)))
         self.position = 0
 
-    # fullexpression = expression "then" action [ "[" NAME "]" ] [ "log" ] [ elevate ] [ predicate ]
+    # fullexpression = expression "then" action [ "[" name "]" ] [ "log" ]
+    #                  [ elevate ] [ predicate ]
     def fullexpression(self, emulation: str, syscall: str, line: int, text: str) -> Rule:
         expression = self.expression()
         self.expect("then", '"then" or "->"')
@@ -317,7 +320,7 @@ class _RuleParser:
         )
 
     # expression = operand [ ( "and" | "or" ) expression ]
-    # operand    = "not" expression | "(" expression ")" | symbol
+    # operand = "not" expression | "(" expression ")" | symbol
     def expression(self) -> Expression:
         # What waits for its right side: "not", "(", or the connective with its left side.
         waiting: list[tuple[str, Expression]] = []
@@ -346,7 +349,8 @@ class _RuleParser:
                 self.expect(")", '")"')
                 waiting.pop()
 
-    # symbol = NAME [ "[" NUMBER "]" ] operator QUOTED | "true"
+    # symbol = name [ "[" number "]" ] operator quoted | "true"
+    # operator = "match" | "eq" | "neq" | "sub" | "nsub" | "inpath" | "re"
     def symbol(self) -> Expression:
         token = self.next()
         if token[0] == "true":
@@ -387,7 +391,7 @@ class _RuleParser:
             raise self.unexpected(token, "permit, deny or ask")
         return token[0]
 
-    # [ "[" NAME "]" ]
+    # [ "[" name "]" ]
     def bracketed_name(self) -> tuple[str, int]:
         if not self.accept("["):
             return "", 0
@@ -413,7 +417,8 @@ class _RuleParser:
             None if gid is None else gid & 0xFFFFFFFF,
         )
 
-    # predicate = "," "if" ( "user" | "group" ) ( "=" | "!=" | "<" | ">" ) ( uid | gid )
+    # predicate = "," "if" relation
+    # relation = ( "user" | "group" ) ( "=" | "!=" | "<" | ">" ) ( uid | gid )
     def predicate(self) -> Predicate | None:
         if not self.accept(","):
             return None
@@ -426,7 +431,8 @@ class _RuleParser:
             raise self.unexpected(relation, "=, !=, < or >")
         return Predicate(kind[0], relation[0], self.identity(kind[0]))
 
-    # uid = NUMBER | NAME        gid = NUMBER | NAME
+    # uid = number | name
+    # gid = number | name
     def identity(self, kind: str) -> int:
         token = self.next()
         if token[0] == NUMBER:

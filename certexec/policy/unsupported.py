@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from certexec.errors import PolicyError
 from certexec.policy.calls import call_of, reaches
+from certexec.policy.evaluate import uses
 from certexec.policy.model import symbols
 
 TYPE_CHECKING = False
@@ -47,14 +48,14 @@ def unsupported_in(policy: Policy, *, inherit: bool = False) -> list[tuple[Rule 
     if policy.detached:
         found.append((policy, "a detached policy confines nothing"))
     for rule in policy.rules:
-        why = why_unsupported(rule, inherit=inherit)
+        why = why_unsupported(policy, rule, inherit=inherit)
         if why:
             found.append((rule, why))
     return found
 
 
-def why_unsupported(rule: Rule, *, inherit: bool = False) -> str:
-    """Return why a rule cannot be enforced, "" when it can or need not be."""
+def why_unsupported(policy: Policy, rule: Rule, *, inherit: bool = False) -> str:
+    """Return why a rule of a policy cannot be enforced, "" when it can or need not be."""
     if rule.flaw:
         return rule.flaw
     reached = reaches(rule)
@@ -70,16 +71,24 @@ def why_unsupported(rule: Rule, *, inherit: bool = False) -> str:
         return '"permit[inherit]" needs a certificate with the option inherit'
     if rule.unconditional:
         return ""
-    plain = [
-        name for name in reached if not call_of(name).supervised and not call_of(name).pending
+    unjudged = [
+        name for name in reached
+        if not call_of(name).supervised
+        and (rule.predicate is not None or not call_of(name).pending)
+        and _counts(policy, rule, name)
     ]
-    if plain:
-        shown = ", ".join(plain[:_SHOWN_CALLS]) + (", ..." if len(plain) > _SHOWN_CALLS else "")
-        return f"a condition on {shown} cannot be judged yet"
+    if unjudged:
+        more = ", ..." if len(unjudged) > _SHOWN_CALLS else ""
+        return f"a condition on {', '.join(unjudged[:_SHOWN_CALLS])}{more} cannot be judged yet"
     for symbol in symbols(rule.expression):
         if symbol.operator != "true" and symbol.argument.lower() not in JUDGED_ARGUMENTS:
             return f'the argument "{symbol.argument}" cannot be judged yet'
     return ""
+
+
+def _counts(policy: Policy, rule: Rule, name: str) -> bool:
+    """Tell whether the rule has a say in the call, which a bare rule may have decided before."""
+    return any(rule in rules for _, rules in uses(policy, name))
 
 
 def refuse_unsupported(policy: Policy, name: str, *, inherit: bool = False) -> None:
