@@ -1,7 +1,7 @@
 """A machine of one's own for tests: user and mount namespace, own binfmt_misc, private /etc.
 
-Everything that set-up writes to is covered inside it (/usr/libexec, /usr/lib/binfmt.d and
-/etc/binfmt.d by a tmpfs, /etc by an overlay, a mounted binfmt_misc by an empty directory), so that
+Everything that set-up writes to is covered inside it: /usr/libexec and /usr/lib/binfmt.d by a
+tmpfs, /etc by one with links to what was there, a mounted binfmt_misc by an empty directory. So
 tests change nothing outside. Until it has a binfmt_misc of its own, handlers outside count.
 
 With root all ids are mapped one to one, so that the inside looks like the initial namespace;
@@ -29,9 +29,14 @@ set -e
 umask 022
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 none /mnt
-mkdir /mnt/upper /mnt/work /mnt/free
-mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work none /etc
-for directory in /usr/libexec /usr/lib/binfmt.d /etc/binfmt.d; do
+mkdir /mnt/etc /mnt/free
+mount --rbind /etc /mnt/etc
+mount -t tmpfs -o mode=755 none /etc
+for name in $(ls -A /mnt/etc); do
+    test $name = certexec || test $name = binfmt.d || ln -s /mnt/etc/$name /etc/$name
+done
+mkdir /etc/binfmt.d
+for directory in /usr/libexec /usr/lib/binfmt.d; do
     test ! -d $directory || mount -t tmpfs -o mode=755 none $directory
 done
 mount -t tmpfs -o mode=755 none /usr/local/bin
