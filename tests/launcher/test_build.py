@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.launcher.rig import PROJECT, load_hook, skip_or_fail
+
+hook = load_hook()
+SOURCES = [PROJECT / "binfmt" / name for name in hook.SOURCES]
+LINES_MAX = 720
+"""lines with code; the issue's "at most about 700"."""
+
+
+@pytest.fixture(autouse=True)
+def _compiler() -> None:
+    if shutil.which("gcc") is None:
+        skip_or_fail("needs gcc")
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("build") / "launch"
+    hook.compile_launcher(path)
+    assert path.stat().st_mode & 0o777 == 0o755
+    return path.read_bytes()
+
+
+def segments(elf: bytes) -> list[tuple[int, ...]]:
+    header = struct.unpack_from("<16sHHIQQQIHHHHHH", elf)
+    return [
+        struct.unpack_from("<IIQQQQQQ", elf, header[5] + index * header[9])
+        for index in range(header[10])
+    ]
+
+
+def test_the_launcher_is_position_independent_and_asks_for_no_dynamic_loader(
+    launcher: bytes,
+) -> None:
+    assert struct.unpack_from("<H", launcher, 16)[0] == 3  # ET_DYN
+    assert 3 not in [one[0] for one in segments(launcher)]  # PT_INTERP
+
+
+def test_no_segment_is_writable_and_executable_and_the_stack_is_not_executable(
+    launcher: bytes,
+) -> None:
+    stacks = [one for one in segments(launcher) if one[0] == 0x6474E551]
+    assert len(stacks) == 1
+    for one in [*segments(launcher)]:
+        assert one[1] & 3 != 3 or one[0] not in (1, 0x6474E551)
+    assert stacks[0][1] & 1 == 0
+
+
+def test_the_launcher_announces_shadow_stack_and_branch_tracking(launcher: bytes) -> None:
+    # NT_GNU_PROPERTY_TYPE_0: GNU_PROPERTY_X86_FEATURE_1_AND = IBT | SHSTK
+    assert struct.pack("<III", 0xC0000002, 4, 3) in launcher
+
+
+def test_the_launcher_has_a_stack_protector(launcher: bytes) -> None:
+    assert b"the launcher's stack was damaged" in launcher
+
+
+def test_a_launcher_that_needs_relocations_is_not_accepted(tmp_path: Path) -> None:
+    source = tmp_path / "pointer.c"
+    source.write_text(
+        'const char *table[] = { "a", "b" };\nvoid _start(void) { for (;;) (void)table; }\n'
+    )
+    out = tmp_path / "out"
+    flags = [flag for flag in hook.FLAGS if "gc-sections" not in flag]
+    subprocess.run(
+        ["gcc", *flags, "-Wl,-z,noexecstack,--no-dynamic-linker", "-o", out, source], check=True
+    )
+    assert hook.faults(out.read_bytes()) == "it needs relocations"
+
+
+def test_a_launcher_that_asks_for_a_loader_is_not_accepted() -> None:
+    assert hook.faults(Path("/bin/true").read_bytes()) == "it asks for a dynamic loader"
+
+
+def test_cflags_are_honoured_but_cannot_take_hardening_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFLAGS", "-O0 -fno-stack-protector -DNOT_THERE -fcf-protection=none")
+    hook.compile_launcher(tmp_path / "launch")
+    assert struct.pack("<III", 0xC0000002, 4, 3) in (tmp_path / "launch").read_bytes()
+    monkeypatch.setenv("CFLAGS", "-include /nonexistent/header.h")
+    with pytest.raises(RuntimeError, match="does not compile"):
+        hook.compile_launcher(tmp_path / "launch")
+
+
+def test_cc_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "/nonexistent/cc --flag")
+    with pytest.raises(RuntimeError, match="cannot start the compiler /nonexistent/cc"):
+        hook.compile_launcher(tmp_path / "launch")
+
+
+def test_another_machine_than_x86_64_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook.platform, "machine", lambda: "aarch64")
+    with pytest.raises(RuntimeError, match="written for x86-64"):
+        hook.compile_launcher(tmp_path / "launch")
+
+
+def test_a_running_launcher_can_be_built_over(tmp_path: Path) -> None:
+    path = tmp_path / "launch"
+    hook.compile_launcher(path)
+    with path.open("rb") as old:
+        hook.compile_launcher(path)
+        assert path.stat().st_ino != old.fileno() and path.stat().st_ino
+    assert not path.with_name("launch.new").exists()
+
+
+def test_the_command_line_builds_too(tmp_path: Path) -> None:
+    out = tmp_path / "launch"
+    script = PROJECT / "binfmt/build_hook.py"
+    subprocess.run([sys.executable, script, out, "-D", 'CERTEXEC_HOME="/x/y"'], check=True)
+    assert b"/x/y/current/python" in out.read_bytes()
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: ")
+
+
+def test_the_sources_stay_small_enough_to_read() -> None:
+    code = "".join(path.read_text() for path in SOURCES)
+    bare = re.sub(r"/\*.*?\*/", "", code, flags=re.S)
+    assert sum(1 for line in bare.splitlines() if line.strip()) <= LINES_MAX
+
+
+def test_a_wheel_carries_the_launcher_and_the_machine_in_its_tag(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    tree = tmp_path / "tree"
+    ignore = shutil.ignore_patterns("__pycache__", "libexec")
+    tree.mkdir()
+    for name in ("binfmt", "certexec"):
+        shutil.copytree(PROJECT / name, tree / name, ignore=ignore)
+    shutil.copy(PROJECT / "pyproject.toml", tree)
+    for name in ("README.md", "COPYING"):
+        (tree / name).write_text("x\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "dist"],
+        cwd=tree, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "dist").iterdir()
+    assert wheel.name.endswith("-py3-none-linux_x86_64.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        info = archive.getinfo("certexec/libexec/launch")
+        assert info.external_attr >> 16 & 0o777 == 0o755
+        assert hook.faults(archive.read(info)) == ""
