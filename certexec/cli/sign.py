@@ -30,7 +30,7 @@ from certexec.cli.common import (
     write_file,
 )
 from certexec.cli.measure import measure_program
-from certexec.cli.policy_gate import check_policy, decode, read_policy_file
+from certexec.cli.policy_gate import check_policy, decode, options_for, read_policy_file
 from certexec.cli.render import certificate_text
 from certexec.errors import CertificateError, CliError
 from certexec.run.environment import is_dangerous
@@ -101,8 +101,6 @@ def _invocation(flags: dict[str, Any], grant: bool) -> Invocation:
                 "a certificate that grants an identity must say who may run it",
                 'name them with "--allow-user" and "--allow-group", or say "--allow-everyone"',
             )
-        if not flags["dry_run"]:
-            output.info("everyone may run this certificate, since nothing else was said")
         entries.append((True, "everyone", "", 0))
     fixed = flags["fixed_args"]
     return Invocation(
@@ -150,12 +148,12 @@ def _claims(flags: dict[str, Any], issuer: str, name: str) -> Claims:
 # 2. what is read from files ---------------------------------------------------------------------
 
 
-def _policy(flags: dict[str, Any], program: str) -> PolicyRef:
+def _policy(flags: dict[str, Any], program: str, grant: bool) -> PolicyRef:
     given: str = flags["policy"] or flags["policy_path"]
     data = sys.stdin.buffer.read() if given == "-" else read_policy_file(given)
     name = "standard input" if given == "-" else given
     text = decode(data, name)
-    check_policy(text, name, program)
+    check_policy(text, name, program, options_for(flags["log"], grant), flags["inherit"])
     beside = None if flags["policy"] else checked_path(os.path.realpath(given), "policy path")
     return PolicyRef(
         text if beside is None else None,
@@ -267,7 +265,7 @@ def command(binary: str, **flags: Any) -> None:
     name = flags["name"] or os.path.basename(binary if out == "-" else out).removesuffix(SUFFIX)
     # 2. the program, the policy, the keys
     program, files = measure_program(binary)
-    policy = _policy(flags, program.path)
+    policy = _policy(flags, program.path, identity is not None)
     keys = _load_keys(flags["keys"], flags["passphrase_fd"])
     # 3. the certificate
     claims = _claims(flags, keys[0].public.fingerprint, label(name, "certificate name"))
@@ -307,5 +305,7 @@ def _deliver(
         raise CertificateError("internal", f'"{out}" does not hold what was written')
     fingerprints = ", ".join(one.public.fingerprint for one in keys)
     click.echo(f"{out}: signed ({fingerprints}, expires {show_date(certificate.claims.exp)})")
+    if not any(text.startswith("--allow") for text in flags["entry"]):
+        output.info("everyone may run it, since nobody was named")
     if certificate.is_grant():
         output.info(f'install it as root: "certexec install {out} /usr/local/bin/NAME"')

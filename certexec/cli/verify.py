@@ -24,15 +24,13 @@ from certexec.cli.common import (
     unreadable,
 )
 from certexec.cli.main import COULD_NOT_TELL, EXIT_NO, EXIT_UNKNOWN
-from certexec.cli.policy_gate import check_policy, decode
+from certexec.cli.policy_gate import check_certificate_policy
 from certexec.errors import CertexecError, CertificateError, CliError, RunError
 from certexec.kernel.userdb import SystemUsers
-from certexec.run.integrity import check_content, digest_bytes, open_file
+from certexec.run.integrity import check_content, open_file
 from certexec.trust.store import TrustedKey, by_kid, load_store
 
 FINGERPRINT_PREFIX = "SHA256:"
-MAX_POLICY = 1 << 20
-"""bytes; as at signing."""
 
 
 class Result:
@@ -83,7 +81,7 @@ def check_numbers(certificate: Certificate) -> None:
 
 
 def _check_binary(certificate: Certificate) -> None:
-    """Compare program, interpreter and policy file with their digests; raises RunError."""
+    """Compare the program and its interpreter with their digests; raises RunError."""
     _check_file(certificate.program, "binary-missing", "binary-mismatch")
     for one in certificate.files:
         _check_file(one, "file-mismatch", "file-mismatch")
@@ -95,26 +93,6 @@ def _check_file(signed: Program | FileDigest, missing: str, changed: str) -> Non
         check_content(fd, signed, changed)
     finally:
         os.close(fd)
-
-
-def _check_policy(certificate: Certificate) -> None:
-    """Compare the policy with its digest, and see that it can be put to work."""
-    policy = certificate.policy
-    if policy.text is not None:
-        name, data = f"policy of {certificate.claims.sub}", policy.text.encode()
-    else:
-        assert policy.path is not None
-        name = policy.path
-        fd = open_file(policy.path, "policy-mismatch")
-        with open(fd, "rb") as file:
-            data = file.read(MAX_POLICY + 1)
-    if digest_bytes(data) != policy.sha256:
-        raise RunError(
-            "policy-mismatch",
-            f'the policy "{name}" is not the one that was signed',
-            'if the change is right, sign the certificate anew with "certexec sign"',
-        )
-    check_policy(decode(data, name), name, certificate.program.path)
 
 
 def _check_signer(verified: Verified, wanted: str | None) -> None:
@@ -142,7 +120,7 @@ def verify_file(
         verified = verify_certificate(read_certificate(path), keys, now)  # 1.
         _check_signer(verified, signer)  # 2.
         check_numbers(verified.certificate)  # 3.
-        _check_policy(verified.certificate)  # 4.
+        check_certificate_policy(verified.certificate)  # 4.
         if binary:
             _check_binary(verified.certificate)  # 5.
     except CertexecError as error:
