@@ -14,7 +14,6 @@ then the launcher's end closes: the program runs, or the launcher said why not a
 from __future__ import annotations
 
 import _socket
-import array
 import os
 import struct
 
@@ -39,7 +38,8 @@ _READY = struct.Struct("<4sI")
 _HELLO = struct.Struct("<4s9I")
 _REPLY = struct.Struct("<4s4I")
 _CREDENTIALS = struct.Struct("<iII")
-_FD = struct.calcsize("i")
+_FD_NUMBER = struct.Struct("i")
+_FD = _FD_NUMBER.size
 _HINT = "\ncertexec: hint: "
 
 
@@ -165,7 +165,7 @@ class Channel:
     def _send(self, data: bytes | memoryview, fd: int = -1) -> None:
         rights = []
         if fd >= 0:
-            rights.append((_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd])))
+            rights.append((_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _FD_NUMBER.pack(fd)))
         try:
             self._socket.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
         except OSError as error:
@@ -183,10 +183,11 @@ class Channel:
             return b"", -1
         except OSError as error:
             raise _gone(error) from None
-        fds = array.array("i")
+        fds: list[int] = []
         for level, kind, content in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                fds.frombytes(content[: len(content) - len(content) % _FD])
+                whole = content[: len(content) - len(content) % _FD]
+                fds.extend(number for (number,) in _FD_NUMBER.iter_unpack(whole))
         strange = flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or len(fds) > 1
         if strange:
             for fd in fds:

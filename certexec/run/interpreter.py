@@ -27,7 +27,7 @@ HINT = 'install the distribution\'s own interpreter ("apt install python3") and 
 
 _QUESTION = """
 import sys
-import _ctypes, _hashlib, _socket, _struct, array, binascii, fcntl, grp, pwd, resource, select
+import _ctypes, _hashlib, _socket, _struct, binascii, fcntl, grp, pwd, resource, select
 import ctypes, os, struct, syslog, zlib
 print("version", sys.version_info[0], sys.version_info[1], sys.implementation.cache_tag)
 for path in sys.path:

@@ -63,7 +63,7 @@ class Invoker:
         return read_argv(self.pid)[before:]
 
     def environment(self) -> dict[bytes, bytes]:
-        """Return the environment; the first of equal names counts, as in getenv(3)."""
+        """Return the environment; the first of equal names counts, as getenv(3) has it."""
         try:
             text = read_file(f"/proc/{self.pid}/environ", ENVIRONMENT_MAX)
         except OSError as error:
