@@ -10,7 +10,7 @@ a jump already holds the labels of both branches, and a distance is final when i
 
 from __future__ import annotations
 
-from array import array
+import struct
 
 from certexec.errors import PolicyError
 
@@ -165,7 +165,7 @@ class Assembler:
                 f"the policy needs a filter of {count} instructions, the kernel takes "
                 f"{MAX_INSTRUCTIONS}",
             )
-        return array("Q", self._code[::-1]).tobytes()
+        return struct.pack(f"<{len(self._code)}Q", *reversed(self._code))
 
     def _emit(self, instruction: int) -> int:
         self._code.append(instruction)

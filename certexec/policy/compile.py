@@ -33,8 +33,8 @@ from certexec.kernel.bpf import (
 )
 from certexec.kernel.syscalls import numbers_of
 from certexec.policy.decisions import Table
-from certexec.policy.enforceable import check_enforceable
 from certexec.policy.guards import DENY, KILL, PERMIT, Clause, Decision
+from certexec.policy.unsupported import refuse_unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,12 +87,15 @@ class Compiled:
         return bytes(program)
 
 
-def compile_policy(policy: Policy, options: TreeOptions) -> Compiled:
+def compile_policy(policy: Policy, options: TreeOptions, *, name: str = "policy") -> Compiled:
     """Return the filter for a program's policy in a tree of that kind.
+
+    ``name`` is what the policy's file is called in messages. A filter stays over every execve, so
+    ``permit[inherit]`` is what happens; where it must not, ``options.may_exec`` is false.
 
     Raises PolicyError("policy-unsupported") for what cannot be enforced, or not in one filter.
     """
-    check_enforceable(policy)
+    refuse_unsupported(policy, name, inherit=True)
     return compile_table(Table(policy, options))
 
 

@@ -12,8 +12,7 @@ import errno
 from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NUMBERS, numbers_of
 from certexec.policy.calls import call_of, reaches, variants
-from certexec.policy.enforceable import check_conditions
-from certexec.policy.evaluate import constant_rule, effective_rules, evaluate
+from certexec.policy.evaluate import constant_rule, effective_rules, evaluate, rules_named
 from certexec.policy.guards import (
     CLONE3,
     DENIED,
@@ -60,6 +59,9 @@ ALWAYS = numbers_of("exit", "exit_group", "rt_sigreturn", "restart_syscall")
 runs, can return; the kernel itself puts restart_syscall in place of an interrupted sleep. None of
 them touches anything outside the program."""
 
+SETTLED = frozenset((*ALWAYS, CLONE3))
+"""The calls on which the policy has no say."""
+
 IO_URING = numbers_of("io_uring_setup", "io_uring_enter", "io_uring_register")
 IO_URING_REACHES = numbers_of(
     *("openat", "openat2", "statx", "unlinkat", "renameat", "mkdirat", "symlinkat", "linkat"),
@@ -70,6 +72,9 @@ supervisor has to see it, io_uring is denied, too, even if the policy permits it
 
 EXECS = ("execve", "execveat")
 LANDLOCK_RESTRICT_SELF = NUMBERS["landlock_restrict_self"]
+
+SOCKETCALL_EMULATION = "linux"
+"""The 32-bit emulation, in which rules for socketcall come before a socket call's own."""
 
 NOBODY = Subject(-1, -1, "", "", "")
 """For rules that are decided without any argument and do not ask whose call it is."""
@@ -111,22 +116,29 @@ class Table:
     __slots__ = ("_options", "clauses", "default", "needs_listener")
 
     def __init__(self, policy: Policy, options: TreeOptions) -> None:
-        """Decide. Raises PolicyError("policy-unsupported") for what cannot be enforced."""
+        """Decide. What certexec.policy.unsupported would refuse becomes a denial here.
+
+        Raises PolicyError("policy-unsupported") for io_uring beside rules that it would evade.
+        """
         self._options = options
         self.default = deny(errno.EPERM, UNMATCHED if options.full_log else "")
+        self.clauses: dict[int, list[Clause]] = {}
         # Per call one decision for each of its variants.
-        uses = {
-            name: [self._of_variant(policy, name, variant) for variant in variants(name)]
-            for name in _reached(policy)
-        }
+        uses: dict[str, list[Decision]] = {}
+        for name in _reached(policy):
+            if NUMBERS[name] in SETTLED:
+                continue
+            bare = _bare_rule(policy, name)
+            if bare is None:
+                uses[name] = [self._of_variant(policy, name, each) for each in variants(name)]
+            else:
+                uses[name] = [self._of_name(name, self._of_rule(bare))]
         decisions = [decision for each in uses.values() for decision in each]
         self.needs_listener = any(
             decision.kind == NOTIFY for decision in (self.default, *decisions)
         ) or any(_must_look(name, each) for name, each in uses.items())
-        self.clauses = {
-            NUMBERS[name]: self._of_call(name, self._watch_opens(name, each))
-            for name, each in uses.items()
-        }
+        for name, each in uses.items():
+            self.clauses[NUMBERS[name]] = self._of_call(name, self._watch_opens(name, each))
         for number in ALWAYS:
             self.clauses[number] = [Clause((), PERMITTED)]
         # The flags of clone3 lie in memory. C libraries take clone where the kernel has no clone3.
@@ -158,21 +170,23 @@ class Table:
             verdict = evaluate(rules, {}, NOBODY)
             decision = self._of_rule(None if verdict is None else verdict.rule)
         else:
-            check_conditions(name, rules)
             return deny(errno.EPERM, UNSUPPORTED, log=True)
-        return self._of_exec(decision) if name in EXECS else decision
+        return self._of_name(name, decision)
 
     def _of_rule(self, rule: Rule | None) -> Decision:
         """Return the decision of a rule that applies to every use; None: no rule does."""
         if rule is None or rule.action == "ask":
             return self.default
+        if rule.elevate is not None or rule.detach or rule.flaw:
+            return deny(errno.EPERM, UNSUPPORTED, log=True)
         if rule.action == "permit":
             return Decision(NOTIFY, 0, LOG, log=True) if rule.log else PERMITTED
         logged = rule.log or self._options.full_log
         return deny(rule.errno, DENIED if logged else "", rule.log)
 
-    def _of_exec(self, decision: Decision) -> Decision:
-        if not decision.permitted:
+    def _of_name(self, name: str, decision: Decision) -> Decision:
+        """Return a decision by rules as it holds in this tree: an exec may need an eye on it."""
+        if name not in EXECS or not decision.permitted:
             return decision
         if not self._options.may_exec:
             return deny(errno.EACCES, DENIED if self._options.full_log else "")
@@ -191,13 +205,16 @@ class Table:
 
     def _of_call(self, name: str, decisions: list[Decision]) -> list[Clause]:
         """Tell a call's variants apart by its registers, as far as their decisions differ."""
+        if len(decisions) == 1:
+            return [Clause((), decisions[0])]
         clauses: list[Clause] = []
         for index, variant in enumerate(variants(name)):
             decision = decisions[index]
             tests = [each for test in variant.tests for each in tests_of(*test)]
             if all(other == decision for other in decisions[index + 1 :]):
-                tests = []
-            elif variant.in_memory:
+                clauses.append(Clause((), decision, "otherwise" if clauses else ""))
+                break
+            if variant.in_memory:
                 decision = self._of_hidden(name, decision)
             clauses.append(Clause(tests, decision, variant.label))
             if not tests:
@@ -262,12 +279,25 @@ def _reached(policy: Policy) -> list[str]:
     return sorted(reached, key=NUMBERS.__getitem__)
 
 
+def _bare_rule(policy: Policy, name: str) -> Rule | None:
+    """Return the bare permit or deny on the call's own name: it decides all of the call's uses.
+
+    ``effective_rules`` says the same of each use; most rules are of this kind, and this is quicker.
+    """
+    if policy.emulation == SOCKETCALL_EMULATION:
+        return None  # there the rules for socketcall would come before
+    for rule in reversed(rules_named(policy, name)):
+        if rule.simple:
+            return rule
+    return None
+
+
 def _must_look(name: str, decisions: Sequence[Decision]) -> bool:
     """Tell whether a variant is permitted that only memory tells from one that is not.
 
     That is fstat(2) in its modern clothes, a newfstatat or statx with an empty name.
     """
-    return name != "openat2" and any(
+    return len(decisions) > 1 and name != "openat2" and any(
         variant.in_memory and decision.permitted and any(each != decision for each in decisions)
         for variant, decision in zip(variants(name), decisions, strict=True)
     )

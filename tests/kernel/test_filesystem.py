@@ -68,6 +68,17 @@ def test_a_write_changes_the_key_but_not_the_file(fd):
     assert before.same_file(after)
 
 
+def test_a_write_is_seen_although_its_time_was_set_back(fd):
+    os.write(fd, b"x")
+    before, times = filesystem.identify(fd), os.fstat(fd)
+    time.sleep(0.02)
+    os.pwrite(fd, b"y", 0)
+    os.utime(fd, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = filesystem.identify(fd)
+    assert (before.size, before.modified) == (after.size, after.modified)
+    assert before.key() != after.key()
+
+
 def test_a_path_is_identified_with_and_without_following(tmp_path, fd):
     (tmp_path / "link").symlink_to("file")
     directory = os.open(tmp_path, os.O_RDONLY)

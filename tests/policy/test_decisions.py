@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NAMES, NUMBERS
+from certexec.policy import decisions
 from certexec.policy.calls import SUPERVISED, governing_names
 from certexec.policy.compile import compile_policy
 from certexec.policy.decisions import ALWAYS, OPENS, Table, TreeOptions
@@ -152,6 +153,11 @@ def test_an_address_that_is_not_there_is_decided_without_looking():
     assert decide(found, "sendto", 3, 0, 0, 0, 77) == told("denied-until-supported", errno.EPERM)
     otherwise = [rule("sendto", expression=Not(ADDRESS))]
     assert decide(table(otherwise), "sendto", 3, 0, 0, 0, 0) == PASS
+
+
+def test_nor_does_asking_permit_anything():
+    assert decide(table(true("sendto", "ask")), "sendto", 3, 0, 0, 0, 0) == EPERM
+    assert decide(table(true("stat", "ask")), "stat") == told("rules")
 
 
 def test_uses_of_one_call_are_told_apart_by_registers():
@@ -404,15 +410,48 @@ def test_io_uring_beside_rules_that_it_evades_is_not_a_policy(name, judged_name)
 def test_the_listener_is_needed_exactly_when_something_is_told(kinds, conditional, options):
     constant = [make(name) for name, make in kinds.items()]
     found = table(*constant, *map(judged, conditional), **options)
-    decisions = [found.default]
-    decisions += [clause.decision for list_ in found.clauses.values() for clause in list_]
-    assert found.needs_listener == any(decision.kind == NOTIFY for decision in decisions)
+    all_ = [found.default]
+    all_ += [clause.decision for list_ in found.clauses.values() for clause in list_]
+    assert found.needs_listener == any(decision.kind == NOTIFY for decision in all_)
     for name in set(NUMBERS) - set(kinds) - conditional:
         if NUMBERS[name] not in ALWAYS and name not in GOVERNED_BY_OTHERS:
             assert decide(found, name)[0] != PERMIT, name
     for name, make in kinds.items():
         if make is deny and NUMBERS[name] not in ALWAYS and name not in GOVERNED_BY_OTHERS:
             assert found.decide(NUMBERS[name], LOWEST).denied
+
+
+def test_rules_without_a_say_ask_for_no_supervisor():
+    for name in ("exit", "rt_sigreturn", "clone3"):
+        assert not table(true(name, log=True)).needs_listener
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(sorted(set(NUMBERS) - set(URING))).map(permit),
+            st.sampled_from(["open", "stat", "mkdir", "fork", "fsread", "fcntl"]).map(permit),
+            st.sampled_from(["open", "stat", "mkdir", "exit", "connect"]).map(judged),
+            st.sampled_from(["open", "stat", "clone", "sendto"]).map(deny),
+            st.sampled_from(["open", "stat", "clone", "execve", "fsread", "fswrite"]).map(true),
+        ),
+        max_size=12,
+    )
+)
+def test_a_bare_rule_decides_as_the_effective_rules_do(rules):
+    quick = table(*rules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decisions, "_bare_rule", lambda policy, name: None)
+        slow = table(*rules)
+    assert quick.needs_listener == slow.needs_listener
+    for number, clauses in slow.clauses.items():
+        shown = [(clause.decision, [vars_of(test) for test in clause.tests]) for clause in clauses]
+        found = quick.clauses[number]
+        assert shown == [(one.decision, [vars_of(test) for test in one.tests]) for one in found]
+
+
+def vars_of(test) -> tuple[int, ...]:
+    return test.argument, test.word, test.mask, test.value
 
 
 # ---- what is refused ----
@@ -427,19 +466,23 @@ def refused(*rules: list[Rule]) -> str:
     return caught.value.message
 
 
-def test_a_rule_that_nothing_here_can_enforce_is_refused_with_its_line():
-    assert "line 1" in refused(true("stat", "ask"))
-    assert "as" in refused(true("chmod", elevate=(0, None)))
-    assert "let go" in refused(true("execve", detach=True))
-    assert "no such" in refused([rule("stat", expression=CONDITION, flaw="no such thing")])
+def test_a_rule_that_cannot_be_enforced_is_refused_with_its_line():
+    assert "policy(1)" in refused(true("stat", "ask"))
+    assert "no such thing" in refused([rule("stat", expression=CONDITION, flaw="no such thing")])
+    refused([rule("mmap", expression=Symbol("prot", -1, "eq", "PROT_READ"))])
 
 
-def test_conditions_on_arguments_that_nobody_judges_are_refused():
-    prot = Symbol("prot", -1, "eq", "PROT_READ")
-    assert '"prot" of mmap' in refused([rule("mmap", expression=prot)])
-    assert '"argv"' in refused([rule("execve", expression=Symbol("argv", -1, "eq", "x"))])
+def test_and_would_be_denied_if_it_were_not():
     predicate = Predicate("user", "=", 0)
-    assert "if user" in refused([rule("getpid", expression=TRUE, predicate=predicate)])
+    for one in (
+        rule("mmap", expression=Symbol("prot", -1, "eq", "PROT_READ")),
+        rule("getpid", expression=TRUE, predicate=predicate),
+        rule("sendto", expression=Not(ADDRESS), predicate=predicate),
+        rule("chmod", expression=TRUE, elevate=(0, None)),
+        rule("execve", expression=TRUE, detach=True),
+        rule("getpid", flaw="no such thing"),
+    ):
+        assert decide(table([one], permit("getuid")), one.syscall)[2] == "denied-until-supported"
 
 
 def test_what_a_constant_overrules_is_not_refused():
