@@ -123,7 +123,7 @@ def test_the_boot_entry_is_the_one_that_systemd_reads(site: Site) -> None:
 
 
 def test_where_usr_is_read_only_the_entry_stands_in_etc(site: Site) -> None:
-    site.machine.run("mount", "-o", "remount,ro", "/usr/lib/binfmt.d")
+    site.machine.run("mount", "-o", "remount,bind,ro", "/usr/lib/binfmt.d")
     told = site.setup()
     assert "/etc/binfmt.d/certexec.conf" in told
     assert "nothing changed" in site.setup()
