@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 from demo.acts import ACTS, LeftOutError
-from demo.stage import RUN_ONLY, stage
+from demo.stage import RUN_ONLY, Stage, stage
+
+
+def title(act: Callable[[Stage], None]) -> str:
+    """Return the first line of an act's docstring."""
+    return (act.__doc__ or act.__name__).splitlines()[0].rstrip(".")
 
 
 def main() -> int:
@@ -16,7 +22,7 @@ def main() -> int:
         say = "typed by name through the kernel" if place.mode != RUN_ONLY else '"certexec run"'
         print(f"# certexec on Linux {os.uname().release}, {place.mode}: {say}\n", flush=True)
         for act in ACTS:
-            print(f"## {act.__doc__.splitlines()[0]}", flush=True)  # type: ignore[union-attr]
+            print(f"## {title(act)}", flush=True)
             try:
                 act(place)
             except LeftOutError as reason:

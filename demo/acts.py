@@ -21,7 +21,7 @@ class LeftOutError(Exception):
 
 
 def keys(place: Stage) -> None:
-    """A signing key, and who it may sign for"""
+    """A signing key, and who it may sign for."""
     print("   $ certexec keygen -f ops")
     place.certexec("keygen", "--no-passphrase", "-f", place.path("ops"))
     add = ["trust", "add", place.path("ops.pub"), "--may-grant", "root"]
@@ -32,7 +32,7 @@ def keys(place: Stage) -> None:
 
 
 def by_name(place: Stage) -> None:
-    """A certificate, typed by its name, is the program"""
+    """A certificate, typed by its name, is the program."""
     sign(place, "hello.cert", "/usr/bin/id", policy(place, "/usr/bin/id"))
     done = show(place, "hello.cert", "-u")
     expected = place.user if place.user is not None else os.getuid()
@@ -40,7 +40,7 @@ def by_name(place: Stage) -> None:
 
 
 def two_policies(place: Stage) -> None:
-    """Two certificates with different policies on one binary, and a blocked read"""
+    """Two certificates with different policies on one binary, and a blocked read."""
     program = real("cat")
     for name in ("tea", "coffee"):
         text = place.write(f"{name}.txt", f"the secret of {name}\n")
@@ -55,7 +55,7 @@ def two_policies(place: Stage) -> None:
 
 
 def server(place: Stage) -> None:
-    """A confined server: it may bind to one port and serve one directory"""
+    """A confined server: it may bind to one port and serve one directory."""
     port, other = free_port(), free_port()
     site = place.path("site")
     os.mkdir(site, 0o755)
@@ -77,7 +77,8 @@ def server(place: Stage) -> None:
     try:
         page = fetch(f"http://127.0.0.1:{port}/index.html", running)
         check("served under a policy" in page, f"a request to port {port} is answered")
-        check("not for the web" not in fetch(f"http://127.0.0.1:{port}/leak", running), "a link out is not")
+        leak = fetch(f"http://127.0.0.1:{port}/leak", running)
+        check("not for the web" not in leak, "a link out is not")
     finally:
         running.terminate()
         running.communicate(timeout=20)
@@ -86,7 +87,7 @@ def server(place: Stage) -> None:
 
 
 def identity(place: Stage) -> None:
-    """A program without set-user-ID gets root through its certificate; getuid() stays yours"""
+    """A program without set-user-ID gets root through its certificate; getuid() stays yours."""
     if place.mode == RUN_ONLY:
         raise LeftOutError("certexec run never grants an identity")
     if place.mode == NAMESPACE:
@@ -105,7 +106,7 @@ def identity(place: Stage) -> None:
 
 
 def stranger(place: Stage) -> None:
-    """Who is not on the list is refused"""
+    """Who is not on the list is refused."""
     program = real("id")
     sign(place, "private", program, policy(place, program), "--allow-user", "#4000000000")
     done = show(place, "private")
@@ -113,7 +114,7 @@ def stranger(place: Stage) -> None:
 
 
 def tampered(place: Stage) -> None:
-    """A binary or a certificate that was changed after signing does not run"""
+    """A binary or a certificate that was changed after signing does not run."""
     program = place.path("bin/copy-of-id")
     shutil.copy(real("id"), program)
     sign(place, "mine", program, policy(place, program))
@@ -152,7 +153,7 @@ SERVER_RULES = (
 )
 NGINX_RULES = (
     'native-fswrite: filename match "{stage}/nginx" then permit',
-    'native-fsread: filename match "{stage}/nginx" then permit',
+    'native-fsread: filename match "{stage}/nginx*" then permit',
     "native-chown: permit",
     "native-mkdir: permit",
 )
@@ -184,7 +185,8 @@ def python_server(site: str, port: int) -> tuple[str, object]:
 
     def arguments(number: int) -> list[str]:
         return [
-            "-I", "-S", "-m", "http.server", "--bind", "127.0.0.1", "--directory", site, str(number),
+            *("-I", "-S", "-m", "http.server"),
+            *("--bind", "127.0.0.1", "--directory", site, str(number)),
         ]  # fmt: skip
 
     return real("python3"), arguments

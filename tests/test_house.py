@@ -78,7 +78,7 @@ def run_path() -> set[str]:
     """Import the policy server as the launcher's child does, and name what got loaded."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.path.append(sys.argv[2])\n"
-        "import certexec.run.server\n"
+        "import certexec.run.server, cryptography.hazmat.bindings._rust\n"
         "print('\\n'.join(sys.modules))"
     )
     import cryptography

@@ -100,8 +100,9 @@ class Listener:
     def answer_with_fd(self, cookie: int, fd: int, close_on_exec: bool) -> tuple[int, int]:
         """Install a copy of ``fd`` in the caller and end the call with its number, in one step.
 
-        Returns (number, 0), or (-1, errno) with what the caller would have got (EMFILE, ...). One step (FLAG_SEND,
-        Linux 5.14), so that a caller that dies between never keeps a descriptor it was not told.
+        Returns (number, 0), or (-1, errno) with what the caller would have got (EMFILE, ...).
+        One step (FLAG_SEND, Linux 5.14), so that a caller that dies between never keeps a
+        descriptor it was not told.
         """
         flags = O_CLOEXEC if close_on_exec else 0
         try:

@@ -103,8 +103,9 @@ def check_object(
     """Judge one open file or directory and return its fstat(2) result.
 
     ``sticky_ok``: a directory that others may write is good enough when its sticky bit is set:
-    what stands in it and belongs to an acceptable owner cannot be exchanged by others. Raises TrustError("trust-unsafe") when its owner is not in ``owner_ok``, or anybody else may
-    write it, by mode or by ACL. ``shown`` is its path in messages.
+    what stands in it and belongs to an acceptable owner cannot be exchanged by others. Raises
+    TrustError("trust-unsafe") when its owner is not in ``owner_ok``, or anybody else may write
+    it, by mode or by ACL. ``shown`` is its path in messages.
     """
     status = os.fstat(fd)
     kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
@@ -168,7 +169,8 @@ def check_chain(path: str, owner_ok: Collection[int] = ROOT_ONLY) -> int:
 
     The caller closes the descriptor (O_RDONLY | O_DIRECTORY | O_CLOEXEC). Root is always an
     acceptable owner of the directories above; of ``path`` itself and above, so is every uid in
-    ``owner_ok`` (see PersonalOwners for sticky directories). Raises TrustError: "trust-unsafe", or "unreadable" where one is missing.
+    ``owner_ok`` (see PersonalOwners for sticky directories). Raises TrustError: "trust-unsafe",
+    or "unreadable" where one is missing.
     """
     owners = frozenset(owner_ok) | ROOT_ONLY
     sticky_ok = isinstance(owner_ok, PersonalOwners)

@@ -94,7 +94,7 @@ def read_status(tid: int) -> Status:
 
 
 def read_tty(pid: int) -> int:
-    """Return the device number of the controlling terminal of ``pid``, 0 for none (proc(5), 7th)."""
+    """Return the device number of the controlling terminal of ``pid``, 0 for none (proc(5))."""
     text = read_file(f"/proc/{pid}/stat")
     return int(text[text.rindex(b")") + 2 :].split()[4])
 

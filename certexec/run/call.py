@@ -9,7 +9,6 @@ from certexec.kernel.procfs import Memory, Status, read_status
 from certexec.run.resolve import PATH_MAX, Task
 
 
-
 class GoneError(Exception):
     """The caller died or left the call while it was being carried out: nobody waits any more."""
 

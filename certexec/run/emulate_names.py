@@ -169,11 +169,12 @@ class Readlink(OnObject):
             return syscall(_READLINKAT, fd, b"", buffer, _READLINK_MAX)
         except OSError as error:
             # of a descriptor that is no link the kernel says ENOENT, of a name EINVAL
-            raise OSError(errno.EINVAL if error.errno == errno.ENOENT else error.errno, "") from None
+            code = errno.EINVAL if error.errno == errno.ENOENT else error.errno
+            raise OSError(code, "no link") from None
 
 
 class InDirectory(Operation):
-    """Base of the calls that make or remove a name: the directory is pinned, the name is its own."""
+    """Base of the calls that make or remove a name in a pinned directory."""
 
     def __init__(self, call: Call, resolver: Resolver, dirfd: int, path_index: int) -> None:
         super().__init__(call)

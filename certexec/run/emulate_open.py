@@ -132,7 +132,8 @@ class Open(Operation):
 
     def _create_in_parent(self, flags: int) -> int:
         """Open by last component in a pinned directory, so that the kernel's own rules for
-        creation (sticky directories, O_EXCL, quotas) apply; -1 when that is another object."""
+        creation (sticky directories, O_EXCL, quotas) apply; -1 when that is another object.
+        """
         found = self.found
         parent, last, pinned = found.parent, found.last, -1
         if found.fd >= 0:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import struct
-
-import _socket
 
 from certexec.kernel.libc import syscall
 from certexec.run.call import Call, Fault

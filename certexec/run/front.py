@@ -6,11 +6,10 @@ are the program's. The policy server is a forked grandchild that already has eve
 
 from __future__ import annotations
 
+import _signal
 import os
 import socket
 import sys
-
-import _signal
 
 from certexec.errors import RunError
 from certexec.run.layout import SYSTEM

@@ -10,10 +10,9 @@ file. Two ways, by what the file system and the kernel promise:
 
 from __future__ import annotations
 
+import _hashlib
 import os
 import stat
-
-import _hashlib
 
 from certexec.errors import RunError
 from certexec.kernel import filesystem, memfd

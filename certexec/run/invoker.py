@@ -55,7 +55,7 @@ class Invoker:
 
     @property
     def is_elevated(self) -> bool:
-        """Whether the kernel honoured the certificate's set-user-ID bit (or the invoker is root)."""
+        """Whether the kernel honoured the set-user-ID bit (or the invoker is root)."""
         return self.euid == 0
 
     def argv(self, before: int = KERNEL_ARGUMENTS) -> list[bytes]:

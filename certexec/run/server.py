@@ -6,10 +6,9 @@ differ. Every refusal reaches the user through the launcher, which prints it and
 
 from __future__ import annotations
 
+import _signal
 import os
 import select
-
-import _signal
 
 from certexec.errors import CertexecError, RunError
 from certexec.kernel import ptrace

@@ -7,12 +7,11 @@ call (ENOSYS), so nothing runs on unsupervised.
 
 from __future__ import annotations
 
+import _signal
+import _thread
 import errno
 import os
 import select
-
-import _signal
-import _thread
 
 from certexec.errors import CertexecError
 from certexec.kernel.credentials import Mask, unshare_fs

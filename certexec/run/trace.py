@@ -1,4 +1,4 @@
-"""``certexec run --trace``: what the supervisor sees, one line per call, as strace would write it."""
+"""``certexec run --trace``: what the supervisor sees, one line per call, as in strace(1)."""
 
 from __future__ import annotations
 
