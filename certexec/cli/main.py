@@ -122,6 +122,23 @@ class VerbGroup(click.Group):
     invoked: str = ""
     """The verb that this call is about, once it is known."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the command line; a closed pipe kills, as it kills other programs.
+
+        click would make exit code 1 of it, which here means "no".
+        """
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            _die_of(signal.SIGPIPE)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the verb; a closed pipe kills."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _die_of(signal.SIGPIPE)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the verbs of this installation, daily ones first."""
         return [verb.name for verb in VERBS if verb.present and not verb.alias_of]
@@ -244,7 +261,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         output.error_with_hint(failure.message, failure.hint)
         return exit_code_for(failure, cli.invoked)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _die_of(signal.SIGPIPE)
     except Exception as failure:
         if _debugging():

@@ -1,0 +1,199 @@
+"""The frame of the command: help, flags anywhere, mistakes, exit codes, errors."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from certexec import __version__
+from certexec.cli import main as main_module
+from certexec.cli import output
+from certexec.cli.main import VERBS, exit_code_for, main
+from certexec.errors import CertexecError, TrustError
+from certexec.reasons import REASONS
+from tests.cli.conftest import Script
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_help_shows_the_daily_verbs_first(script: Script) -> None:
+    script("certexec --help")
+    at = [script.stdout.index(word) for word in ("Daily:", "  sign ", "  verify ", "  inspect ",
+                                                 "Set-up:", "  keygen ", "  trust ")]
+    assert at == sorted(at)
+    assert "not X.509" in script.stdout
+
+
+def test_help_imports_no_verb() -> None:
+    program = (
+        "import sys; from certexec.cli.main import main; main(['--help']); "
+        "print([name for name in sys.modules if name.startswith('certexec.cli.') and "
+        "name not in ('certexec.cli.main', 'certexec.cli.output')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout.endswith("[]\n"), done.stdout + done.stderr
+
+
+def test_every_verb_of_this_installation_has_help(script: Script) -> None:
+    for verb in VERBS:
+        if verb.present:
+            script(f"certexec {verb.name} --help")
+            assert "Usage: certexec" in script.stdout
+
+
+def test_a_verb_that_is_not_part_of_the_installation_is_not_there(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = main_module.Verb("later", "certexec.cli.later", "Daily", "Not here.")
+    monkeypatch.setattr(main_module, "VERBS", (*VERBS, gone))
+    script(
+        """
+        certexec --help
+        ! stdout later
+        ? certexec later
+        stderr 'no such command "later"'
+        """
+    )
+
+
+def test_the_version_is_one_line(script: Script) -> None:
+    script("certexec -V")
+    assert script.stdout == f"certexec {__version__}\n"
+
+
+def test_a_mistyped_verb_is_recognised(script: Script) -> None:
+    script(
+        """
+        ? certexec verfy x.cert
+        stderr 'did you mean "verify"'
+        ? certexec nonsense
+        ! stderr 'did you mean'
+        ? certexec sign --valid-fro 1d x
+        stderr 'error: no such option'
+        ? certexec
+        """
+    )
+
+
+def test_global_flags_work_before_and_after_the_verb(signed: Script) -> None:
+    signed(
+        """
+        certexec -q verify --trust trust hello.cert
+        ! stdout .
+        certexec verify -q --trust trust hello.cert
+        ! stdout .
+        certexec verify --trust trust hello.cert --color always
+        stdout '\\x1b\\[32mOK'
+        certexec --color never verify --trust trust hello.cert
+        stdout 'hello.cert: OK'
+        certexec trust list -q --trust trust
+        certexec -v trust add ops.pub --trust trust
+        stderr 'may grant nothing'
+        certexec trust add ops.pub --trust trust -v
+        stderr 'may grant nothing'
+        certexec trust add ops.pub --trust trust
+        ! stderr .
+        """
+    )
+
+
+def test_an_error_is_one_line_and_a_hint(signed: Script) -> None:
+    signed("! certexec verify --trust trust hello hello.cert")
+    lines = signed.stderr.splitlines()
+    assert lines[0].startswith("certexec: error: hello: ")
+    assert all(line.startswith("certexec: ") for line in lines)
+    assert not any(line.endswith(".") for line in lines)
+
+
+def test_exit_codes_tell_no_from_could_not_tell() -> None:
+    for word in REASONS:
+        error = CertexecError(word, "x")
+        expected = 2 if word in ("usage", "unreadable", "not-found", "not-root", "internal") else 1
+        assert exit_code_for(error, "verify") == expected
+        assert exit_code_for(error, "run") == REASONS[word][0]
+
+
+def raising(error: BaseException) -> click.Command:
+    def callback() -> None:
+        raise error
+
+    return click.Command("boom", callback=callback)
+
+
+@pytest.fixture
+def boom(monkeypatch: pytest.MonkeyPatch) -> "pytest.MonkeyPatch":
+    monkeypatch.setattr(main_module.cli, "get_command", lambda ctx, name: monkeypatch.boom)  # type: ignore[attr-defined]
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (TrustError("bad-key", "it broke", "mend it"), 1, "certexec: hint: mend it\n"),
+        (TrustError("unreadable", "it broke"), 2, "certexec: error: it broke\n"),
+        (ZeroDivisionError("oops"), 2, "certexec: error: internal error: ZeroDivisionError: oops\n"),
+        (click.Abort(), 2, "certexec: error: stopped, nothing was done\n"),
+        (click.UsageError("Bad thing."), 2, "certexec: error: bad thing\n"),
+    ],
+)
+def test_whatever_happens_there_is_no_traceback(
+    boom: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int,
+    line: str,
+) -> None:  # fmt: skip
+    boom.boom = raising(error)  # type: ignore[attr-defined]
+    assert main(["boom"]) == code
+    shown = capsys.readouterr().err
+    assert line in shown
+    assert "Traceback" not in shown
+
+
+def test_certexec_debug_shows_the_traceback(boom: pytest.MonkeyPatch) -> None:
+    boom.boom = raising(ZeroDivisionError("oops"))  # type: ignore[attr-defined]
+    boom.setenv("CERTEXEC_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["boom"])
+
+
+def test_output_into_a_closed_pipe_dies_of_sigpipe(signed: Script) -> None:
+    command = f"{sys.executable} -m certexec.cli.main inspect --diag hello.cert"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True, cwd=signed.directory, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert done.stdout.strip() in ("0", "141")
+
+
+@pytest.mark.parametrize(
+    ("when", "environment", "colorful"),
+    [("always", {}, True), ("never", {}, False), ("auto", {}, False),
+     ("always", {"NO_COLOR": "1"}, True)],
+)  # fmt: skip
+def test_colours(
+    monkeypatch: pytest.MonkeyPatch, when: str, environment: dict[str, str], colorful: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(output.settings, "color", when)
+    monkeypatch.setattr(os, "isatty", lambda fd: False)
+    assert output.settings.colorful(1) is colorful
+
+
+def test_no_color_turns_colours_off_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output.settings, "color", "auto")
+    monkeypatch.setattr(os, "isatty", lambda fd: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert output.settings.colorful(1)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not output.settings.colorful(1)
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not output.settings.colorful(1)
