@@ -367,6 +367,8 @@ class _RuleParser:
                 raise RuleError(f"offset {offset} is not from 0 to {OFFSETS - 1}", number[2])
         operator = self.next()
         if operator[0] not in _OPERATORS:
+            if argument.lower() in lexer.KEYWORDS or "(" in argument or ")" in argument:
+                raise self.unexpected(token, "a condition")
             raise self.unexpected(operator, "an operator such as match or eq")
         data = self.expect(QUOTED, "a quoted string")
         value = str(data[1])
