@@ -21,7 +21,7 @@ enum { NESTED_PROBE = 0x43584543, RETRIES_TEXT_BUSY = 2000 };
 
 static struct {
     char **argv, **envp;        /* the program's, argv[0] as typed */
-    u64 argc, nonce;            /* nonce: opens the launch gate; 0 until the filter stands */
+    u64 argc, nonce;            /* nonce: opens the launch gate, once the filter stands */
     u32 run_form, secure, ruid, euid, suid, rgid, egid, sgid;
     u32 gated, late_nofile;     /* late: the final limit waits until the listener exists */
     s32 certificate, channel, server_end, program;
@@ -54,7 +54,7 @@ static u64 compose(char *line, const char *before, const char *text, long error)
                   : error == -E_INVAL ? "EINVAL" : error == -E_TXTBSY ? "ETXTBSY" : digits);
 }
 
-/* One write, then the end. Both go through the gate where it stands already: nonce is 0 before. */
+/* One write, then the end, both through the gate: before the filter nobody looks at the nonce. */
 static NORETURN void end(int code, const char *text, long error) {
     static char line[TEXT_MAX + 1];
     u64 all = ~0UL, length = compose(line, "certexec: ", text, error);
@@ -146,8 +146,9 @@ static void check_identity(void) {
     require(self.egid == self.rgid, "the effective group id is not the invoker's");
     require(self.euid == self.ruid || self.euid == 0,
             "the effective user id is neither the invoker's nor 0");
+    /* AT_SECURE without an identity: set-user-ID under a tracer, file capabilities, an LSM. */
     require(self.secure == (self.euid != self.ruid),
-            "the certificate's file carries capabilities or a security transition");
+            "the kernel withheld the identity (tracing?), or the certificate's file has capabilities");
     if (self.run_form)
         return;
     need(sys(SYS_fstat, self.certificate, &file), "the certificate cannot be examined");
@@ -462,17 +463,16 @@ static void apply_settings(void) {
 static s32 install_filter(void) {
     const struct patch *patch = (const struct patch *)(block + plan->patches.offset);
     struct filter_program program = { (u16)plan->filter.count, self.filter };
-    u64 nonce;
     memcpy(self.filter, block + plan->filter.offset, plan->filter.count * sizeof *self.filter);
-    expect(sys(SYS_getrandom, &nonce, sizeof nonce, 0) == sizeof nonce, "no random bytes");
+    expect(sys(SYS_getrandom, &self.nonce, sizeof self.nonce, 0) == sizeof self.nonce,
+           "no random bytes");
     for (u64 i = 0; i < plan->patches.count; i++)
-        self.filter[patch[i].index].k = (u32)(patch[i].which ? nonce >> 32 : nonce);
+        self.filter[patch[i].index].k = (u32)(patch[i].which ? self.nonce >> 32 : self.nonce);
     long result = sys(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
                       has(PLAN_LISTENER) ? SECCOMP_NEW_LISTENER | SECCOMP_WAIT_KILLABLE_RECV
                       : has(PLAN_LOG) ? SECCOMP_LOG : 0, &program);
     need(result, "the filter cannot be installed");
-    self.nonce = nonce; /* from here on gate() is the only way to the kernel */
-    self.gated = 1;
+    self.gated = 1; /* from here on gate() is the only way to the kernel */
     return (s32)result;
 }
 

@@ -78,10 +78,10 @@ def raw(data, *fds):
 """
 
 PROBE = """
-import json, os, resource, sys
+import ctypes, json, os, resource, sys
 def fds():
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir("/proc/self/fd") if os.access("/proc/self/fd", 4) else ():
         try:
             found[int(name)] = os.readlink("/proc/self/fd/" + name)
         except OSError:
@@ -99,12 +99,12 @@ except ChildProcessError:
 mask = os.umask(0)
 with open("/proc/self/cmdline", "rb") as file:
     argv = file.read().split(b"\\0")[:-1]
-with open("/proc/self/environ", "rb") as file:
-    environment = file.read().split(b"\\0")[:-1]
-with open("/proc/self/auxv", "rb") as file:
-    auxv = file.read()
-secure = [int.from_bytes(auxv[i + 8:i + 16], "little") for i in range(0, len(auxv), 16)
-          if auxv[i] == 23][0]
+try:
+    with open("/proc/self/environ", "rb") as file:
+        environment = file.read().split(b"\\0")[:-1]
+except PermissionError:  # not dumpable, as it should be
+    environment = []
+secure = ctypes.CDLL(None).getauxval(23)
 result = {
     "uids": os.getresuid(), "gids": os.getresgid(), "groups": os.getgroups(), "status": status,
     "child": child, "umask": mask, "nice": os.getpriority(0, 0), "secure": secure,

@@ -167,7 +167,7 @@ def test_file_capabilities_on_a_certificate_are_refused(rig: Rig) -> None:
     os.setxattr(
         certificate, "security.capability", struct.pack("<5I", 0x02000001, bits, 0, 0, 0)
     )
-    assert_refused(rig.run(uid=USER, path=certificate), 126, "carries capabilities")
+    assert_refused(rig.run(uid=USER, path=certificate), 126, "has capabilities")
 
 
 def test_a_nosuid_invoker_gets_no_privilege_and_the_server_can_tell(rig: Rig) -> None:
