@@ -11,8 +11,8 @@ nothing more; where one call does several things its registers tell which (``clo
 namespace and thread flags is ``fork``, ``unlinkat`` with AT_REMOVEDIR is ``rmdir``), and that is a
 *variant* of the call. A rule never reaches the other way: ``native-openat`` says nothing of open.
 
-As in systrace, open is ``fsread`` or ``fswrite`` by its access mode alone: O_RDONLY with O_CREAT or
-O_TRUNC counts as a read.
+An open that may write, truncate or create is ``fswrite``, any other ``fsread``. systrace looked at
+the access mode alone, so that O_RDONLY with O_TRUNC, which empties a file, counted as a read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ CWD = -1
 
 _ALL = 0xFFFFFFFFFFFFFFFF
 _INT = 0xFFFFFFFF
-_O_ACCMODE = 0o3
+_O_WRITES = 0o3 | 0o100 | 0o1000 | 0o20000000
+"""The access mode, O_CREAT, O_TRUNC and the bit of O_TMPFILE: an open without any only reads."""
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_REMOVEDIR = 0x200
 _AT_EMPTY_PATH = 0x1000
@@ -148,7 +149,7 @@ def _path(register: int, dirfd: int = CWD) -> Argument:
 
 def _open(flags: int, *names: str) -> tuple[Variant, ...]:
     """Return the variants of an open whose flags are in this register, or in memory if < 0."""
-    tests = ((flags, _O_ACCMODE, 0),) if flags >= 0 else ()
+    tests = ((flags, _O_WRITES, 0),) if flags >= 0 else ()
     return (
         Variant("read", (*names, "fsread"), tests, flags < 0),
         Variant("write", (*names, "fswrite"), (), flags < 0),
@@ -369,7 +370,7 @@ def choose_variant(
     for variant in call_of(name).variants:
         if variant.label == "fd" and variant.in_memory and not empty_path:
             continue
-        if variant.label == "read" and variant.in_memory and (flags or 0) & _O_ACCMODE:
+        if variant.label == "read" and variant.in_memory and (flags or 0) & _O_WRITES:
             continue
         if all(registers[at] & mask == value for at, mask, value in variant.tests):
             return variant

@@ -9,6 +9,7 @@ import struct
 
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import read_tty
+from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, is_procfs, openat2
@@ -34,8 +35,7 @@ _PTS_MAJORS = range(136, 144)
 class Open(Operation):
     """One open.
 
-    A call that only reads is ``fsread``; one that may write, truncate or create is ``fswrite``.
-    systrace looked at the access mode alone, so its O_RDONLY|O_TRUNC counted as reading.
+    Whether it is ``fsread`` or ``fswrite`` is the table's word (certexec.policy.calls).
     """
 
     def __init__(self, call: Call, resolver: Resolver) -> None:
@@ -54,19 +54,13 @@ class Open(Operation):
             "mode": [f"{self.mode & 0o7777:o}"],
         }
         if call.name != "creat":
-            self.variant = "write" if self._writes() else "read"
+            args = call.notification.args
+            self.variant = choose_variant(call.name, args, flags=self.flags).label
 
     def _look_up(self) -> Resolved:
         return self.resolver.object(
             self.call.task, self.dirfd, self.path, self.follow, self.resolve
         )
-
-    def _writes(self) -> bool:
-        if self.flags & os.O_PATH:
-            return False
-        if self.flags & os.O_ACCMODE or self.flags & (os.O_TRUNC | _TMPFILE_BIT):
-            return True
-        return bool(self.flags & os.O_CREAT) and self.found.fd < 0
 
     def may_block(self) -> bool:
         """FIFOs wait for the other end, unknown devices for anything."""

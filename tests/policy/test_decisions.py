@@ -171,18 +171,18 @@ def test_uses_of_one_call_are_told_apart_by_registers():
 
 # ---- opens ----
 
-RDONLY, WRONLY, RDWR, CREAT = 0, 1, 2, 0o100
+RDONLY, WRONLY, RDWR, CREAT, TRUNC, TMPFILE = 0, 1, 2, 0o100, 0o1000, 0o20200000
 
 
 @pytest.mark.parametrize(("name", "place"), [("open", 1), ("openat", 2)])
-def test_constant_aliases_of_an_open_are_told_apart_by_its_access_mode(name, place):
+def test_constant_aliases_of_an_open_are_told_apart_by_its_flags(name, place):
     found = table(true("fsread"), true("fswrite", "deny", errno=errno.EROFS), permit("fstat"),
                   permit("newfstatat"), permit("statx"))  # fmt: skip
     assert not found.needs_listener
     before = [0] * place
-    for flags in (RDONLY, RDONLY | 0o2000000, RDONLY | CREAT):
+    for flags in (RDONLY, RDONLY | 0o2000000, RDONLY | 0o200000):
         assert decide(found, name, *before, flags) == PASS
-    for flags in (WRONLY, RDWR, WRONLY | CREAT, 3):
+    for flags in (WRONLY, RDWR, WRONLY | CREAT, 3, RDONLY | CREAT, RDONLY | TRUNC, TMPFILE):
         assert decide(found, name, *before, flags) == (DENY, errno.EROFS, "")
         assert decide(found, name, *before, flags | 0xABC << 32) == (DENY, errno.EROFS, "")
 
