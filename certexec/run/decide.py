@@ -122,7 +122,8 @@ def decide(
     if grant:
         _check_surroundings(invoker)
     # 3. the invoker
-    argv = invoker.argv(kernel_arguments) if certificate.invocation.argv_globs else []
+    constrained = certificate.invocation.argv_globs is not None  # an empty list allows none
+    argv = invoker.argv(kernel_arguments) if constrained else []
     admit(certificate.invocation, invoker, argv, time.time())
     # 4. the identity
     permitted = identity.permitted_identity(certificate.identity, invoker)
@@ -161,7 +162,9 @@ def read_policy(certificate: Certificate) -> Policy:
     else:
         assert signed.path is not None
         name = signed.path
-        fd = integrity.open_file(signed.path, "policy-mismatch")
+        fd = integrity.open_file(
+            signed.path, "policy-mismatch", "policy-mismatch", "unreadable"
+        )
         try:
             text = read_file(f"/proc/self/fd/{fd}")
         except OSError as error:

@@ -74,8 +74,13 @@ def digest_bytes(data: bytes) -> bytes:
     return state
 
 
-def open_file(path: str, missing: str = "binary-missing") -> int:
-    """Open a signed file for reading. Raises RunError with the reason.
+def open_file(
+    path: str,
+    missing: str = "binary-missing",
+    changed: str = "binary-mismatch",
+    unusable: str = "binary-unusable",
+) -> int:
+    """Open a signed file for reading. Raises RunError with one of the three reasons.
 
     The signer recorded a real path, so a symbolic link as its last component is a change.
     """
@@ -85,14 +90,14 @@ def open_file(path: str, missing: str = "binary-missing") -> int:
         raise RunError(missing, f'"{path}" does not exist') from None
     except PermissionError:
         raise RunError(
-            "binary-unusable",
+            unusable,
             f'"{path}" cannot be read by you, so it cannot be verified',
             "root can install a certificate for it that grants an identity",
         ) from None
     except OSError as error:
         if os.path.islink(path):
-            raise RunError("binary-mismatch", f'"{path}" is a symbolic link now') from None
-        raise RunError("binary-unusable", f'"{path}": {error.strerror}') from None
+            raise RunError(changed, f'"{path}" is a symbolic link now') from None
+        raise RunError(unusable, f'"{path}": {error.strerror}') from None
 
 
 def check_content(fd: int, signed: Program | FileDigest, reason: str = "binary-mismatch") -> None:
@@ -158,7 +163,7 @@ def judge(certificate: Certificate, permitted: Permitted, unreadable_exe: bool) 
     check_content(copy, signed)
     if not is_script:
         return Judged(fd, copy, mode, signed, False)
-    interpreter = open_file(interpreters[0].path)
+    interpreter = open_file(interpreters[0].path, "file-mismatch", "file-mismatch")
     if not filesystem.exec_write_denied(interpreter, os.uname().release):
         raise RunError(
             "kernel-unsupported",
