@@ -5,7 +5,6 @@ user alice type their names, and compares /proc/PID/status with what each certif
 """
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 PROJECT = "/project"
 REFUSED = 126
 PATIENCE = 60.0  # seconds until a started program must have shown its own name
+STAT = os.path.realpath("/usr/bin/stat")
 SLEEP = os.path.realpath("/usr/bin/sleep")
 # Certificate, options of `sign`, whether it is installed set-user-ID, expected uids and gids.
 CASES = (
@@ -38,11 +38,12 @@ def certexec(*arguments: str) -> str:
     return done.stdout
 
 
-def typed(name: str, directory: str, user: str) -> subprocess.Popen[str]:
+def typed(name: str, directory: str, user: str, words: str = "60") -> subprocess.Popen[str]:
     """Type a certificate's name as an ordinary user."""
     return subprocess.Popen(
-        ["/bin/sh", "-c", f"exec {name} 60"], user=user, group=user, extra_groups=[], text=True,
-        env={"PATH": f"{directory}:/usr/bin:/bin"}, cwd="/", stderr=subprocess.PIPE,
+        ["/bin/sh", "-c", f"exec {name} {words}"], user=user, group=user, extra_groups=[],
+        env={"PATH": f"{directory}:/usr/bin:/bin"}, cwd="/", text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
 
 
@@ -69,8 +70,25 @@ def running(process: subprocess.Popen[str]) -> bool:
     return False
 
 
+def look(directory: str) -> Iterator[str]:
+    """Let a program with a granted uid look at a file: its calls must see and tell the same."""
+    policy = f"{directory}/look.policy"
+    with open(policy, "w") as file:
+        file.write(certexec("policy", "template", STAT))
+        file.write('\tnative-fsread: filename eq "/etc/hostname" then permit\n')
+    certexec("sign", "-k", f"{directory}/ops.key", "-p", policy, "--allow-user", "alice",
+             "--setuid", "service", "-o", f"{directory}/look.cert", STAT)
+    certexec("install", f"{directory}/look.cert", f"{directory}/look")
+    process = typed("look", directory, "alice", "-c %n:%s /etc/hostname")
+    out, said = process.communicate(timeout=PATIENCE)
+    expected = f"/etc/hostname:{os.stat('/etc/hostname').st_size}"
+    if process.returncode != 0 or out.strip() != expected:
+        yield f"look: exit {process.returncode}, {out.strip()!r}, {said.strip()}"
+
+
 def failures(directory: str) -> Iterator[str]:
     """Play every case; yield what was not as certified."""
+    yield from look(directory)
     for name, options, set_user_id, uids, gids in CASES:
         source, target = f"{directory}/{name}.cert", f"{directory}/{name}"
         policy = f"{directory}/{name}.policy"
@@ -90,11 +108,13 @@ def failures(directory: str) -> Iterator[str]:
             if (seen["Uid"], seen["Gid"]) != (uids, gids):
                 yield f"{name}: uids {seen['Uid']} gids {seen['Gid']}, not {uids} and {gids}"
         else:
+            ended = process.poll()
             process.kill()
-            yield f"{name}: did not run: {process.communicate()[1].strip()}"
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+            said = (process.communicate()[1] or "").strip()
+            yield f"{name}: did not run (exit {ended}): {said}"
+        if process.returncode is None:
+            process.kill()
+            process.communicate()
         refused = typed(name, directory, "bob")
         _, said = refused.communicate(timeout=PATIENCE)
         print(f"Linux {os.uname().release}, {name} typed by bob: {said.strip()}", flush=True)
