@@ -90,5 +90,8 @@ def error_with_hint(message: str, hint: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON object on standard output, compact enough for ``jq`` and for people."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print one JSON object on standard output.
+
+    In ASCII: a certificate's texts may hold characters that steer a terminal.
+    """
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

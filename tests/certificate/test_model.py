@@ -232,7 +232,7 @@ def test_a_payload_of_anything_else_is_refused(payload: Any) -> None:
         read(payload)
 
 
-# -- what a certificate grants -----------------------------------------------------------------------
+# -- what a certificate grants ---------------------------------------------------------------------
 
 
 def certificate(identity: Identity | None) -> Certificate:
@@ -256,7 +256,7 @@ def test_a_grant_is_any_identity_that_says_something(
     assert certificate(identity).is_grant() is grants
 
 
-# -- certificates made of any good values -------------------------------------------------------------
+# -- certificates made of any good values ----------------------------------------------------------
 
 names = st.text(st.characters(codec="ascii", categories=["Ll", "Nd"]), min_size=1, max_size=10)
 ids = st.integers(0, fields.MAX_ID)

@@ -218,7 +218,7 @@ def test_a_signed_payload_with_a_key_twice_is_refused() -> None:
     assert reason(simulator) == "malformed"
 
 
-# -- step 4: validity --------------------------------------------------------------------------------
+# -- step 4: validity ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_refuses_claims_with(name: str) -> None:
     assert reason(simulator) == "malformed"
 
 
-# -- step 5: what is demanded ------------------------------------------------------------------------
+# -- step 5: what is demanded ----------------------------------------------------------------------
 
 
 def test_a_certificate_that_says_everything_is_verified() -> None:
@@ -330,7 +330,7 @@ def test_refuses_for_lack_of_support(name: str) -> None:
     assert reason(simulator) == "unsupported"
 
 
-# -- steps 6 and 7: constraints ------------------------------------------------------------------------
+# -- steps 6 and 7: constraints --------------------------------------------------------------------
 
 
 def constrained(**constraints: Any) -> Simulator:
@@ -466,7 +466,7 @@ def test_cosigners_are_not_needed_without_a_grant() -> None:
     assert constrained(cosigners=3).verify()
 
 
-# -- reading without proof ------------------------------------------------------------------------
+# -- reading without proof -------------------------------------------------------------------------
 
 
 def test_reading_without_proof_reads_what_nobody_trusts() -> None:

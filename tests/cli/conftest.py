@@ -48,6 +48,7 @@ class Script:
         self.directory = directory
         self.stdout = ""
         self.stderr = ""
+        self.output = b""
         self.stdin = b""
 
     def path(self, name: str) -> Path:
@@ -71,7 +72,7 @@ class Script:
                 code = main(list(arguments))
         finally:
             os.chdir(before)
-        self.stdout, self.stderr = out.value(), err.value()
+        self.stdout, self.stderr, self.output = out.value(), err.value(), out.raw.getvalue()
         return code
 
     def __call__(self, text: str) -> None:

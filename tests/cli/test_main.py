@@ -137,7 +137,7 @@ def boom(monkeypatch: pytest.MonkeyPatch) -> "pytest.MonkeyPatch":
     [
         (TrustError("bad-key", "it broke", "mend it"), 1, "certexec: hint: mend it\n"),
         (TrustError("unreadable", "it broke"), 2, "certexec: error: it broke\n"),
-        (ZeroDivisionError("oops"), 2, "certexec: error: internal error: ZeroDivisionError: oops\n"),
+        (ZeroDivisionError("oops"), 2, "error: internal error: ZeroDivisionError: oops\n"),
         (click.Abort(), 2, "certexec: error: stopped, nothing was done\n"),
         (click.UsageError("Bad thing."), 2, "certexec: error: bad thing\n"),
     ],

@@ -28,12 +28,13 @@ def test_a_key_is_added_listed_and_removed(script: Script) -> None:
 
 
 def test_all_constraints_are_kept(script: Script) -> None:
-    script(
-        """
-        certexec keygen -f ops --no-passphrase
-        certexec trust add ops.pub --trust trust --name build --may-grant root --may-grant ':daemon' --may-grant '#12345' --may-grant CAP_NET_RAW --path '/usr/bin/*' --path '/opt/**' --max-lifetime 90d --cosigners 2
-        """.replace("CAP_NET_RAW", "cap:CAP_NET_RAW")
+    script("certexec keygen -f ops --no-passphrase")
+    code = script.certexec(
+        "trust", "add", "ops.pub", "--trust", "trust", "--name", "build", "--may-grant", "root",
+        "--may-grant", ":daemon", "--may-grant", "#12345", "--may-grant", "cap:CAP_NET_RAW",
+        "--path", "/usr/bin/*", "--path", "/opt/**", "--max-lifetime", "90d", "--cosigners", "2",
     )  # fmt: skip
+    assert code == 0, script.stderr
     (trusted,) = load_store(str(script.path("trust").resolve()), owner_ok=ME)
     limits = trusted.constraints
     assert trusted.name == "build"

@@ -121,7 +121,8 @@ def test_what_we_write_both_parsers_read(values: dict[str, Any]) -> None:
         assert read_toml(text, KEYS, "x") == values
     except TrustError:
         # a control character, which no constraint can hold
-        assert any(ord(one) < 32 or ord(one) == 127 for one in text.replace("\n", ""))
+        held = [one for value in values.values() if not isinstance(value, int) for one in value]
+        assert any(ord(one) < 32 or ord(one) == 127 for one in "".join(held))
         return
     assert tomllib.loads(text) == values
 

@@ -60,7 +60,8 @@ RAW = base64.b64encode(key("alice").public.raw).decode()
     [
         "", "\n", "certexec-ed25519", "certexec-ed25519 ", f"ssh-ed25519 {RAW}", f"ed25519 {RAW}",
         f"certexec-rsa {RAW}", f"certexec-ed25519 {RAW[:-4]}", f"certexec-ed25519 {RAW}AAAA",
-        f"certexec-ed25519 {RAW.rstrip('=')}", f"certexec-ed25519 {RAW}=", f" certexec-ed25519 {RAW}",
+        f"certexec-ed25519 {RAW.rstrip('=')}", f"certexec-ed25519 {RAW}=",
+        f" certexec-ed25519 {RAW}",
         f"certexec-ed25519  {RAW}", f"certexec-ed25519\t{RAW}", f"certexec-ed25519 {RAW}\r\n",
         f"certexec-ed25519 {RAW}\n\n", f"certexec-ed25519 {RAW}\nmore", f"certexec-ed25519 !{RAW}",
         f"certexec-p256 {RAW}", f"certexec-mldsa65 {RAW}", f"certexec-ed25519 {RAW} \x1b[2J",

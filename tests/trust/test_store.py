@@ -147,7 +147,7 @@ def test_more_keys_than_the_limit_refuse_the_whole_store(store: Path) -> None:
     assert refused(store).reason == "trust-unsafe"
 
 
-# -- changing it -------------------------------------------------------------------------------------
+# -- changing it -----------------------------------------------------------------------------------
 
 
 def files(store: Path) -> list[str]:
@@ -188,7 +188,9 @@ def test_adding_another_key_under_a_known_name_is_refused(store: Path) -> None:
     assert load_store(str(store), owner_ok=ME)[0].key.kid == key("alice").public.kid
 
 
-@pytest.mark.parametrize("name", ["", ".x", "-x", "a/b", "../x", "a b", "ä", "x" * 65, "a\n", "a\0"])
+@pytest.mark.parametrize(
+    "name", ["", ".x", "-x", "a/b", "../x", "a b", "ä", "x" * 65, "a\n", "a\0"]
+)
 def test_a_name_that_is_no_plain_file_name_is_refused(store: Path, name: str) -> None:
     with pytest.raises(TrustError) as caught:
         add_key(str(store), key("bob").public, Constraints(), name, owner_ok=ME)

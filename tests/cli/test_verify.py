@@ -1,0 +1,284 @@
+"""certexec verify, as typed: 0 valid, 1 not, 2 could not tell."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from certexec.certificate import codec
+from certexec.certificate.envelope import MAX_SIZE
+from certexec.trust.private_keys import from_pem
+from tests.certificate.simulator import Signer, Simulator
+from tests.cli.conftest import Script
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def simulated(signed: Script) -> Simulator:
+    """Return a simulator that signs with the trusted key of ``signed``, for its program."""
+    key = from_pem(signed.path("ops.key").read_bytes(), None, "ops.key", "ops")
+    simulator = Simulator()
+    simulator.signers = [Signer(key)]
+    items = codec.decode(signed.path("hello.cert").read_bytes(), tags=True).value.value[1].value  # type: ignore[attr-defined]
+    simulator.payload = codec.decode(items[2])
+    simulator.claims.update({4: 4000000000, 5: 1700000000})
+    return simulator
+
+
+def test_a_valid_certificate_is_ok(signed: Script) -> None:
+    signed(
+        """
+        certexec verify --trust trust hello.cert
+        stdout '^hello.cert: OK \\(SHA256:.{43}, expires [0-9]{4}-[0-9]{2}-[0-9]{2}\\)$'
+        ! stderr .
+        certexec -q verify --trust trust hello.cert
+        ! stdout .
+        """
+    )
+
+
+def test_every_way_to_fail_has_its_word(signed: Script) -> None:
+    verify = "certexec verify --trust trust"
+    signed(
+        f"""
+        ! {verify} hello hello.policy
+        stdout '^hello: FAIL \\(malformed\\)$'
+        cp hello.cert longer.cert
+        append longer.cert x
+        ! {verify} longer.cert
+        stdout 'FAIL \\(malformed\\)'
+        certexec keygen -f other --no-passphrase
+        certexec sign -k other.key -p hello.policy -o other.cert hello
+        ! {verify} other.cert
+        stdout 'FAIL \\(untrusted-key\\)'
+        stderr 'hint: .*certexec trust add'
+        ! {verify} --at 2001-01-01 hello.cert
+        stdout 'FAIL \\(not-yet-valid\\)'
+        ! {verify} --at +91d hello.cert
+        stdout 'FAIL \\(expired\\)'
+        {verify} --at +89d hello.cert
+        certexec trust add ops.pub --trust trust --path '/nowhere/**'
+        ! {verify} hello.cert
+        stdout 'FAIL \\(key-constraint\\)'
+        certexec trust add ops.pub --trust trust --max-lifetime 89d
+        ! {verify} hello.cert
+        stdout 'FAIL \\(key-constraint\\)'
+        certexec trust add ops.pub --trust trust
+        certexec sign -k ops.key -p hello.policy --setuid root --allow-everyone -o root.cert hello
+        ! {verify} root.cert
+        stdout 'FAIL \\(setuid-denied\\)'
+        stderr 'hint: .*--may-grant root'
+        certexec trust add ops.pub --trust trust --may-grant root
+        {verify} root.cert
+        """
+    )
+
+
+def test_a_tampered_certificate_has_a_bad_signature(signed: Script) -> None:
+    data = bytearray(signed.path("hello.cert").read_bytes())
+    data[-1] ^= 1
+    signed.path("bad.cert").write_bytes(data)
+    signed(
+        """
+        ! certexec verify --trust trust bad.cert
+        stdout 'FAIL \\(bad-signature\\)'
+        """
+    )
+
+
+def test_a_changed_or_missing_binary_fails(signed: Script) -> None:
+    signed(
+        """
+        append hello x
+        ! certexec verify --trust trust hello.cert
+        stdout '^hello.cert: FAIL \\(binary-mismatch\\)$'
+        stderr 'hint: it changed after signing'
+        certexec verify --no-binary --trust trust hello.cert
+        rm hello
+        ! certexec verify --trust trust hello.cert
+        stdout 'FAIL \\(binary-missing\\)'
+        certexec verify --no-binary --trust trust hello.cert
+        """
+    )
+
+
+def test_a_changed_binary_of_the_same_size_fails(signed: Script) -> None:
+    data = bytearray(signed.path("hello").read_bytes())
+    data[-1] ^= 1
+    signed.path("hello").write_bytes(data)
+    signed("! certexec verify --trust trust hello.cert\nstdout 'FAIL \\(binary-mismatch\\)'")
+
+
+def test_a_binary_replaced_by_a_link_fails(signed: Script) -> None:
+    signed.path("hello").rename(signed.path("real"))
+    signed.path("hello").symlink_to("real")
+    signed("! certexec verify --trust trust hello.cert\nstdout 'FAIL \\(binary-mismatch\\)'")
+
+
+def test_a_changed_interpreter_fails(signed: Script) -> None:
+    simulator = simulated(signed)
+    digests = {0: bytes(32), 1: bytes(64)}
+    simulator.payload[8] = [[0, "/usr/bin/true", 5, digests]]
+    signed.path("x.cert").write_bytes(simulator.build())
+    signed("! certexec verify --trust trust x.cert\nstdout 'FAIL \\(file-mismatch\\)'")
+
+
+@pytest.mark.parametrize("field", [0, 1])
+def test_both_digests_are_compared(signed: Script, field: int) -> None:
+    simulator = simulated(signed)
+    digest = simulator.payload[2][2][field]
+    simulator.payload[2][2][field] = bytes(len(digest))
+    signed.path("x.cert").write_bytes(simulator.build())
+    signed("! certexec verify --trust trust x.cert\nstdout 'FAIL \\(binary-mismatch\\)'")
+
+
+IDENTITIES: dict[str, tuple[int, object]] = {
+    "a user": (4, {0: ["root", 1]}),
+    "a user that is not here": (4, {0: ["no-such-user", 1]}),
+    "a group": (4, {1: ["daemon", 77]}),
+    "a supplementary group": (4, {2: [["daemon", 77]]}),
+    "a user on the list": (5, {0: [[True, 1, "daemon", 77]], 1: False, 4: []}),
+    "a group on the list": (5, {0: [[False, 2, "daemon", 77]], 1: False, 4: []}),
+}
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_fails_where_the_machine_has_another_number_for(name: str, signed: Script) -> None:
+    field, value = IDENTITIES[name]
+    simulator = simulated(signed)
+    simulator.payload[field] = value
+    signed.path("x.cert").write_bytes(simulator.build())
+    signed(
+        """
+        ! certexec verify --trust trust x.cert
+        stdout 'FAIL \\(identity-mismatch\\)'
+        ! certexec verify --no-binary --trust trust x.cert
+        """
+    )
+
+
+def test_a_policy_that_cannot_be_enforced_fails(signed: Script) -> None:
+    simulator = simulated(signed)
+    path = signed.path("hello").resolve()
+    for text, word in (
+        (f"Policy: {path}, Emulation: native\n\tnative-open: filename then\n", "policy-syntax"),
+        (f"Policy: {path}, Emulation: native\n\tnative-open: true then ask\n",
+         "policy-unsupported"),
+    ):
+        import hashlib
+
+        simulator.payload[3][0] = text
+        simulator.payload[3][2] = hashlib.sha256(text.encode()).digest()
+        signed.path("x.cert").write_bytes(simulator.build())
+        signed(f"! certexec verify --trust trust x.cert\nstdout 'FAIL \\({word}\\)'")
+
+
+def test_an_inline_policy_must_have_its_digest(signed: Script) -> None:
+    simulator = simulated(signed)
+    simulator.payload[3][0] += "\n"
+    signed.path("x.cert").write_bytes(simulator.build())
+    signed("! certexec verify --trust trust x.cert\nstdout 'FAIL \\(policy-mismatch\\)'")
+
+
+def test_a_signer_can_be_required(signed: Script) -> None:
+    signed("certexec trust list --trust trust --json")
+    fingerprint = json.loads(signed.stdout)["keys"][0]["fingerprint"]
+    signed(
+        f"""
+        certexec verify --trust trust --require-signer {fingerprint} hello.cert
+        ! certexec verify --trust trust --require-signer SHA256:{"A" * 43} hello.cert
+        stdout 'FAIL \\(untrusted-key\\)'
+        ? certexec verify --trust trust --require-signer ops hello.cert
+        """
+    )
+
+
+def test_what_cannot_be_told_is_neither_yes_nor_no(signed: Script) -> None:
+    signed.path("folder").mkdir()
+    os.mkfifo(signed.path("pipe"))
+    signed(
+        """
+        ? certexec verify --trust trust missing.cert
+        stdout 'UNKNOWN \\(not-found\\)'
+        ? certexec verify --trust trust pipe
+        ? certexec verify --trust trust folder
+        stderr 'no certificate'
+        ? certexec verify --trust missing hello.cert
+        ? certexec verify --trust trust --at sometime hello.cert
+        ? certexec verify --trust trust
+        ? certexec verify --trust trust hello.cert missing.cert
+        stdout 'hello.cert: OK'
+        ! certexec verify --trust trust hello missing.cert hello.cert
+        """
+    )
+
+
+def test_a_directory_stands_for_the_certificates_in_it(signed: Script) -> None:
+    signed(
+        """
+        mkdir sub
+        cp hello.cert sub/b.cert
+        cp hello.cert sub/a
+        cp hello.policy sub/not-a-cert.cert
+        certexec verify --trust trust sub
+        stdout '^sub/a: OK'
+        stdout '^sub/b.cert: OK'
+        ! stdout not-a-cert
+        mkdir sub/deep
+        cp hello.cert sub/deep/c
+        append sub/deep/c x
+        ! certexec verify --trust trust sub
+        stdout '^sub/deep/c: FAIL'
+        stdout '^sub/a: OK'
+        """
+    )
+
+
+def test_json_says_the_same(signed: Script) -> None:
+    signed("! certexec verify --trust trust --json hello.cert hello missing")
+    shown = json.loads(signed.stdout)
+    assert (shown["schema"], shown["ok"]) == (1, False)
+    good, bad, missing = shown["certificates"]
+    assert (good["path"], good["ok"], good["name"], good["grant"]) == (
+        "hello.cert", True, "hello", False,
+    )  # fmt: skip
+    assert good["signers"][0]["name"] == "ops"
+    assert good["program"] == str(signed.path("hello").resolve())
+    assert (bad["ok"], bad["reason"], bad["exit_code"]) == (False, "malformed", 1)
+    assert (missing["ok"], missing["reason"], missing["exit_code"]) == (False, "not-found", 2)
+    signed("certexec verify --trust trust --json hello.cert")
+    assert json.loads(signed.stdout)["ok"] is True
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 200, MAX_SIZE, MAX_SIZE + 1, 1 << 20])
+def test_files_of_any_size_are_malformed(signed: Script, size: int) -> None:
+    good = signed.path("hello.cert").read_bytes()
+    signed.path("x.cert").write_bytes((good + bytes(size))[:size])
+    signed("! certexec verify --trust trust x.cert\nstdout 'FAIL \\(malformed\\)'")
+
+
+def test_a_file_name_cannot_steer_the_terminal(signed: Script) -> None:
+    name = "\x1b[2J.cert"
+    signed.path(name).write_bytes(b"")
+    assert signed.certexec("verify", "--trust", "trust", name) == 1
+    assert "\x1b" not in signed.stdout + signed.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root reads everything")
+def test_a_binary_that_may_not_be_read_cannot_be_judged(signed: Script) -> None:
+    signed("chmod 711 hello")
+    signed.path(".").chmod(0o755)
+    done = subprocess.run(
+        ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", sys.executable,
+         "-m", "certexec.cli.main", "verify", "--trust", "trust", "hello.cert"],
+        cwd=signed.directory, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    if "No module named" in done.stderr or "Permission denied" in done.stderr.split("hello")[0]:
+        pytest.skip("the test's own Python cannot be used by an ordinary user")
+    assert done.returncode == 2, done.stderr
+    assert "UNKNOWN (unreadable)" in done.stdout
+    assert "--no-binary" in done.stderr
