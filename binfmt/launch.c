@@ -21,6 +21,7 @@ enum { NESTED_PROBE = 0x43584543, RETRIES_TEXT_BUSY = 2000 };
 
 static struct {
     char **argv, **envp;        /* the program's, argv[0] as typed */
+    const char *reason;         /* the word for a refusal at this step (certexec/reasons.py) */
     u64 argc, nonce;            /* nonce: opens the launch gate, once the filter stands */
     u32 run_form, secure, ruid, euid, suid, rgid, egid, sgid;
     u32 gated, late_nofile;     /* late: the final limit waits until the listener exists */
@@ -58,6 +59,9 @@ static u64 compose(char *line, const char *before, const char *text, long error)
 static NORETURN void end(int code, const char *text, long error) {
     static char line[TEXT_MAX + 1];
     u64 all = ~0UL, length = compose(line, "certexec: ", text, error);
+    if (self.reason) /* the server's texts hold theirs */
+        length = append(line, append(line, append(line, length, " ("),
+                        code == EXIT_INTERNAL ? "internal" : self.reason), ")");
     line[length++] = '\n';
     if (!self.gated) /* a full pipe's end, a limit or a terminal must not turn this into a signal */
         sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, 0, 8);
@@ -114,6 +118,7 @@ static void read_stack(u64 *stack) {
     self.argv = argv + (self.run_form ? 3 : 2);
     self.argc = argc - (self.run_form ? 3 : 2);
     if (!self.run_form) {
+        self.reason = "kernel-unsupported";
         require(flags & AT_FLAGS_PRESERVE_ARGV0 && argc >= 3,
                 "the binfmt_misc entry lacks flag P; run `certexec setup`");
         return;
@@ -131,9 +136,11 @@ static void read_stack(u64 *stack) {
 static void check_identity(void) {
     struct status file;
     u32 u[3] = { 0 }, g[3] = { 0 };
+    self.reason = "nested";
     /* No kernel knows this option; a certexec filter around us never lets it through unseen. */
     require(sys(SYS_prctl, NESTED_PROBE) == -E_INVAL,
             "a certificate was executed inside a confined program");
+    self.reason = "setuid-denied";
     sys(SYS_getresuid, u, u + 1, u + 2);
     sys(SYS_getresgid, g, g + 1, g + 2);
     self.suid = u[2];
@@ -262,6 +269,7 @@ static u64 receive_reply(struct reply *reply, s32 *fd) {
            && reply->length == length - REPLY_HEAD && reply->length < TEXT_MAX,
            "the policy server's refusal is malformed");
     reply->text[reply->length] = 0;
+    self.reason = 0;
     end((int)reply->exit_code, reply->text, 0);
 }
 
@@ -300,6 +308,7 @@ static void fetch_plan(struct reply *reply) {
         have += receive(memory + have, reply->length - have, 0);
     block = memory;
     plan = (const struct plan *)memory;
+    self.reason = "unsupported";
     require(plan->size == reply->length, "the plan's size is not the one announced");
 }
 
@@ -428,6 +437,7 @@ static void apply_limits(void) {
 }
 
 static void apply_settings(void) {
+    self.reason = "setuid-denied";
     self.filter = map(plan->filter.count * sizeof *self.filter);
     self.groups = map((plan->groups.count + 1) * sizeof *self.groups);
     if (has(PLAN_ENV))
@@ -445,6 +455,7 @@ static void apply_settings(void) {
         need(sys(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1), "no_new_privs cannot be set");
         require(sys(SYS_prctl, PR_GET_NO_NEW_PRIVS) == 1, "no_new_privs was not set");
     }
+    self.reason = "limit-failed";
     if (has(PLAN_NICE)) {
         need(sys(SYS_setpriority, 0, 0, plan->nice), "the nice value cannot be set");
         require(sys(SYS_getpriority, 0, 0) == 20 - plan->nice, "the nice value was not set");
@@ -463,6 +474,7 @@ static void apply_settings(void) {
 static s32 install_filter(void) {
     const struct patch *patch = (const struct patch *)(block + plan->patches.offset);
     struct filter_program program = { (u16)plan->filter.count, self.filter };
+    self.reason = "kernel-unsupported";
     memcpy(self.filter, block + plan->filter.offset, plan->filter.count * sizeof *self.filter);
     expect(sys(SYS_getrandom, &self.nonce, sizeof self.nonce, 0) == sizeof self.nonce,
            "no random bytes");
@@ -481,6 +493,7 @@ static s32 install_filter(void) {
 static void hand_over(s32 listener) {
     require(listener > 2, "the kernel gave no listener");
     need(send_packet(self.channel, "L", 1, listener), "the supervisor cannot be given the listener");
+    self.reason = "limit-failed";
     if (self.late_nofile)
         set_limit(RLIMIT_NOFILE, self.final);
 }
@@ -512,6 +525,7 @@ static void set_ambient(void) {
 
 static void change_identity(void) {
     u32 u[3] = { 0 }, g[3] = { 0 };
+    self.reason = "setuid-denied";
     if (has(PLAN_PRIVILEGED)) {
         /* What is certified is kept through the change of uid; then capset leaves only that. Where
          * ruid is 0 (root invoked it) exec gives root's permitted set back, within the bounding
@@ -552,11 +566,13 @@ static NORETURN void execute(void) {
         error = sys6(SYS_execveat, (u64)self.program, (u64)"", (u64)self.argv, (u64)self.envp,
                      AT_EMPTY_PATH, nonce);
     self.nonce = nonce;
+    self.reason = error == -E_NOENT ? "binary-missing" : "binary-unusable";
     end(error == -E_NOENT ? EXIT_NOT_FOUND : EXIT_REFUSED, "the program cannot be executed", error);
 }
 
 static NORETURN void launch(u64 *stack) {
     static struct reply reply;
+    self.reason = "setuid-denied";
     read_stack(stack);
     check_identity();
     tidy_descriptors();

@@ -7,7 +7,7 @@
 static NORETURN void server_failed(int channel, const char *text, long error) {
     static struct reply refusal = { .magic = REPLY_MAGIC, .version = PROTOCOL_VERSION,
                                     .kind = REPLY_REFUSE, .exit_code = EXIT_INTERNAL };
-    refusal.length = (u32)compose(refusal.text, "", text, error);
+    refusal.length = (u32)append(refusal.text, compose(refusal.text, "", text, error), " (internal)");
     send_packet(channel, &refusal, REPLY_HEAD + refusal.length, -1);
     for (;;)
         sys(SYS_exit_group, EXIT_INTERNAL);
