@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -31,7 +30,3 @@ def rig(rig_of_session: Rig) -> Rig:
     rig_of_session.server("serve()")
     return rig_of_session
 
-
-@pytest.fixture
-def shared_dir(tmp_path: Path) -> Path:
-    return tmp_path

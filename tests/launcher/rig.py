@@ -23,19 +23,14 @@ from types import ModuleType
 
 import pytest
 
+from tests.launcher.filters import ALLOW, ERRNO
+
 PROJECT = Path(__file__).resolve().parents[2]
 MUST_WORK = os.environ.get("CERTEXEC_MUST_WORK") == "1"
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 PYTHON = os.path.realpath(sys.executable)
 TIMEOUT = 30
 USER, STRANGER = 1000, 12345
-
-ALLOW, ERRNO, KILL, NOTIFY = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
-GATED = {
-    "sendmsg": 46, "setresuid": 117, "setresgid": 119, "getresuid": 118, "getresgid": 120,
-    "getgroups": 115, "capget": 125, "capset": 126, "prctl": 157, "write": 1, "exit_group": 231,
-    "execveat": 322, "prlimit64": 302,
-}  # fmt: skip
 
 PRELUDE = """
 import os, sys, json
@@ -63,7 +58,7 @@ def make(hello, **fields):
         setattr(plan, name, value)
     return plan
 def program(path):
-    return os.open(path, os.O_PATH if False else os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 def serve(path=PYTHON, **fields):
     channel = Channel(3)
     hello = channel.recv_hello()

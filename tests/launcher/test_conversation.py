@@ -17,10 +17,12 @@ from tests.launcher.rig import USER, Rig, assert_refused
 
 pytestmark = pytest.mark.root
 
-REFUSE = "import struct\ndef reply(kind, code, text=b'', length=None, magic=b'CXR1', version=1):\n" \
-    "    head = struct.pack('<4s4I', magic, version, kind, code,\n" \
-    "                       len(text) if length is None else length)\n" \
-    "    return head + text\n"  # fmt: skip
+REFUSE = """
+import struct
+def reply(kind, code, text=b"", length=None, magic=b"CXR1", version=1):
+    length = len(text) if length is None else length
+    return struct.pack("<4s4I", magic, version, kind, code, length) + text
+"""
 
 
 @pytest.mark.parametrize("code", [125, 126, 127])
@@ -109,7 +111,10 @@ def test_a_malformed_answer_is_certexecs_own_fault(rig: Rig, send: str) -> None:
 
 
 def test_a_server_that_ends_in_the_middle_of_a_plan_is_noticed(rig: Rig) -> None:
-    rig.server(REFUSE + "c = Channel(3); c.recv_hello()\nraw(reply(1, 0, length=300), 0); raw(bytes(299))")
+    rig.server(
+        REFUSE + "c = Channel(3); c.recv_hello()\n"
+        "raw(reply(1, 0, length=300), 0); raw(bytes(299))"
+    )
     assert_refused(rig.run(uid=USER), 125, "policy server ended")
 
 
@@ -180,7 +185,7 @@ def test_the_run_form_refuses_ids_that_differ(rig: Rig) -> None:
     assert_refused(done, 126, "grants no identity")
 
 
-@pytest.mark.parametrize("number", ["", "0", "1", "2", "x", "-1", "3x", "99999999999999999999", "77"])
+@pytest.mark.parametrize("number", ["", "0", "1", "2", "x", "-1", "3x", "9" * 20, "77"])
 def test_the_run_form_wants_an_open_socket_above_2(rig: Rig, number: str) -> None:
     done = subprocess.run(
         [rig.launcher, "--run", number, "x"], capture_output=True, text=True, check=False,

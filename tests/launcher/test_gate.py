@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import ctypes
 import os
 import resource
 import shutil
@@ -141,8 +141,6 @@ def test_every_run_draws_a_nonce_of_its_own_and_wipes_it(rig: Rig) -> None:
 
 def watch_execveat(certificate: Path) -> tuple[int, int]:
     """Trace to the final execveat; return the nonce and how often memory still holds it."""
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.argtypes = [ctypes.c_long] * 4
     libc.ptrace.restype = ctypes.c_long
@@ -208,8 +206,7 @@ def test_the_program_holds_neither_listener_nor_socket(rig: Rig) -> None:
 
 def test_every_gated_call_may_be_supervised_without_a_deadlock(rig: Rig) -> None:
     rig.server(
-        SUPERVISE + "code = [(JEQ, 0, 1, n) for n in ()]\n"
-        "rest = only(231, otherwise=NOTIFY)\nbpf, patches = gate(rest)\n"
+        SUPERVISE + "bpf, patches = gate(only(231, otherwise=NOTIFY))\n"
         "channel = serve(NOOP, bpf=bpf, patches=patches, flags=plans.PLAN_LISTENER)\n"
         "note('listener', channel.recv_listener(10) > 2)"
     )
@@ -336,4 +333,3 @@ def test_many_launches_at_once_do_not_disturb_each_other(rig: Rig) -> None:
     for thread in threads:
         thread.join()
     assert sorted(results, key=int) == [str(n) for n in range(16)]
-    assert json.dumps(results)

@@ -106,12 +106,17 @@ def test_a_tracer_takes_the_privilege_away_before_it_sees_anything(rig: Rig) -> 
         assert "the kernel withheld the identity" in file.read()
 
 
+def ordinary() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell ignores it in background jobs
+    become(USER)
+
+
 def start(rig: Rig, body: str) -> subprocess.Popen[bytes]:
     rig.server(body)
     rig.register()
     certificate = rig.certificate(setuid=True)
     return subprocess.Popen(
-        [certificate, "-c", "import time; time.sleep(30)"], preexec_fn=lambda: become(USER),
+        [certificate, "-c", "import time; time.sleep(30)"], preexec_fn=ordinary,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -130,6 +135,11 @@ def as_user(action: object) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def read_byte(path: str) -> None:
+    with open(path, "rb") as file:
+        file.read(1)
 
 
 def attach(pid: int) -> None:
@@ -157,8 +167,7 @@ def test_launcher_server_and_program_cannot_be_traced_or_read(rig: Rig, moment: 
         for pid in (server, launcher):
             assert as_user(lambda p=pid: attach(p)) == 1  # EPERM
             for name in ("mem", "environ", "auxv", "syscall"):
-                assert as_user(lambda p=pid, n=name: open(f"/proc/{p}/{n}", "rb").read(1)) in (
-                    1, 13)  # fmt: skip
+                assert as_user(lambda p=pid, n=name: read_byte(f"/proc/{p}/{n}")) in (1, 13)
             assert as_user(lambda p=pid: os.listdir(f"/proc/{p}/fd")) in (1, 13)
         assert as_user(lambda: os.kill(server, signal.SIGKILL)) == 1
         # the program is the invoker's own process: that he may end it is no escape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import resource
 import struct
@@ -51,7 +52,7 @@ def test_pid_parent_directory_arguments_and_environment_stay(rig: Rig, tmp_path:
         executable=certificate, cwd=tmp_path, env={"A": "1", "LD_PRELOAD": "", "B": ""},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    found = __import__("json").loads(process.communicate(timeout=30)[0])
+    found = json.loads(process.communicate(timeout=30)[0])
     assert found["pid"] == process.pid
     assert found["ppid"] == pid
     assert found["cwd"] == str(tmp_path)
@@ -70,8 +71,10 @@ def test_a_set_user_id_certificate_starts_with_the_invoker_as_real_user(rig: Rig
 
 
 def test_the_server_holds_the_certificate_itself(rig: Rig) -> None:
-    rig.server("fd = Channel(3).recv_hello().cert_fd\n"
-               "note('cert', [os.pread(fd, 99, 0).decode(), os.readlink(f'/proc/self/fd/{fd}')])")  # fmt: skip
+    rig.server(
+        "fd = Channel(3).recv_hello().cert_fd\n"
+        "note('cert', [os.pread(fd, 99, 0).decode(), os.readlink(f'/proc/self/fd/{fd}')])"
+    )
     rig.run(uid=USER)
     certificate = rig.home / "program"
     assert rig.note("cert") == [certificate.read_text(), str(certificate)]
@@ -88,7 +91,8 @@ def test_by_hand_the_launcher_only_says_that(rig: Rig) -> None:
 def test_an_entry_without_flag_p_is_refused(rig: Rig) -> None:
     rig.reregister("OCF")
     try:
-        assert_refused(rig.run(uid=USER), 126, "lacks flag P")
+        for arguments in ([], ["x"], ["x", "y"]):
+            assert_refused(rig.run(*arguments, uid=USER), 126, "lacks flag P")
     finally:
         rig.reregister("POCF")
 
@@ -202,7 +206,7 @@ def test_closed_standard_descriptors_stay_closed_for_an_ordinary_program(
         after=lambda: [os.close(fd) for fd in closed],
     )  # fmt: skip
     assert done.returncode == 0, done
-    found = __import__("json").loads(out.read_text())
+    found = json.loads(out.read_text())
     # 3 or the lowest free one is the probe's own listing
     links = {int(fd): link for fd, link in found["fds"].items() if not link.startswith("/proc/")}
     for fd in closed:
@@ -219,7 +223,7 @@ def test_a_privileged_program_finds_standard_descriptors_open(rig: Rig, closed: 
         after=lambda: [os.close(fd) for fd in closed],
     )  # fmt: skip
     assert done.returncode == 0, done
-    found = __import__("json").loads(out.read_text())
+    found = json.loads(out.read_text())
     for fd in closed:
         assert found["fds"][str(fd)] == "/dev/null"
 
