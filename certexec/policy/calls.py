@@ -385,28 +385,27 @@ def governing_names(
     Without a variant's label: those of all its variants, aliases last. Raises KeyError for an
     unknown call or label.
     """
-    call = call_of(name)
-    found: list[str] = []
-    if variant is not None:
-        chosen = [each for each in call.variants if each.label == variant]
-        if not chosen:
-            raise KeyError(variant)
+    all_variants = call_of(name).variants
+    if variant is None:
+        names = [governing for each in all_variants for governing in each.names]
+        chosen = tuple(sorted(dict.fromkeys(names), key=lambda governing: governing in ALIASES))
     else:
-        chosen = list(call.variants)
-    for each in chosen:
-        for governing in each.names:
-            if governing not in found and _aliased(name, governing, emulation):
-                found.append(governing)
-    if emulation == "linux" and any(governing in SOCKET_CALLS for governing in found):
+        for each in all_variants:
+            if each.label == variant:
+                chosen = each.names
+                break
+        else:
+            raise KeyError(variant)
+    if emulation in _OPENBSD:
+        return chosen
+    if emulation == "linux" and not SOCKET_CALLS.isdisjoint(chosen):
         # All socket calls of the 32-bit table are one; a rule for that one came first.
-        found.insert(0, "socketcall")
-    return tuple(sorted(found, key=lambda governing: governing in ALIASES))
+        chosen = ("socketcall", *chosen)
+    return tuple(governing for governing in chosen if _aliased(name, governing, emulation))
 
 
 def _aliased(name: str, governing: str, emulation: str) -> bool:
-    return (
-        governing not in ALIASES or name not in OPENBSD_ONLY or emulation in _OPENBSD
-    )
+    return governing not in ALIASES or name not in OPENBSD_ONLY or emulation in _OPENBSD
 
 
 def reaches(rule: Rule) -> tuple[str, ...]:

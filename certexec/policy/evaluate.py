@@ -84,6 +84,8 @@ def effective_rules(policy: Policy, syscall: str, variant: str | None = None) ->
     found: list[Rule] = []
     for name in governing_names(syscall, variant, policy.emulation):
         rules = rules_named(policy, name)
+        if not rules:
+            continue
         for rule in reversed(rules):
             if rule.simple:
                 found.append(rule)

@@ -71,11 +71,13 @@ def why_unsupported(policy: Policy, rule: Rule, *, inherit: bool = False) -> str
         return '"permit[inherit]" needs a certificate with the option inherit'
     if rule.unconditional:
         return ""
+    counted = [name for name in reached if _counts(policy, rule, name)]
+    if not counted:
+        return ""
     unjudged = [
-        name for name in reached
+        name for name in counted
         if not call_of(name).supervised
         and (rule.predicate is not None or not call_of(name).pending)
-        and _counts(policy, rule, name)
     ]
     if unjudged:
         more = ", ..." if len(unjudged) > _SHOWN_CALLS else ""

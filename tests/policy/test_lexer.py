@@ -79,7 +79,9 @@ def test_columns_are_offsets_in_the_text():
     ]
 
 
-@pytest.mark.parametrize("text", ["a;b", "\x0b", "a\rb", "é", "a\u2003b", "!", "-", "'", "a\\", "#x"])
+@pytest.mark.parametrize(
+    "text", ["a;b", "\x0b", "a\rb", "é", "a\u2003b", "!", "-", "'", "a\\", "#x"]
+)
 def test_what_begins_no_token_is_refused_where_it_stands(text):
     with pytest.raises(RuleError) as caught:
         tokens("true " + text)
