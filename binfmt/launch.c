@@ -23,7 +23,7 @@ static struct {
     char **argv, **envp;        /* the program's, argv[0] as typed */
     const char *reason;         /* the word for a refusal at this step (certexec/reasons.py) */
     u64 argc, nonce;            /* nonce: opens the launch gate, once the filter stands */
-    u32 run_form, secure, ruid, euid, suid, rgid, egid, sgid;
+    u32 run_form, secure, ruid, euid, rgid, egid;
     u32 gated, late_nofile;     /* late: the final limit waits until the listener exists */
     s32 certificate, channel, server_end, program;
     struct limit nofile, final; /* RLIMIT_NOFILE: the invoker's, and what the program gets */
@@ -143,8 +143,6 @@ static void check_identity(void) {
     self.reason = "setuid-denied";
     sys(SYS_getresuid, u, u + 1, u + 2);
     sys(SYS_getresgid, g, g + 1, g + 2);
-    self.suid = u[2];
-    self.sgid = g[2];
     /* exec makes the saved and the file system ids follow the effective ones. */
     require(u[0] == self.ruid && u[1] == self.euid && u[2] == self.euid
             && g[0] == self.rgid && g[1] == self.egid && g[2] == self.egid
@@ -283,8 +281,8 @@ static void introduce(struct reply *buffer) {
         sys(SYS_prctl, PR_SET_PTRACER, ready.pid);
     struct hello hello = { HELLO_MAGIC, PROTOCOL_VERSION,
                            (self.secure ? HELLO_SECURE : 0) | (self.run_form ? HELLO_RUN_FORM : 0),
-                           (u32)self.argc, self.ruid, self.euid, self.suid,
-                           self.rgid, self.egid, self.sgid };
+                           (u32)self.argc, self.ruid, self.euid, self.euid, /* the saved ids */
+                           self.rgid, self.egid, self.egid }; /* have been compared */
     send_packet(self.channel, &hello, sizeof hello, self.certificate); /* if it ended, reading tells */
     if (!self.run_form)
         sys(SYS_close, self.certificate);
