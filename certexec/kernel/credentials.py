@@ -15,6 +15,13 @@ from certexec.errors import KernelError
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import Status
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    Result = TypeVar("Result")
+
 _SETREUID_NONE = 0xFFFFFFFF
 _SETGROUPS = 116
 _SETRESUID = 117
@@ -80,11 +87,12 @@ class Mask:
     only what differs from its own, so that it also works where a user namespace maps one id.
     """
 
-    __slots__ = ("_changed", "_effective", "_groups", "_privileged")
+    __slots__ = ("_changed", "_effective", "_groups", "_privileged", "_taken")
 
     def __init__(self, privileged: bool) -> None:
         self._privileged = privileged
         self._changed = False
+        self._taken: tuple[Status, bool] | None = None
         self._groups = sorted(os.getgroups()) if privileged else []
         self._effective = _capabilities()[0] if privileged else 0
 
@@ -109,6 +117,7 @@ class Mask:
         if same_ids and same_groups and wanted == self._effective:
             return
         self._changed = True
+        self._taken = status, real_uid
         try:
             # 1. groups first: they need the capability that step 3 gives up
             if not same_groups:
@@ -130,6 +139,21 @@ class Mask:
             ) from None
         if effective != wanted or permitted == 0 or os.geteuid() != uid or os.getegid() != gid:
             raise KernelError("internal", "the supervisor could not take the program's rights")
+
+    def lifted(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Call ``function`` with root's own rights, then take the thread's rights again.
+
+        For what concerns the thread itself: its memory, its descriptors, its directory. Exec
+        cleared dumpable where ids differ, and then even the program's own uid may not touch them.
+        """
+        taken = self._taken
+        if not self._changed or taken is None:
+            return function(*arguments)
+        self.restore()
+        try:
+            return function(*arguments)
+        finally:
+            self.assume(*taken)
 
     def restore(self) -> None:
         """Return to root's rights; on failure the whole process ends, which ends the program."""

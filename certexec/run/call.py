@@ -79,7 +79,7 @@ class Call:
         """The caller's address space. Raises Fault(EPERM) where it may not be read."""
         if self._memory is None:
             try:
-                self._memory = Memory(self.notification.tid)
+                self._memory = self.task.touch(Memory, self.notification.tid)
             except PermissionError:
                 raise Fault(errno.EPERM) from None
             except OSError:
@@ -108,7 +108,7 @@ class Call:
         """Write a result to where a register points. Raises Fault(EFAULT)."""
         self.still_waits()
         try:
-            self.memory.write(self.arg(index), data)
+            self.task.touch(self.memory.write, self.arg(index), data)
         except OSError:
             raise Fault(errno.EFAULT) from None
 

@@ -62,13 +62,13 @@ def copy_descriptor(call: Call, number: int) -> int:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            if call.task.tid != call.task.tgid and syscall(
-                _KCMP, call.task.tid, call.task.tgid, _KCMP_FILES, 0, 0
+            if call.task.tid != call.task.tgid and call.task.touch(
+                syscall, _KCMP, call.task.tid, call.task.tgid, _KCMP_FILES, 0, 0
             ):
                 raise OSError(errno.EBADF, "the thread has descriptors of its own") from None
             pidfd = syscall(_PIDFD_OPEN, call.task.tgid, 0)
         try:
-            fd = syscall(_PIDFD_GETFD, pidfd, number, 0)
+            fd = call.task.touch(syscall, _PIDFD_GETFD, pidfd, number, 0)
         finally:
             os.close(pidfd)
     except OSError as error:

@@ -20,6 +20,15 @@ import struct
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import read_file
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from certexec.kernel.credentials import Mask
+
+    Result = TypeVar("Result")
+
 AT_FDCWD = -100
 PATH_MAX = 4096
 """bytes with the NUL; the kernel answers ENAMETOOLONG beyond it."""
@@ -41,13 +50,25 @@ _DELETED = " (deleted)"
 
 
 class Task:
-    """The thread whose call is being carried out, as the resolver sees it: tid and tgid."""
+    """The thread whose call is being carried out, as the resolver sees it.
 
-    __slots__ = ("tgid", "tid")
+    Attributes:
+        tid, tgid: its number and its process's.
+        mask: whose rights the thread that carries the call out has taken; None: only its own.
+    """
+
+    __slots__ = ("mask", "tgid", "tid")
 
     def __init__(self, tid: int, tgid: int) -> None:
         self.tid = tid
         self.tgid = tgid
+        self.mask: Mask | None = None
+
+    def touch(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Do something to the task itself, with the supervisor's own rights."""
+        if self.mask is None:
+            return function(*arguments)
+        return self.mask.lifted(function, *arguments)
 
 
 class Resolved:
@@ -110,7 +131,7 @@ def base_path(task: Task, dirfd: int) -> str:
 def open_base(task: Task, dirfd: int) -> int:
     """Open the directory that a relative name of ``task`` starts from; raises OSError (EBADF)."""
     try:
-        return os.open(base_path(task, dirfd), _OPEN_PATH)
+        return task.touch(os.open, base_path(task, dirfd), _OPEN_PATH)
     except FileNotFoundError:
         raise OSError(errno.EBADF if dirfd != AT_FDCWD else errno.ENOENT, "no base") from None
 
@@ -286,7 +307,8 @@ class Resolver:
                         raise NotADirectoryError(errno.ENOTDIR, "not a directory")
                     continue
                 name = self._own_name(task, current, name)
-                following = self._step(current, name)
+                own = _is_own_place(task, current)
+                following = task.touch(_step, current, name) if own else _step(current, name)
                 info = os.fstat(following)
                 trailing = bool(pending) and not any(pending)
                 last = not any(pending)
@@ -299,7 +321,7 @@ class Resolver:
                     os.close(following)
                     raise OSError(errno.ELOOP, "too many symbolic links")
                 os.close(following)
-                jumped = self._jump(current, name)
+                jumped = task.touch(_jump, current, name) if own else _jump(current, name)
                 if jumped >= 0:
                     os.close(current)
                     current = jumped
@@ -334,23 +356,6 @@ class Resolver:
         except OSError:
             return False
         return f"\nTgid:\t{self.own_tgid}\n".encode() in text
-
-    def _step(self, current: int, name: bytes) -> int:
-        """Open one component; "..", like the kernel's, stops at the root."""
-        if name == b".." and os.path.samestat(os.fstat(current), os.stat("/")):
-            return os.dup(current)
-        return os.open(name, _OPEN_PATH | os.O_NOFOLLOW, dir_fd=current)
-
-    def _jump(self, current: int, name: bytes) -> int:
-        """Follow a magic link (/proc/PID/fd/N, exe, cwd, root, ns); -1 when it is a plain one."""
-        if not is_procfs(current):
-            return -1
-        try:
-            os.close(openat2(current, name, _OPEN_PATH, _NO_MAGICLINKS))
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return os.open(name, _OPEN_PATH, dir_fd=current)
-        return -1
 
     # -- the four outcomes --------------------------------------------------------------------
 
@@ -402,6 +407,38 @@ class Resolver:
     def _unreachable(self, path: bytes, error: OSError) -> Resolved:
         code = error.errno or errno.EIO
         return Resolved(NON_EXISTENT + os.fsdecode(path), -1, -1, b"", code)
+
+
+def _is_own_place(task: Task, current: int) -> bool:
+    """Tell whether ``current`` is a directory in /proc that tells a program about itself.
+
+    There the kernel asks for no rights (same_thread_group in fs/proc), but of us it would. What
+    it asks rights for even of the program itself, map_files, is left out.
+    """
+    if task.mask is None or not is_procfs(current):
+        return False
+    text = os.readlink(f"/proc/self/fd/{current}")
+    own = f"/proc/{task.tgid}"
+    return (text == own or text.startswith(own + "/")) and not text.endswith("/map_files")
+
+
+def _step(current: int, name: bytes) -> int:
+    """Open one component; "..", like the kernel's, stops at the root."""
+    if name == b".." and os.path.samestat(os.fstat(current), os.stat("/")):
+        return os.dup(current)
+    return os.open(name, _OPEN_PATH | os.O_NOFOLLOW, dir_fd=current)
+
+
+def _jump(current: int, name: bytes) -> int:
+    """Follow a magic link (/proc/PID/fd/N, exe, cwd, root, ns); -1 when it is a plain one."""
+    if not is_procfs(current):
+        return -1
+    try:
+        os.close(openat2(current, name, _OPEN_PATH, _NO_MAGICLINKS))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return os.open(name, _OPEN_PATH, dir_fd=current)
+    return -1
 
 
 def _dangling(parent: int, name: bytes) -> bytes | None:

@@ -200,6 +200,7 @@ class Supervisor:
         own = self.resolver.own_tgid
         if call.name == "pidfd_send_signal":
             self._check_place(call)
+            call.task.mask = self.mask
             try:
                 self.mask.assume(call.status)
                 send_signal(call, own)
@@ -232,6 +233,7 @@ class Supervisor:
             self.judge.log(call, "deny", guards.UNSUPPORTED, errno.EPERM)
             call.fail(errno.EPERM)
             return False
+        call.task.mask = self.mask
         try:
             self.mask.assume(call.status, real_ids)
             operation = prepare(call, self.resolver)
@@ -273,6 +275,7 @@ class Supervisor:
     def carry_out(self, operation: Operation, mask: Mask, real_ids: bool) -> None:
         """Perform with the caller's rights and answer; errors become the caller's errno."""
         call = operation.call
+        call.task.mask = mask
         try:
             mask.assume(call.status, real_ids)
             operation.perform()
