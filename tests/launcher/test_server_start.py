@@ -290,7 +290,9 @@ def test_a_missing_interpreter_is_certexecs_own_fault(rig: Rig) -> None:
     link = rig.home / "current/python"
     target = os.readlink(link)
     text = _broken(rig, link.unlink, lambda: link.symlink_to(target))
-    assert text == f'certexec: certexec is not set up: "{link}" cannot be executed: ENOENT (internal)\n'
+    assert text == (
+        f'certexec: certexec is not set up: "{link}" cannot be executed: ENOENT (internal)\n'
+    )
 
 
 def test_an_interpreter_that_may_not_be_executed_is_certexecs_own_fault(rig: Rig) -> None:
