@@ -77,6 +77,19 @@ def test_no_certificate_meets_a_moment_without_handler_while_it_is_registered_ag
 ) -> None:
     site.setup()
     put_certificate(site)
+    code = (
+        "import subprocess; from certexec.kernel import binfmt; from certexec.run import handler\n"
+        "from certexec.run.layout import SYSTEM; write = binfmt._write; codes = []\n"
+        "def step(*arguments):\n"
+        f"    write(*arguments); codes.append(subprocess.run([{CERTIFICATE!r}]).returncode)\n"
+        "binfmt._write = step; handler._register(SYSTEM); print(codes)"
+    )
+    assert site.machine.python(code) == "[126, 126, 126, 126]"
+
+
+def test_certificates_run_all_the_time_while_the_handler_is_registered_again(site: Site) -> None:
+    site.setup()
+    put_certificate(site)
     loop = f"n=0; while [ $n -lt 400 ]; do {CERTIFICATE}; echo $?; n=$((n+1)); done"
     running = subprocess.Popen(
         site.machine.command("sh", "-c", loop), stdout=subprocess.PIPE, stderr=subprocess.PIPE,

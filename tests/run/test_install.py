@@ -115,6 +115,12 @@ def test_a_certificate_with_a_grant_becomes_root_root_4755(bench: Bench) -> None
     assert os.listdir(bench.bin) == ["program"]
 
 
+def test_the_group_of_the_directory_is_not_inherited(bench: Bench) -> None:
+    os.chown(bench.bin, 0, 12345)
+    os.chmod(bench.bin, 0o2755)
+    assert os.stat(bench.install(bench.grant()).path).st_gid == 0
+
+
 def test_a_certificate_without_a_grant_becomes_0755(bench: Bench) -> None:
     done = bench.install(bench.sign())
     assert stat.S_IMODE(os.stat(done.path).st_mode) == 0o755 == done.mode

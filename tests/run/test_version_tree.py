@@ -1,0 +1,123 @@
+"""One version: named after its content, copied exactly, and checked against its manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from certexec.errors import RunError
+from certexec.run import child, interpreter, version_tree
+from certexec.run.interpreter import Interpreter
+from tests.isolation import skip_or_fail
+from tests.package import make_package
+
+PYTHON = Interpreter("/usr/bin/python3", (3, 11), "cpython-311")
+
+
+@pytest.fixture
+def package() -> Iterator[str]:
+    if os.geteuid() != 0:
+        skip_or_fail("needs root")
+    parent = tempfile.mkdtemp(prefix="certexec-test-", dir="/run")
+    os.chmod(parent, 0o755)
+    yield make_package(parent)
+    shutil.rmtree(parent)
+
+
+def stage(package: str) -> str:
+    where = f"{os.path.dirname(package)}/version"
+    chosen = interpreter.choose(child.ordinary_uid())
+    version_tree.stage(version_tree.collect(package), chosen, where, "/final")
+    return where
+
+
+def test_a_version_holds_what_a_run_needs_and_is_whole(package: str) -> None:
+    where = stage(package)
+    assert version_tree.damage(where) == ""
+    names = set(os.listdir(where))
+    assert names == {"launch", "python", "serve.py", "lib", "MANIFEST"}
+    assert {"certexec", "cryptography"} <= set(os.listdir(f"{where}/lib"))
+    assert version_tree.self_test(where, child.ordinary_uid()) == ""
+
+
+def test_compiled_modules_name_the_place_where_they_will_stand(package: str) -> None:
+    where = stage(package)
+    cache = f"{where}/lib/certexec/__pycache__"
+    name = next(name for name in os.listdir(cache) if name.startswith("errors."))
+    with open(f"{cache}/{name}", "rb") as file:
+        data = file.read()
+    assert b"/final/lib/certexec/errors.py" in data
+    assert where.encode() not in data
+    assert data[4:8] == b"\x01\x00\x00\x00"  # hash-based, not checked (PEP 552)
+
+
+def test_a_file_that_changes_while_it_is_copied_is_noticed(package: str) -> None:
+    items = version_tree.collect(package)
+    with open(f"{package}/errors.py", "a") as file:
+        file.write("# changed\n")
+    with pytest.raises(RunError) as caught:
+        version_tree.stage(items, PYTHON, f"{os.path.dirname(package)}/version", "/final")
+    assert "changed while it was copied" in caught.value.message
+
+
+def test_the_name_depends_on_every_file_and_on_the_interpreter(package: str) -> None:
+    items = version_tree.collect(package)
+    name = version_tree.identify(items, PYTHON)
+    assert len(name) == 16
+    assert version_tree.identify(list(reversed(items)), PYTHON) == name
+    assert version_tree.identify(items[1:], PYTHON) != name
+    other = Interpreter("/usr/bin/python3", (3, 12), "cpython-312")
+    assert version_tree.identify(items, other) != name
+    with open(f"{package}/errors.py", "a") as file:
+        file.write("# changed\n")
+    assert version_tree.identify(version_tree.collect(package), PYTHON) != name
+
+
+@pytest.mark.parametrize("name", ["launch", "lib/certexec/errors.py", "lib/certexec/kernel"])
+def test_another_owner_or_mode_is_damage(package: str, name: str) -> None:
+    where = stage(package)
+    os.chown(f"{where}/{name}", 0, 12345)
+    assert name in version_tree.damage(where)
+    os.chown(f"{where}/{name}", 0, 0)
+    assert version_tree.damage(where) == ""
+    os.chmod(f"{where}/{name}", 0o4755)
+    assert name in version_tree.damage(where)
+
+
+def test_a_link_that_leads_elsewhere_is_damage(package: str) -> None:
+    where = stage(package)
+    os.unlink(f"{where}/python")
+    os.symlink("/tmp/python", f"{where}/python")
+    assert "python" in version_tree.damage(where)
+
+
+def test_a_version_without_a_manifest_or_of_another_format_is_damaged(package: str) -> None:
+    where = stage(package)
+    with open(f"{where}/MANIFEST", "w") as file:
+        file.write("certexec version 2\n")
+    assert "another format" in version_tree.damage(where)
+    os.unlink(f"{where}/MANIFEST")
+    assert "cannot be read" in version_tree.damage(where)
+
+
+def test_two_names_are_swapped_in_one_step(tmp_path: object) -> None:
+    for name in ("a", "b"):
+        os.mkdir(f"{tmp_path}/{name}")
+        os.mkdir(f"{tmp_path}/{name}/was-{name}")
+    version_tree.exchange(f"{tmp_path}/a", f"{tmp_path}/b")
+    assert os.listdir(f"{tmp_path}/a") == ["was-b"]
+    version_tree.remove_tree(f"{tmp_path}/a")
+    assert os.listdir(f"{tmp_path}") == ["b"]
+
+
+def test_removing_a_tree_does_not_follow_links(tmp_path: object) -> None:
+    os.makedirs(f"{tmp_path}/tree/below")
+    os.mkdir(f"{tmp_path}/precious")
+    os.mkdir(f"{tmp_path}/precious/file")
+    os.symlink(f"{tmp_path}/precious", f"{tmp_path}/tree/below/link")
+    version_tree.remove_tree(f"{tmp_path}/tree")
+    assert os.listdir(f"{tmp_path}/precious") == ["file"]
