@@ -207,7 +207,7 @@ def _prove(data: bytes, certificate: Certificate, keys: list[SigningKey]) -> Non
               help="The policy, referred to by path and digest instead.")
 @click.option("-o", "--out", metavar="FILE", help="What to write (default: BINARY's name.cert).")
 @click.option("--name", metavar="NAME", help="The certificate's own name (default: from FILE).")
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option("-f", "--force", is_flag=True, help="Replace the file if it exists.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be signed, write nothing.")
 @click.option("--setuid", metavar="USER", help="The effective user id that the program gets.")
 @click.option("--setgid", metavar="GROUP", help="The effective group id that the program gets.")
