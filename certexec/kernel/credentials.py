@@ -35,6 +35,7 @@ _UNSHARE = 272
 _CLONE_FS = 0x200
 _CAPABILITY_VERSION_3 = 0x20080522
 PR_SET_DUMPABLE = 4
+_CAP_SYS_PTRACE = 1 << 19
 
 
 def unshare_fs() -> None:
@@ -154,6 +155,21 @@ class Mask:
             return function(*arguments)
         finally:
             self.assume(*taken)
+
+    def with_ptrace(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Call ``function`` with the thread's rights and CAP_SYS_PTRACE.
+
+        For what the kernel lets every program see of itself, such as /proc/self/maps: of us, who
+        look at another process, it asks for that capability (ptrace_may_access).
+        """
+        if not self._changed:
+            return function(*arguments)
+        before = _capabilities()[0]
+        _set_effective(before | _CAP_SYS_PTRACE)
+        try:
+            return function(*arguments)
+        finally:
+            _set_effective(before)
 
     def restore(self) -> None:
         """Return to root's rights; on failure the whole process ends, which ends the program."""

@@ -11,7 +11,14 @@ from certexec.kernel.libc import syscall
 from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
-from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, is_procfs, open_base
+from certexec.run.resolve import (
+    AT_FDCWD,
+    OWN_PROC,
+    Resolved,
+    Resolver,
+    is_procfs,
+    open_base,
+)
 
 AT_SYMLINK_NOFOLLOW = 0x100
 AT_REMOVEDIR = 0x200
@@ -159,7 +166,9 @@ class Readlink(OnObject):
                 text += b"/task/" + str(task.tid).encode()
         else:
             buffer = ctypes.create_string_buffer(_READLINK_MAX)
-            text = buffer.raw[: self._read(fd, buffer)]
+            own = self.found.text.startswith(OWN_PROC) and "/map_files/" not in self.found.text
+            size = task.touch(self._read, fd, buffer) if own else self._read(fd, buffer)
+            text = buffer.raw[:size]
         text = text[: self.size]
         self.call.write(self.buffer_index, text)
         self.call.finish(len(text))

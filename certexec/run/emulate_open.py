@@ -12,7 +12,7 @@ from certexec.kernel.procfs import read_tty
 from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
-from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, is_procfs, openat2
+from certexec.run.resolve import AT_FDCWD, OWN_PROC, Resolved, Resolver, is_procfs, openat2
 
 _OPENAT = 257
 _HOW = struct.Struct("=QQQ")
@@ -30,6 +30,7 @@ _RETRIES = 8
 _TTY_DEVICE = os.makedev(5, 0)
 _QUIET_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)) | {_TTY_DEVICE}
 _PTS_MAJORS = range(136, 144)
+_OWN_DESCRIPTORS = ("/fd", "/fdinfo")
 
 
 class Open(Operation):
@@ -102,8 +103,13 @@ class Open(Operation):
         if stat.S_ISCHR(info.st_mode) and info.st_rdev == _TTY_DEVICE:
             return raw_open(AT_FDCWD, self._terminal(), flags & ~os.O_NOFOLLOW, 0)
         # the magic link leads to the very inode that was judged, whatever its name is by now
-        magic = f"/proc/self/fd/{found.fd}"
-        return raw_open(AT_FDCWD, magic, flags & ~os.O_NOFOLLOW, self.mode)
+        opened = (AT_FDCWD, f"/proc/self/fd/{found.fd}", flags & ~os.O_NOFOLLOW, self.mode)
+        task = self.call.task
+        if not found.text.startswith(OWN_PROC):
+            return raw_open(*opened)
+        if found.text.endswith(_OWN_DESCRIPTORS):
+            return task.touch(raw_open, *opened)  # root's by mode, yet every program may list its own
+        return task.look_at_itself(raw_open, *opened)
 
     def _create(self, flags: int) -> int:
         for _ in range(_RETRIES):

@@ -36,6 +36,8 @@ LINKS_MAX = 40
 """symbolic links in one resolution, as in the kernel's MAXSYMLINKS."""
 COMPONENTS_MAX = 8192
 """components walked for one name, links included: a bound on the work that a name can cause."""
+OWN_PROC = "/proc/self/"
+"""How names of the program's own directory in /proc begin, as policies see them."""
 NON_EXISTENT = "/<non-existent filename>: "
 
 _OPENAT2 = 437
@@ -63,6 +65,12 @@ class Task:
         self.tid = tid
         self.tgid = tgid
         self.mask: Mask | None = None
+
+    def look_at_itself(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Open something that tells the task about itself, with the task's own rights."""
+        if self.mask is None:
+            return function(*arguments)
+        return self.mask.with_ptrace(function, *arguments)
 
     def touch(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Do something to the task itself, with the supervisor's own rights."""
@@ -332,6 +340,7 @@ class Resolver:
                     current = -1
                     current = os.open("/", _OPEN_PATH)
                 pending.extend(target.split(b"/")[::-1])
+            self._keep_out(current)
             return current
         except BaseException:
             if current >= 0:
@@ -349,6 +358,19 @@ class Resolver:
         if name.isdigit() and self._is_own(name):
             raise PermissionError(errno.EACCES, "the supervisor's own process")
         return name
+
+    def _keep_out(self, fd: int) -> None:
+        """Raise PermissionError for what lies in the supervisor's own directory in /proc.
+
+        The walk may have begun inside: with a descriptor that somebody outside passed in, or a
+        working directory.
+        """
+        if not is_procfs(fd):
+            return
+        words = os.readlink(b"/proc/self/fd/%d" % fd).split(b"/")
+        pids = words[2:3] if words[1:2] == [b"proc"] else words
+        if any(word.isdigit() and self._is_own(word) for word in pids):
+            raise PermissionError(errno.EACCES, "the supervisor's own process")
 
     def _is_own(self, name: bytes) -> bool:
         try:
