@@ -6,10 +6,11 @@ import os
 
 import click
 
+from certexec.cli.output import warn
 from certexec.errors import CliError
 from certexec.kernel.ownership import PersonalOwners
 from certexec.observe.sinks import Lines, Syslog
-from certexec.run.front import execute
+from certexec.run.front import execute, explain_execution
 from certexec.run.layout import SYSTEM
 from certexec.run.server import Settings
 
@@ -20,6 +21,14 @@ def _open_log(path: str) -> int:
         return os.open(path, flags, 0o600)
     except OSError as error:
         raise CliError("unreadable", f'"{path}": {error.strerror}') from None
+
+
+def _check_open(number: int) -> int:
+    try:
+        os.fstat(number)
+    except OSError:
+        raise CliError("usage", f"descriptor {number} is not open") from None
+    return number
 
 
 @click.command(
@@ -35,12 +44,20 @@ def _open_log(path: str) -> int:
 )
 @click.option("--log", "log_file", metavar="FILE", help="Append denied calls to FILE, not syslog.")
 @click.option("--trace", metavar="FILE", help="Append each supervised call to FILE, as strace(1).")
+@click.option(
+    "--status-fd", metavar="N", type=click.IntRange(min=0), help="Write one JSON line to N."
+)
+@click.option("--permissive", is_flag=True, help="Write down what would be denied, and let it be.")
+@click.option("--explain", is_flag=True, help="Say what would run, as whom and how; run nothing.")
 @click.argument("certificate", metavar="CERT")
 @click.argument("arguments", metavar="[--] [ARG]...", nargs=-1, type=click.UNPROCESSED)
 def command(
     trust: str | None,
     log_file: str | None,
     trace: str | None,
+    status_fd: int | None,
+    permissive: bool,
+    explain: bool,
     certificate: str,
     arguments: tuple[str, ...],
 ) -> None:
@@ -73,4 +90,14 @@ def command(
 
         keep.append(_open_log(trace))
         settings.trace = Trace(keep[-1])
+    if status_fd is not None:
+        keep.append(_check_open(status_fd))
+        settings.status_fd = status_fd
+    if permissive:
+        warn("permissive: denials are only written down")
+        settings.permissive = True
+    if explain:
+        for line in explain_execution(certificate, settings):
+            click.echo(line)
+        return
     execute(certificate, arguments, settings, keep)

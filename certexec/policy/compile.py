@@ -46,9 +46,11 @@ if TYPE_CHECKING:
 GATED = frozenset(
     numbers_of("sendmsg", "write", "prctl", "exit_group", "execveat", "getgroups")
     + numbers_of("setresuid", "setresgid", "getresuid", "getresgid", "capget", "capset")
+    + numbers_of("prlimit64")
 )
-"""What the launcher still does under the filter: hand over the listener, drop and read back ids and
-capabilities, say why it failed and end, execute the program. All take fewer than six arguments."""
+"""What the launcher still does under the filter: hand over the listener, set a limit on files that
+would have left no room for it, drop and read back ids and capabilities, say why it failed and end,
+execute the program. All take fewer than six arguments."""
 
 NONCE_ARGUMENT = 5
 

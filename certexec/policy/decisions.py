@@ -91,14 +91,22 @@ class TreeOptions:
             reach a supervisor through /proc although that is not dumpable, so the supervisor, if
             there is one, carries out every open. Follows from ``privileged``.
         may_exec: the program may execute others, as far as its policy permits.
+        log_all: permitted calls become log lines, too (the enforcer option of that name).
     """
 
-    __slots__ = ("capable", "full_log", "may_exec", "privileged")
+    __slots__ = ("capable", "full_log", "log_all", "may_exec", "privileged")
 
     def __init__(
-        self, *, full_log: bool, privileged: bool, capable: bool, may_exec: bool = True
+        self,
+        *,
+        full_log: bool,
+        privileged: bool,
+        capable: bool,
+        may_exec: bool = True,
+        log_all: bool = False,
     ) -> None:
         self.full_log = full_log
+        self.log_all = log_all
         self.privileged = privileged
         self.capable = capable or privileged
         self.may_exec = may_exec
@@ -180,7 +188,8 @@ class Table:
         if rule.elevate is not None or rule.detach or rule.flaw:
             return deny(errno.EPERM, UNSUPPORTED, log=True)
         if rule.action == "permit":
-            return Decision(NOTIFY, 0, LOG, log=True) if rule.log else PERMITTED
+            logged = rule.log or self._options.log_all
+            return Decision(NOTIFY, 0, LOG, log=True) if logged else PERMITTED
         logged = rule.log or self._options.full_log
         return deny(rule.errno, DENIED if logged else "", rule.log)
 

@@ -96,8 +96,11 @@ def decide(
     *,
     may_grant: bool,
     kernel_arguments: int,
+    permissive: bool = False,
 ) -> Approved:
     """Judge one execution. Raises CertexecError with the reason.
+
+    ``permissive``: every denial comes to the supervisor, which will only write it down.
 
     1. the certificate: signature, validity, constraints of its key, nothing unenforceable;
     2. the file's set-user-ID bit fits what is granted, and the kernel honoured it;
@@ -133,10 +136,11 @@ def decide(
     compiled = compile_policy(
         policy,
         TreeOptions(
-            full_log=certificate.log == "full",
+            full_log=certificate.log == "full" or permissive,
             privileged=grant,
             capable=invoker.is_elevated,
             may_exec=not groups_only and certificate.policy.inherit,
+            log_all=certificate.policy.log_all,
         ),
     )
     if compiled.needs_listener and not grant:

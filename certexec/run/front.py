@@ -12,6 +12,8 @@ import socket
 import sys
 
 from certexec.errors import RunError
+from certexec.run.decide import decide
+from certexec.run.invoker import Invoker
 from certexec.run.layout import SYSTEM
 from certexec.run.server import Settings, serve
 
@@ -26,6 +28,8 @@ PACKAGED_LAUNCHER = os.path.join(
 """Where the build hook leaves the launcher in a wheel or a source checkout."""
 RUN_ARGUMENTS = 3
 """``launch --run FD`` stands in front of the program's own arguments."""
+NO_ARGUMENTS = 1 << 30
+"""For judging an execution without arguments: all of our own are skipped."""
 FIRST_FREE = 3
 _IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ)
 _FAILED = 125
@@ -43,6 +47,43 @@ def find_launcher() -> str:
     )
 
 
+def _open_certificate(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise RunError("not-found", f'"{path}" does not exist') from None
+    except OSError as error:
+        raise RunError("unreadable", f'"{path}": {error.strerror}') from None
+
+
+def explain_execution(certificate: str, settings: Settings) -> list[str]:
+    """Judge as ``execute`` would, run nothing; returns lines that say what would happen.
+
+    Raises CertexecError with the reason for which it would be refused.
+    """
+    fd = _open_certificate(certificate)
+    try:
+        approved = decide(
+            fd,
+            Invoker(os.getpid()),
+            settings.store,
+            settings.owners,
+            may_grant=False,
+            kernel_arguments=NO_ARGUMENTS,
+            permissive=settings.permissive,
+        )
+    finally:
+        os.close(fd)
+    signed, table = approved.certificate, approved.compiled.table
+    where = "the kernel and a supervisor" if table.needs_listener else "the kernel alone"
+    return [
+        f"program: {signed.program.path} ({approved.judged.mode})",
+        f"identity: uid {approved.permitted.uid}, gid {approved.permitted.gid}, nothing granted",
+        f"policy: {approved.policy.path}, {len(approved.policy.rules)} rules, enforced by {where}",
+        f"log: {signed.log}",
+    ]
+
+
 def execute(
     certificate: str, arguments: Sequence[str], settings: Settings, keep: Sequence[int]
 ) -> NoReturn:
@@ -54,12 +95,7 @@ def execute(
     if os.geteuid() != os.getuid() or os.getegid() != os.getgid():
         raise RunError("setuid-denied", '"certexec run" may not be set-user-ID')
     launcher = find_launcher()
-    try:
-        fd = os.open(certificate, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise RunError("not-found", f'"{certificate}" does not exist') from None
-    except OSError as error:
-        raise RunError("unreadable", f'"{certificate}": {error.strerror}') from None
+    fd = _open_certificate(certificate)
     ours, servers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     settings.certificate_fd = fd
     settings.arguments_before = RUN_ARGUMENTS

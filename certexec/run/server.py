@@ -25,7 +25,7 @@ from certexec.run.integrity import confirm_at_exec_stop, confirm_identity
 from certexec.run.invoker import KERNEL_ARGUMENTS, Invoker
 from certexec.run.judge import Judge
 from certexec.run.layout import SYSTEM
-from certexec.run.supervisor import Supervisor
+from certexec.run.supervisor import Manner, Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,10 +51,13 @@ class Settings:
         certificate_fd: an already open certificate, -1 to get it from the launcher.
         sinks: where events go; None for syslog.
         trace: gets each supervised call; arguments_before: arguments in front of argv[0].
+        permissive: denials are only written down; never together with ``may_grant``.
+        status_fd: gets one JSON line when the program runs or is refused, -1 for none.
     """
 
     __slots__ = (
-        "arguments_before", "certificate_fd", "may_grant", "owners", "sinks", "store", "trace",
+        "arguments_before", "certificate_fd", "may_grant", "owners", "permissive", "sinks",
+        "status_fd", "store", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +77,19 @@ class Settings:
         self.sinks = sinks
         self.trace = trace
         self.arguments_before = arguments_before
+        self.permissive = False
+        self.status_fd = -1
+
+    def report(self, event: str, pid: int, reason: str = "") -> None:
+        """Write one line to ``status_fd``: what happened to which process, and why."""
+        if self.status_fd < 0:
+            return
+        tail = f', "reason": "{reason}"' if reason else ""
+        line = f'{{"schema": 1, "event": "{event}", "pid": {pid}{tail}}}\n'
+        try:
+            os.write(self.status_fd, line.encode())
+        except OSError:
+            return  # whoever asked does not listen any more
 
 
 def self_test() -> int:
@@ -103,6 +119,7 @@ def serve(socket_fd: int, settings: Settings) -> int:
             settings.owners,
             may_grant=settings.may_grant,
             kernel_arguments=settings.arguments_before,
+            permissive=settings.permissive and not settings.may_grant,
         )
         # 3. seize the launcher before it installs the filter: afterwards an unprivileged child
         #    might no longer do so, and the exec must not be missed
@@ -117,6 +134,7 @@ def serve(socket_fd: int, settings: Settings) -> int:
             ) from None
     except CertexecError as error:
         channel.send_refusal(error.exit_code, reason_line(error, name))
+        settings.report("refused", channel.peer_pid, error.reason)
         return DONE
     except (OSError, ValueError, KeyError, AssertionError, MemoryError) as error:
         line = f"{name}: internal error: {type(error).__name__}: {error} (internal)"
@@ -181,7 +199,11 @@ class _Execution:
             self.judge,
             self.approved.compiled.table,
             os.geteuid() == 0,
-            self.approved.certificate.log == "full",
+            Manner(
+                self.approved.certificate.log == "full" or self.settings.permissive,
+                self.approved.certificate.policy.log_all,
+                self.settings.permissive,
+            ),
             self.settings.trace,
         )
         self._forget_what_is_done()
@@ -232,7 +254,9 @@ class _Execution:
             self._tell(f"certexec: {reason_line(error, name)}\n")
             os.kill(pid, SIGKILL)
             self.judge.note(f"killed pid: {pid}, {reason_line(error, name)}")
+            self.settings.report("killed", pid, error.reason)
             return False
+        self.settings.report("runs", pid)
         try:
             ptrace.detach(pid)
         except OSError:

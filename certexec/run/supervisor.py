@@ -84,10 +84,27 @@ OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
 """The calls that are carried out here; every other conditional one is denied."""
 
 
+class Manner:
+    """How verdicts are put into practice.
+
+    Attributes:
+        log_denials: write down what rules deny (what no rule matches is always written down).
+        log_permits: write down what is permitted, too.
+        permissive: write denials down and let the call happen all the same; never with a grant.
+    """
+
+    __slots__ = ("log_denials", "log_permits", "permissive")
+
+    def __init__(self, log_denials: bool, log_permits: bool, permissive: bool) -> None:
+        self.log_denials = log_denials
+        self.log_permits = log_permits
+        self.permissive = permissive
+
+
 class Supervisor:
     """Supervises the tree behind ``listener``.
 
-    ``decisions``: what the filter hands over and why; ``privileged``: this process is root and
+    ``table``: what the filter hands over and why; ``privileged``: this process is root and
     takes the caller's rights for each call; ``trace`` gets every call and its answer.
     """
 
@@ -97,14 +114,14 @@ class Supervisor:
         judge: Judge,
         table: Table,
         privileged: bool,
-        log_denials: bool,
+        manner: Manner,
         trace: Tracer | None = None,
     ) -> None:
         self.listener = listener
         self.judge = judge
         self.table = table
         self.privileged = privileged
-        self.log_denials = log_denials
+        self.manner = manner
         self.trace = trace
         self.resolver = Resolver(os.getpid())
         self.home = _namespaces("self")
@@ -183,17 +200,30 @@ class Supervisor:
             return self._carry_out_permitted(call, decision.log)
         if why == guards.EXEC:
             self._check_place(call)
+            if decision.log:
+                self.judge.log(call, "permit", "rule", 0)
             killed = guard(call)
             if killed:
                 self.judge.log(call, "deny", "exec-gain", errno.EPERM, {"gain": [killed]})
         elif why == guards.PROTECTION:
+            if decision.log:
+                self.judge.log(call, "permit", "rule", 0)
             self._protect(call)
         elif why == guards.LOG:
             self.judge.log(call, "permit", "rule", 0)
             call.resume()  # a plain permit: nothing about the arguments was judged
         else:
             self.judge.log(call, "deny", why, code or errno.EPERM)
+            if self.manner.permissive:
+                return self._let_happen(call)
             call.fail(code or errno.EPERM)
+        return False
+
+    def _let_happen(self, call: Call) -> bool:
+        """Only with ``certexec run --permissive``: the denial is written down, that is all."""
+        if call.name in OPERATIONS:
+            return self._emulate(call, judged=False, log=False)
+        call.resume()
         return False
 
     def _protect(self, call: Call) -> None:
@@ -262,13 +292,15 @@ class Supervisor:
         """Judge a prepared call; a denial is answered and, where due, logged here."""
         verdict = self.judge.judge(operation)
         if verdict is not None and verdict.action == "permit":
-            if verdict.log:
+            if verdict.log or self.manner.log_permits:
                 self.judge.log(operation.call, "permit", "rule", 0, operation.values)
             return True
         code = errno.EPERM if verdict is None else verdict.errno or errno.EPERM
-        if verdict is None or verdict.log or self.log_denials:
+        if verdict is None or verdict.log or self.manner.log_denials:
             reason = guards.UNMATCHED if verdict is None else "rule"
             self.judge.log(operation.call, "deny", reason, code, operation.values)
+        if self.manner.permissive:
+            return True
         operation.call.fail(code)
         return False
 

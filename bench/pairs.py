@@ -1,0 +1,43 @@
+"""Time whole commands beside each other: interleaved rounds, ratios of the same round."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+WARM_UP = 3
+"""rounds that are not counted: page cache, first-use costs of the kernel."""
+
+
+def run_once(argv: Sequence[str], environment: Mapping[str, str]) -> float:
+    """Return the seconds from start to exit of one command; raises RuntimeError if it fails."""
+    null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1)]
+    start = time.perf_counter()
+    pid = os.posix_spawn(argv[0], argv, environment, file_actions=null)
+    _, status = os.waitpid(pid, 0)
+    taken = time.perf_counter() - start
+    if status != 0:
+        raise RuntimeError(f"{' '.join(argv)} ended with {status}")
+    return taken
+
+
+def measure(
+    commands: Mapping[str, Sequence[str]], rounds: int, environment: Mapping[str, str]
+) -> dict[str, list[float]]:
+    """Run every command once per round, in turn; seconds by name, one per counted round."""
+    result: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(WARM_UP + rounds):
+        for name, argv in commands.items():
+            taken = run_once(argv, environment)
+            if number >= WARM_UP:
+                result[name].append(taken)
+    return result
+
+
+def ratio(times: Mapping[str, list[float]], name: str, base: str) -> tuple[float, float, float]:
+    """Return (lower quartile, median, upper quartile) of the per-round ratio to ``base``."""
+    values = [one / other for one, other in zip(times[name], times[base], strict=True)]
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
