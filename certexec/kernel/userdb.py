@@ -48,7 +48,3 @@ class SystemUsers:
             return pwd.getpwuid(uid).pw_dir
         except (KeyError, OverflowError, OSError):
             return None
-
-
-UserDb = SystemUsers
-"""The name that certexec.policy gives to anything with these look-ups."""

@@ -67,6 +67,27 @@ def rules_named(policy: Policy, name: str) -> Sequence[Rule]:
     return policy.by_name.get(name, ())
 
 
+def deciding_rules(policy: Policy, name: str) -> tuple[tuple[Rule, ...], bool]:
+    """Return the rules for one canonical name that can decide, in the order in which they count.
+
+    The second value says that they always do: then nothing is looked at after them.
+    """
+    known = policy.deciding.get(name)
+    if known is None:
+        known = policy.deciding[name] = _deciding(rules_named(policy, name))
+    return known
+
+
+def _deciding(rules: Sequence[Rule]) -> tuple[tuple[Rule, ...], bool]:
+    for rule in reversed(rules):
+        if rule.simple:
+            return (rule,), True
+    for index, rule in enumerate(rules):
+        if rule.unconditional:
+            return tuple(rules[: index + 1]), rule.action != "ask"
+    return tuple(rules), False
+
+
 def effective_rules(policy: Policy, syscall: str, variant: str | None = None) -> tuple[Rule, ...]:
     """Return the rules that decide a Linux system call, in the order in which they count.
 
@@ -81,22 +102,27 @@ def effective_rules(policy: Policy, syscall: str, variant: str | None = None) ->
     """
     if variant is None and len(variants(syscall)) > 1:
         raise KeyError(f"which variant of {syscall}")
-    found: list[Rule] = []
+    found: tuple[Rule, ...] = ()
     for name in governing_names(syscall, variant, policy.emulation):
-        rules = rules_named(policy, name)
-        if not rules:
-            continue
-        for rule in reversed(rules):
-            if rule.simple:
-                found.append(rule)
-                return tuple(found)
-        for rule in rules:
-            found.append(rule)
-            if rule.unconditional:
-                if rule.action == "ask":
-                    break
-                return tuple(found)
-    return tuple(found)
+        rules, final = deciding_rules(policy, name)
+        found += rules
+        if final:
+            break
+    return found
+
+
+def is_consulted(policy: Policy, syscall: str, name: str) -> bool:
+    """Tell whether a policy's rules for a canonical name are ever looked at for a Linux call.
+
+    They are not where rules for a name that comes before always decide.
+    """
+    for variant in variants(syscall):
+        for governing in governing_names(syscall, variant.label, policy.emulation):
+            if governing == name:
+                return True
+            if deciding_rules(policy, governing)[1]:
+                break
+    return False
 
 
 def uses(policy: Policy, syscall: str) -> list[tuple[Variant, tuple[Rule, ...]]]:

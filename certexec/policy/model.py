@@ -241,7 +241,7 @@ class Policy:
         line: the header's, from 1.
     """
 
-    __slots__ = ("by_name", "detached", "emulation", "line", "path", "rules")
+    __slots__ = ("by_name", "deciding", "detached", "emulation", "line", "path", "rules")
 
     def __init__(self, path: str, emulation: str, line: int) -> None:
         self.path = path
@@ -251,6 +251,8 @@ class Policy:
         self.line = line
         self.by_name: dict[str, list[Rule]] | None = None
         """Canonical name to rules; certexec.policy.evaluate fills it in after parsing."""
+        self.deciding: dict[str, tuple[tuple[Rule, ...], bool]] = {}
+        """Likewise: canonical name to the rules that can decide, and whether they always do."""
 
 
 class PolicyFile:

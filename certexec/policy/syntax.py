@@ -1,60 +1,32 @@
 """The policy language: text to policies, with the same verdict and the same tree as systrace.
 
-A recursive descent whose methods carry their part of the grammar (docs/policy.ebnf holds all of
-it). The original was a yacc grammar without precedences: ``and`` and ``or`` group to the right and
-bind alike, ``not`` takes all that follows. Parentheses may be as deep as a line is long, so the
-expression is parsed with a stack of its own and not with Python's.
+This reads files line by line: headers, bare permits and denials, and what precedes a rule's
+expression; the rest of a rule is certexec.policy.rule_parser's. The methods carry their part of
+the grammar (docs/policy.ebnf holds all of it).
 
-Source: systrace 1.6g, policy.c, filter.c (filter_parse_simple) and parse.y.
+Source: systrace 1.6g, policy.c and filter.c (filter_parse_simple).
 """
 
 from __future__ import annotations
 
 from certexec.policy import errnos, lexer
-from certexec.policy.lexer import (
-    END,
-    NAME,
-    NUMBER,
-    QUOTED,
-    PolicySyntaxError,
-    RuleError,
-    decode_policy,
-)
-from certexec.policy.model import (
-    MACROS,
-    TRUE,
-    And,
-    Not,
-    Or,
-    Policy,
-    PolicyFile,
-    Predicate,
-    Rule,
-    Subject,
-    Symbol,
-    Template,
-    base_name,
-)
+from certexec.policy.lexer import PolicySyntaxError, RuleError, decode_policy
+from certexec.policy.model import Policy, PolicyFile, Rule, Subject, Template, base_name
 from certexec.policy.names import is_system_call
-from certexec.policy.operators import expand, is_regex
+from certexec.policy.rule_parser import REWRITE, RuleParser, errno_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from certexec.policy.lexer import Token
-    from certexec.policy.model import Expression, UserDb
+    from certexec.policy.model import UserDb
 
 __all__ = [
     "PolicySyntaxError", "decode_policy", "parse_policy", "parse_rule", "parse_template",
 ]
 
-OFFSETS = 10
-"""``filename[N]`` takes N below this: a system call had at most ten arguments for systrace."""
 EMULATION_MAX = 15
 """bytes of a header's emulation that count: the original kept 16 with the NUL."""
 REWRITTEN_MAX = 2047
 """bytes of a rule after ``true then `` was put before it: the rest fell off the buffer."""
-_PREFIX = "true then "
-_OPERATORS = frozenset(("match", "eq", "neq", "sub", "nsub", "inpath", "re"))
 _SIMPLE: dict[str, tuple[str, str, bool]] = {
     "permit": ("permit", "", False),
     "permit-now": ("permit", "", True),
@@ -253,20 +225,20 @@ class _PolicyReader:
             if simple is not None and is_system_call(emulation, syscall):
                 action, errno_name, now = simple
                 return Rule(
-                    emulation, syscall, action=action, errno=_errno(action, errno_name),
+                    emulation, syscall, action=action, errno=errno_of(action, errno_name),
                     errno_name=errno_name, line=number, text=text, simple=True, now=now,
                     flaw="an answer for one call only cannot be given by a file" if now else "",
                 )
             rewritten = simple is not None
         if rewritten:
-            body = _first_bytes(_PREFIX + body, REWRITTEN_MAX)
-            column -= len(_PREFIX)
+            body = _first_bytes(REWRITE + body, REWRITTEN_MAX)
+            column -= len(REWRITE)
         if self.open_quote:
             raise self.error(
                 f"the quote that line {self.open_quote} opens is never closed", number, raw, raw
             )
         try:
-            parser = _RuleParser(body, self)
+            parser = RuleParser(body, self.users, self.privileged, self.subject)
             rule = parser.fullexpression(emulation, syscall, number, text)
         except RuleError as error:
             raise PolicySyntaxError(
@@ -277,230 +249,6 @@ class _PolicyReader:
             self.open_quote = number
             rule.flaw = "a quote is never closed"
         return rule
-
-
-class _RuleParser:
-    """The grammar of one rule that is not a bare permit or deny."""
-
-    def __init__(self, text: str, reader: _PolicyReader) -> None:
-        self.users = reader.users
-        self.privileged = reader.privileged
-        self.subject = reader.subject
-        self.text = text
-        self.tokens, self.open_quote = lexer.tokens(text)
-        self.tokens.append((END, "", len(text)))
-        self.position = 0
-
-    # fullexpression = expression "then" action [ "[" name "]" ] [ "log" ]
-    #                  [ elevate ] [ predicate ]
-    def fullexpression(self, emulation: str, syscall: str, line: int, text: str) -> Rule:
-        expression = self.expression()
-        self.expect("then", '"then" or "->"')
-        action = self.action()
-        flag, flag_column = self.bracketed_name()
-        errno_name = ""
-        inherit = detach = False
-        if flag and action == "deny":
-            errno_name = flag.lower()
-            if errnos.number(flag) is None:
-                raise RuleError(f'unknown error name "{flag}"', flag_column)
-        elif flag and action == "permit":
-            inherit = flag.lower() == "inherit"
-            detach = flag.lower() == "detach"
-            if not inherit and not detach:
-                raise RuleError(f'unknown flag "{flag}"', flag_column)
-        log = self.accept("log") is not None
-        elevate = self.elevate()
-        predicate = self.predicate()
-        self.end()
-        return Rule(
-            emulation, syscall, expression=expression, action=action,
-            errno=_errno(action, errno_name), errno_name=errno_name, inherit=inherit,
-            detach=detach, log=log, elevate=elevate, predicate=predicate, line=line, text=text,
-        )
-
-    # expression = operand [ ( "and" | "or" ) expression ]
-    # operand = "not" expression | "(" expression ")" | symbol
-    def expression(self) -> Expression:
-        # What waits for its right side: "not", "(", or the connective with its left side.
-        waiting: list[tuple[str, Expression]] = []
-        while True:
-            kind = self.tokens[self.position][0]
-            if kind in ("not", "("):
-                waiting.append((kind, TRUE))
-                self.position += 1
-                continue
-            node = self.symbol()
-            while True:
-                kind = self.tokens[self.position][0]
-                if kind in ("and", "or"):
-                    waiting.append((kind, node))
-                    self.position += 1
-                    break
-                # Nothing more to the right: everything back to the parenthesis is complete.
-                while waiting and waiting[-1][0] != "(":
-                    kind, left = waiting.pop()
-                    if kind == "not":
-                        node = Not(node)
-                    else:
-                        node = And(left, node) if kind == "and" else Or(left, node)
-                if not waiting:
-                    return node
-                self.expect(")", '")"')
-                waiting.pop()
-
-    # symbol = name [ "[" number "]" ] operator quoted | "true"
-    # operator = "match" | "eq" | "neq" | "sub" | "nsub" | "inpath" | "re"
-    def symbol(self) -> Expression:
-        token = self.next()
-        if token[0] == "true":
-            return TRUE
-        if token[0] != NAME:
-            raise self.unexpected(token, "a condition")
-        argument = str(token[1])
-        offset = -1
-        if self.accept("["):
-            number = self.expect(NUMBER, "a number")
-            offset = int(number[1])
-            self.expect("]", '"]"')
-            if not 0 <= offset < OFFSETS:
-                raise RuleError(f"offset {offset} is not from 0 to {OFFSETS - 1}", number[2])
-        operator = self.next()
-        if operator[0] not in _OPERATORS:
-            if argument.lower() in lexer.KEYWORDS or "(" in argument or ")" in argument:
-                raise self.unexpected(token, "a condition")
-            raise self.unexpected(operator, "an operator such as match or eq")
-        data = self.expect(QUOTED, "a quoted string")
-        value = str(data[1])
-        if operator[0] == "re":
-            self.check_regex(value, data[2])
-        return Symbol(argument, offset, operator[0], value)
-
-    def check_regex(self, pattern: str, column: int) -> None:
-        """Refuse what regcomp(3) refuses, where the original compiled it when it parsed."""
-        if any(macro in pattern for macro in MACROS):
-            if self.privileged:
-                return
-            if self.subject is not None:
-                pattern = expand(pattern, self.subject)
-        if not is_regex(pattern):
-            raise RuleError("not a regular expression", column)
-
-    # action = "permit" | "deny" | "ask"
-    def action(self) -> str:
-        token = self.next()
-        if token[0] not in ("permit", "deny", "ask"):
-            raise self.unexpected(token, "permit, deny or ask")
-        return token[0]
-
-    # [ "[" name "]" ]
-    def bracketed_name(self) -> tuple[str, int]:
-        if not self.accept("["):
-            return "", 0
-        token = self.expect(NAME, "a name")
-        self.expect("]", '"]"')
-        return str(token[1]), token[2]
-
-    # elevate = "as" ( uid [ ":" gid ] | ":" gid )
-    def elevate(self) -> tuple[int | None, int | None] | None:
-        start = self.accept("as")
-        if start is None:
-            return None
-        uid = None if self.tokens[self.position][0] == ":" else self.identity("user")
-        gid = None
-        if uid is None or self.tokens[self.position][0] == ":":
-            self.expect(":", '":"')
-            gid = self.identity("group")
-        if not self.privileged:
-            raise RuleError("only root may elevate privilege", start[2])
-        # A uid is unsigned, though the scanner read it as an int.
-        return (
-            None if uid is None else uid & 0xFFFFFFFF,
-            None if gid is None else gid & 0xFFFFFFFF,
-        )
-
-    # predicate = "," "if" relation
-    # relation = ( "user" | "group" ) ( "=" | "!=" | "<" | ">" ) ( uid | gid )
-    def predicate(self) -> Predicate | None:
-        if not self.accept(","):
-            return None
-        self.expect("if", '"if"')
-        kind = self.next()
-        if kind[0] not in ("user", "group"):
-            raise self.unexpected(kind, "user or group")
-        relation = self.next()
-        if relation[0] not in ("=", "!=", "<", ">"):
-            raise self.unexpected(relation, "=, !=, < or >")
-        return Predicate(kind[0], relation[0], self.identity(kind[0]))
-
-    # uid = number | name
-    # gid = number | name
-    def identity(self, kind: str) -> int:
-        token = self.next()
-        if token[0] == NUMBER:
-            return int(token[1])
-        if token[0] != NAME:
-            raise self.unexpected(token, f"a {kind}")
-        name = str(token[1])
-        number = self.users.uid(name) if kind == "user" else self.users.gid(name)
-        if number is None:
-            raise RuleError(
-                f'unknown {kind} "{name}"', token[2],
-                f"names are looked up on this machine: add the {kind} or write its number",
-            )
-        return number
-
-    def next(self) -> Token:
-        """Take the next token; the end stays where it is."""
-        token = self.tokens[self.position]
-        if token[0] != END:
-            self.position += 1
-        return token
-
-    def accept(self, kind: str) -> Token | None:
-        """Take the next token if it is of this kind."""
-        token = self.tokens[self.position]
-        if token[0] != kind:
-            return None
-        self.position += 1
-        return token
-
-    def expect(self, kind: str, wanted: str) -> Token:
-        """Take the next token, which must be of this kind."""
-        token = self.tokens[self.position]
-        if token[0] != kind:
-            raise self.unexpected(token, wanted)
-        self.position += 1
-        return token
-
-    def end(self) -> None:
-        """Refuse anything after the rule."""
-        token = self.tokens[self.position]
-        if token[0] != END:
-            raise self.unexpected(token, "the end of the rule")
-
-    def unexpected(self, token: Token, wanted: str) -> RuleError:
-        """Make the error for a token that cannot stand here, with the hint for common mistakes."""
-        kind, value, column = token
-        hint = ""
-        if kind in ("permit", "deny", "ask") and self.position <= 1:
-            hint = f'write "{_PREFIX}{self.text[column:]}"'
-            for name in self.tokens[self.position + 1 : self.position + 2]:
-                if kind == "deny" and name[0] == NAME and errnos.number(str(name[1])) is None:
-                    hint = f'"{name[1]}" is no error name'
-        elif kind == NAME and ("(" in str(value) or ")" in str(value)):
-            hint = "a parenthesis that touches a word belongs to it: put a space between them"
-        elif kind == END and self.open_quote:
-            hint = "a quote is never closed"
-        elif kind == NAME and str(value).lower() in lexer.KEYWORDS:
-            hint = "keywords are in lower case"
-        if kind == END:
-            shown = "the rule ends"
-        elif kind == QUOTED:
-            shown = "found a quoted string"
-        else:
-            shown = f'found "{value}"'
-        return RuleError(f"{shown} where {wanted} is expected", column, hint)
 
 
 def _simple(body: str) -> tuple[str, str, bool] | None:
@@ -515,12 +263,6 @@ def _simple(body: str) -> tuple[str, str, bool] | None:
     if errnos.number(name) is None:
         return None
     return "deny", name.lower(), start == 9
-
-
-def _errno(action: str, name: str) -> int:
-    if action != "deny":
-        return 0
-    return errnos.NUMBERS[name] if name else errnos.DEFAULT
 
 
 def _first_bytes(text: str, count: int) -> str:

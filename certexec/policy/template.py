@@ -158,6 +158,9 @@ then permit
 	native-fsread: filename eq "/dev/pts" then permit
 # the directory in which it is started: its list of names, not its files
 	native-fsread: filename eq "$CWD" then permit
+# what is not there is said not to be there, without a line in the log
+	native-fsread: filename match "/<non-existent filename>*" then deny[enoent]
+	native-fsread: filename eq "" then deny[enoent]
 # what it is here to read, for example:
 #	native-fsread: filename match "$CWD" then permit
 #	native-fsread: filename match "$HOME/documents" then permit

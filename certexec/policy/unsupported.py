@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from certexec.errors import PolicyError
 from certexec.policy.calls import call_of, reaches
-from certexec.policy.evaluate import uses
+from certexec.policy.evaluate import deciding_rules, is_consulted
 from certexec.policy.model import symbols
+from certexec.policy.names import canonical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def why_unsupported(policy: Policy, rule: Rule, *, inherit: bool = False) -> str
     """Return why a rule of a policy cannot be enforced, "" when it can or need not be."""
     if rule.flaw:
         return rule.flaw
-    reached = reaches(rule)
-    if not reached:
+    if rule.simple or not (reached := reaches(rule)):
         return ""
     if rule.action == "ask":
         return '"ask" needs somebody to ask'
@@ -71,26 +71,33 @@ def why_unsupported(policy: Policy, rule: Rule, *, inherit: bool = False) -> str
         return '"permit[inherit]" needs a certificate with the option inherit'
     if rule.unconditional:
         return ""
-    counted = [name for name in reached if _counts(policy, rule, name)]
-    if not counted:
-        return ""
     unjudged = [
-        name for name in counted
-        if not call_of(name).supervised
-        and (rule.predicate is not None or not call_of(name).pending)
+        name for name in reached
+        if not (call := call_of(name)).supervised
+        and (rule.predicate is not None or not call.pending)
     ]
+    strange = [
+        symbol.argument for symbol in symbols(rule.expression)
+        if symbol.operator != "true" and symbol.argument.lower() not in JUDGED_ARGUMENTS
+    ]
+    if not unjudged and not strange:
+        return ""
+    # It may not matter: a bare rule can have decided those calls before.
+    counted = _calls_where_it_counts(policy, rule, reached)
+    unjudged = [name for name in unjudged if name in counted]
     if unjudged:
         more = ", ..." if len(unjudged) > _SHOWN_CALLS else ""
         return f"a condition on {', '.join(unjudged[:_SHOWN_CALLS])}{more} cannot be judged yet"
-    for symbol in symbols(rule.expression):
-        if symbol.operator != "true" and symbol.argument.lower() not in JUDGED_ARGUMENTS:
-            return f'the argument "{symbol.argument}" cannot be judged yet'
+    if strange and counted:
+        return f'the argument "{strange[0]}" cannot be judged yet'
     return ""
 
 
-def _counts(policy: Policy, rule: Rule, name: str) -> bool:
-    """Tell whether the rule has a say in the call, which a bare rule may have decided before."""
-    return any(rule in rules for _, rules in uses(policy, name))
+def _calls_where_it_counts(policy: Policy, rule: Rule, reached: tuple[str, ...]) -> list[str]:
+    meaning = canonical(rule.emulation, rule.syscall)
+    if meaning is None or rule not in deciding_rules(policy, meaning)[0]:
+        return []
+    return [name for name in reached if is_consulted(policy, name, meaning)]
 
 
 def refuse_unsupported(policy: Policy, name: str, *, inherit: bool = False) -> None:

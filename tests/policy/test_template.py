@@ -1,5 +1,6 @@
 """Policies to start from: they parse, and ordinary programs find what they need."""
 
+import errno
 import os
 import re
 import shutil
@@ -116,6 +117,14 @@ def test_the_starting_policy_gives_no_network_no_children_and_no_files_to_write(
         assert evaluate(rules, {"filename": [path]}, ALICE) is None
     rules = effective_rules(policy, "openat", "write")
     assert evaluate(rules, {"filename": ["/dev/null"]}, ALICE).action == "permit"
+
+
+def test_what_is_not_there_is_not_permitted_but_said_not_to_be_there():
+    policy = parsed(starting_policy("/usr/bin/less"))
+    rules = effective_rules(policy, "openat", "read")
+    for path in ("/<non-existent filename>: /home/x/y", ""):
+        verdict = evaluate(rules, {"filename": [path]}, ALICE)
+        assert (verdict.action, verdict.errno, verdict.log) == ("deny", errno.ENOENT, False)
 
 
 def test_a_program_elsewhere_may_read_its_own_directory():
