@@ -212,6 +212,7 @@ def install_version(layout: Layout, report: Report, package: str = PACKAGE) -> N
             if wrong == "missing"
             else f"repaired version {identifier}: {wrong}"
         )
+        _note_source(package, report)
     # 3. switch; the launcher comes first, since a handler that starts it is registered last
     launcher = items[0]
     if not _same_file(layout.launcher, launcher.digest, launcher.mode):
@@ -226,6 +227,15 @@ def install_version(layout: Layout, report: Report, package: str = PACKAGE) -> N
         os.symlink(f"versions/{identifier}", fresh)
         _publish(fresh, layout.current)
         report.changes.append(f"version {identifier} counts now")
+
+
+def _note_source(package: str, report: Report) -> None:
+    """Say so when others could have changed what was copied: from now on it is what it is."""
+    try:
+        os.close(check_chain(os.path.realpath(package), root_owners()))
+    except CertexecError as error:
+        told = f'others could change what was copied from "{package}": {error.message}'
+        report.notes.append(told)
 
 
 def _processes() -> Iterator[int]:

@@ -181,6 +181,12 @@ def test_two_setups_at_once_do_not_meet(site: Site) -> None:
     assert "nothing changed" in site.setup()
 
 
+def test_a_package_that_others_can_change_is_reported_when_it_is_copied(site: Site) -> None:
+    """The tests' package lies below a sticky directory."""
+    assert "others could change what was copied" in site.setup()
+    assert "others could change" not in site.setup()
+
+
 def test_setup_needs_root_and_says_so(root_site: Site) -> None:
     done = root_site.certexec("setup", uid=12345)
     assert done.returncode == 2
