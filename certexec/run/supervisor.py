@@ -361,6 +361,7 @@ class Worker:
             unshare_fs()
             self.tid = _thread.get_native_id()
             mask = Mask(self.supervisor.privileged)
+            call.task.mask = mask  # the loop's own one holds the rights of other callers
             try:
                 mask.assume(call.status, self.real_ids)
                 self.operation.perform()
