@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import struct
@@ -11,6 +12,7 @@ from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import read_tty
 from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
+from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.operations import Operation
 from certexec.run.resolve import AT_FDCWD, OWN_PROC, Resolved, Resolver, is_procfs, openat2
 
@@ -28,6 +30,7 @@ _NO_SYMLINKS = 0x04
 _RETRIES = 8
 """times a creation is tried again when somebody swaps the name between look-up and open."""
 _TTY_DEVICE = os.makedev(5, 0)
+_TTY = (True, _TTY_DEVICE)
 _QUIET_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)) | {_TTY_DEVICE}
 _PTS_MAJORS = range(136, 144)
 _OWN_DESCRIPTORS = ("/fd", "/fdinfo")
@@ -85,13 +88,16 @@ class Open(Operation):
     def _open(self) -> int:
         # ours: never a terminal that becomes the supervisor's, never inherited by a child
         flags = self.flags | os.O_NOCTTY | os.O_CLOEXEC
+        info = os.fstat(self.found.fd) if self.found.fd >= 0 else None
+        terminal = info is not None and (stat.S_ISCHR(info.st_mode), info.st_rdev) == _TTY
+        if terminal and not self.flags & (os.O_PATH | os.O_EXCL):
+            return self._open_terminal(flags & ~(os.O_CREAT | os.O_NOFOLLOW))
         if self.flags & os.O_CREAT and not self.flags & _TMPFILE_BIT:
             os.umask(self.call.status.umask)
             return self._create(flags)
         found = self.found
-        if found.fd < 0:
+        if info is None:
             raise OSError(found.error or errno.ENOENT, "missing")
-        info = os.fstat(found.fd)
         if self.flags & os.O_PATH:
             if self.flags & os.O_DIRECTORY and not stat.S_ISDIR(info.st_mode):
                 raise OSError(errno.ENOTDIR, "not a directory")
@@ -100,8 +106,6 @@ class Open(Operation):
             raise OSError(errno.ELOOP, "a symbolic link")
         if self.flags & _TMPFILE_BIT:
             os.umask(self.call.status.umask)
-        if stat.S_ISCHR(info.st_mode) and info.st_rdev == _TTY_DEVICE:
-            return raw_open(AT_FDCWD, self._terminal(), flags & ~os.O_NOFOLLOW, 0)
         # the magic link leads to the very inode that was judged, whatever its name is by now
         opened = (AT_FDCWD, f"/proc/self/fd/{found.fd}", flags & ~os.O_NOFOLLOW, self.mode)
         task = self.call.task
@@ -161,27 +165,64 @@ class Open(Operation):
             return -1
         return fd
 
-    def _terminal(self) -> str:
-        """Find the caller's terminal: /dev/tty would be the supervisor's, which has none."""
-        device = read_tty(self.call.task.tgid) & 0xFFFFFFFF
-        major, minor = (device >> 8) & 0xFFF, (device & 0xFF) | ((device >> 12) & 0xFFF00)
-        if device == 0:
+    def _open_terminal(self, flags: int) -> int:
+        """Open the caller's terminal: /dev/tty would be the supervisor's, which has none.
+
+        As in the kernel only the mode of /dev/tty counts, not that of the terminal's own file.
+        """
+        try:
+            os.close(raw_open(AT_FDCWD, f"/proc/self/fd/{self.found.fd}", flags, 0))
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        task = self.call.task
+        number = read_tty(task.tgid) & 0xFFFFFFFF
+        if number == 0:
             raise OSError(errno.ENXIO, "no terminal")
-        if major in _PTS_MAJORS:
-            name = f"/dev/pts/{(major - _PTS_MAJORS.start) * 256 + minor}"
-        elif major == 4:
-            name = f"/dev/tty{minor}" if minor < 64 else f"/dev/ttyS{minor - 64}"
-        else:
-            name = os.path.realpath(f"/sys/dev/char/{major}:{minor}").rpartition("/")[2]
-            name = f"/dev/{name}"
-        info = os.stat(name)
-        if not stat.S_ISCHR(info.st_mode) or info.st_rdev != os.makedev(major, minor):
+        # its own descriptors lead to the right terminal, /dev/pts may be another instance
+        device = os.makedev((number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00))
+        for own in sorted(task.touch(os.listdir, f"/proc/{task.tid}/fd"), key=int):
+            place = f"/proc/{task.tid}/fd/{own}"
+            if not task.touch(_is_device, place, device):
+                continue
+            try:
+                return task.touch(raw_open, AT_FDCWD, place, flags, 0)
+            except PermissionError:
+                return self._copy_terminal(int(own), flags)
+        name = _terminal_name(device)
+        if not _is_device(name, device):
             raise OSError(errno.ENXIO, "no terminal")
-        return name
+        return raw_open(AT_FDCWD, name, flags, 0)
+
+    def _copy_terminal(self, own: int, flags: int) -> int:
+        fd = copy_descriptor(self.call, own)
+        have = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        if have not in (os.O_RDWR, flags & os.O_ACCMODE):
+            os.close(fd)
+            raise PermissionError(errno.EACCES, "the terminal is open in another way only")
+        return fd
 
     def close(self) -> None:
         """Give back what was pinned."""
         self.found.close()
+
+
+def _is_device(name: str, device: int) -> bool:
+    try:
+        info = os.stat(name)
+    except OSError:
+        return False
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == device
+
+
+def _terminal_name(device: int) -> str:
+    """Return the usual name of a terminal's device."""
+    major, minor = os.major(device), os.minor(device)
+    if major in _PTS_MAJORS:
+        return f"/dev/pts/{(major - _PTS_MAJORS.start) * 256 + minor}"
+    if major == 4:
+        return f"/dev/tty{minor}" if minor < 64 else f"/dev/ttyS{minor - 64}"
+    return "/dev/" + os.path.realpath(f"/sys/dev/char/{major}:{minor}").rpartition("/")[2]
 
 
 def _arguments(call: Call) -> tuple[int, bytes, int, int, int]:

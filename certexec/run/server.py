@@ -109,7 +109,9 @@ def serve(socket_fd: int, settings: Settings) -> int:
             channel.send_ready()  # the launcher's own child has done so in C
         hello = channel.recv_hello()
         invoker = Invoker(channel.peer_pid)
-        fd = settings.certificate_fd if settings.certificate_fd >= 0 else hello.cert_fd
+        if settings.certificate_fd < 0:
+            settings.certificate_fd = hello.cert_fd
+        fd = settings.certificate_fd
         name = _typed_name(invoker, settings.arguments_before)
         # 2. judge; nothing has been promised yet
         approved = decide(
@@ -276,7 +278,7 @@ class _Execution:
 
     def _forget_what_is_done(self) -> None:
         """Close what only the start needed: an open binary keeps its file system busy."""
-        _signal.set_wakeup_fd(-1)
+        os.close(_signal.set_wakeup_fd(-1))
         _signal.signal(SIGCHLD, _signal.SIG_DFL)
         os.close(self.children)
         judged = self.approved.judged
