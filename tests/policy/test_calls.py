@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certexec.kernel.syscalls import NUMBERS
@@ -121,6 +121,7 @@ def test_socket_calls_of_the_32_bit_table_are_governed_by_socketcall_first():
     assert governing_names("read", emulation="linux") == ("read",)
 
 
+@settings(deadline=None)
 @given(EVERY_CALL)
 def test_every_call_is_governed_by_its_own_name_first(name):
     for variant in variants(name):
@@ -133,6 +134,7 @@ def test_every_call_is_governed_by_its_own_name_first(name):
     assert len(labels) == len(set(labels))
 
 
+@settings(deadline=None)
 @given(EVERY_CALL, st.lists(st.integers(0, 2**64 - 1), min_size=6, max_size=6))
 def test_every_call_is_exactly_one_variant(name, registers):
     chosen = choose_variant(name, registers)
@@ -228,6 +230,7 @@ def test_rules_reach_the_modern_forms():
     assert reached("read", "martian") == set()
 
 
+@settings(deadline=None)
 @given(EVERY_CALL, st.sampled_from(["native", "linux", "netbsd"]))
 def test_a_rule_reaches_exactly_the_calls_that_it_governs(name, emulation):
     one = rule("true then deny", name=f"{emulation}-{name}")

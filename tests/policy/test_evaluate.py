@@ -1,7 +1,7 @@
 """Verdicts: which rules count, in which order, and what they say."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certexec.policy.evaluate import (
@@ -288,6 +288,7 @@ def naive(expression, values, subject) -> bool:
     }[expression.operator]
 
 
+@settings(deadline=None)
 @given(RULES, CALLS, st.sampled_from([ALICE, ROOT]))
 def test_verdicts_agree_with_the_definitions(rules, values, subject):
     expected = None

@@ -1,6 +1,6 @@
 """Rules to text and back."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certexec.policy.format import format_expression, format_policy, format_rule, quote, tree
@@ -44,6 +44,7 @@ def rules(draw) -> Rule:
     )
 
 
+@settings(deadline=None)
 @given(rules())
 def test_a_formatted_rule_parses_to_the_same_rule(one):
     line = format_rule(one)
@@ -54,12 +55,14 @@ def test_a_formatted_rule_parses_to_the_same_rule(one):
     assert format_rule(again) == line
 
 
+@settings(deadline=None)
 @given(EXPRESSIONS)
 def test_formatting_keeps_the_tree(expression):
     again = rule(format_expression(expression) + " then permit").expression
     assert tree(again) == tree(expression)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_quoting_is_undone_by_the_parser(text):
     parsed = rule(f"filename eq {quote(text)} then permit").expression

@@ -1,7 +1,7 @@
 """Lines and tokens."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certexec.policy.lexer import (
@@ -98,12 +98,14 @@ def test_a_comment_inside_a_rule_needs_a_newline():
         tokens("true # x")
 
 
+@settings(deadline=None)
 @given(st.lists(WORDS))
 def test_spaces_do_not_matter_between_words(words):
     first = [token[:2] for token in tokens(" ".join(words))[0]]
     assert first == [token[:2] for token in tokens("\t " + " \t\n ".join(words) + "  ")[0]]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_tokens_raise_nothing_but_rule_errors(text):
     try:

@@ -1,13 +1,14 @@
 """Names of other systems and other times."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.names import ABSENT, CLASSIC, EMULATIONS, canonical, is_system_call
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(NUMBERS)), st.sampled_from(sorted(EMULATIONS)))
 def test_a_call_of_this_system_always_means_itself(name, emulation):
     assert canonical(emulation, name) == name
@@ -46,6 +47,7 @@ def test_names_of_elsewhere_mean_the_same_call_here_or_nothing(emulation, name, 
     assert canonical(emulation, name) == meaning
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(EMULATIONS)), st.text(max_size=20))
 def test_a_name_means_a_known_word_or_nothing(emulation, name):
     meaning = canonical(emulation, name)

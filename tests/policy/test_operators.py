@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certexec.kernel import c_locale, libc
@@ -40,6 +40,7 @@ def libc_match(pattern: bytes, value: bytes) -> bool:
         c_locale.leave(previous)
 
 
+@settings(deadline=None)
 @given(PATTERNS, VALUES)
 def test_match_is_fnmatch_of_the_c_library_in_the_c_locale(pattern, value):
     assert make_test("match", pattern)(value) is libc_match(pattern, value)
@@ -76,6 +77,7 @@ def test_sub_and_nsub_regard_case():
     assert not check("nsub", "", "x")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="/ab", max_size=6), st.text(alphabet="/ab", max_size=6))
 def test_inpath_is_true_on_the_way_to_its_path(path, value):
     on_the_way = value != "" and (path + "/").startswith(value + "/")
@@ -164,6 +166,7 @@ def test_needs_expansion_tells_strings_that_may_hold_a_macro():
     assert not needs_expansion("$home $PATH $")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="$HOMEUSRCWD/x_1", max_size=20))
 def test_expansion_without_macros_changes_nothing(text):
     if not needs_expansion(text):

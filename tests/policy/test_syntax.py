@@ -245,7 +245,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(PIECES, max_size=25).map("".join) | st.text())
 def test_the_parser_raises_nothing_but_policy_errors(text):
     for privileged in (False, True):
@@ -260,7 +260,7 @@ def test_the_parser_raises_nothing_but_policy_errors(text):
             assert len(error.caret().split("\n")) >= 3
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(PIECES, max_size=20).map("".join))
 def test_the_short_way_for_bare_rules_reads_the_same_as_the_long_way(text):
     def shape(parsed):
