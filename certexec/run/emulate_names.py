@@ -11,14 +11,8 @@ from certexec.kernel.libc import syscall
 from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
-from certexec.run.resolve import (
-    AT_FDCWD,
-    OWN_PROC,
-    Resolved,
-    Resolver,
-    is_procfs,
-    open_base,
-)
+from certexec.run.proc_place import is_procfs
+from certexec.run.resolve import AT_FDCWD, OWN_PROC, Resolved, Resolver, open_base
 
 AT_SYMLINK_NOFOLLOW = 0x100
 AT_REMOVEDIR = 0x200

@@ -14,7 +14,9 @@ from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.operations import Operation
-from certexec.run.resolve import AT_FDCWD, OWN_PROC, Resolved, Resolver, is_procfs, openat2
+from certexec.run.proc_place import is_procfs
+from certexec.run.resolve import AT_FDCWD, OWN_PROC, Resolved, Resolver
+from certexec.run.step import openat2
 
 _OPENAT = 257
 _HOW = struct.Struct("=QQQ")

@@ -11,14 +11,27 @@ empty string for an empty name.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
-import struct
 
-from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import read_file
+from certexec.run.mounts import Mounts
+from certexec.run.proc_place import (
+    is_ours,
+    is_proc_root,
+    is_procfs,
+    own_number,
+    place_of,
+)
+from certexec.run.step import (
+    NO_MAGICLINKS,
+    OPEN_PATH,
+    dangling,
+    follow_link,
+    jump,
+    openat2,
+    step,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,14 +53,6 @@ OWN_PROC = "/proc/self/"
 """How names of the program's own directory in /proc begin, as policies see them."""
 NON_EXISTENT = "/<non-existent filename>: "
 
-_OPENAT2 = 437
-_HOW = struct.Struct("=QQQ")
-_NO_MAGICLINKS = 0x02
-_FSTATFS = 138
-_STATFS_SIZE = 128
-_PROC_SUPER_MAGIC = 0x9FA0
-_PROC_ROOT_INODE = 1
-_OPEN_PATH = os.O_PATH | os.O_CLOEXEC
 _DELETED = " (deleted)"
 
 
@@ -107,18 +112,6 @@ class Resolved:
         self.fd = self.parent = -1
 
 
-def openat2(dirfd: int, path: bytes, flags: int, resolve: int) -> int:
-    """Open with RESOLVE_* restrictions (openat2(2)); raises OSError."""
-    return syscall(_OPENAT2, dirfd, path, _HOW.pack(flags, 0, resolve), _HOW.size)
-
-
-def is_procfs(fd: int) -> bool:
-    """Tell whether ``fd`` lies on a proc file system (fstatfs(2))."""
-    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
-    syscall(_FSTATFS, fd, buffer)
-    return int.from_bytes(buffer.raw[:8], "little") == _PROC_SUPER_MAGIC
-
-
 def text_of(fd: int) -> str | None:
     """Return the real path of a descriptor, None when no name leads to it any more."""
     path = os.readlink(f"/proc/self/fd/{fd}")
@@ -139,7 +132,7 @@ def base_path(task: Task, dirfd: int) -> str:
 def open_base(task: Task, dirfd: int) -> int:
     """Open the directory that a relative name of ``task`` starts from; raises OSError (EBADF)."""
     try:
-        return task.touch(os.open, base_path(task, dirfd), _OPEN_PATH)
+        return task.touch(os.open, base_path(task, dirfd), OPEN_PATH)
     except FileNotFoundError:
         raise OSError(errno.EBADF if dirfd != AT_FDCWD else errno.ENOENT, "no base") from None
 
@@ -159,10 +152,11 @@ def split_last(path: bytes) -> tuple[bytes, bytes]:
 class Resolver:
     """Resolves names for the threads of one confined tree; ``own_tgid`` is the supervisor's."""
 
-    __slots__ = ("own_tgid",)
+    __slots__ = ("mounts", "own_tgid")
 
     def __init__(self, own_tgid: int) -> None:
         self.own_tgid = own_tgid
+        self.mounts = Mounts()
 
     def object(
         self, task: Task, dirfd: int, path: bytes, follow: bool, resolve: int = 0
@@ -179,11 +173,9 @@ class Resolver:
         base = -1
         try:
             if not path.startswith(b"/"):
-                base = open_base(task, dirfd)
+                base = self._base(task, dirfd)
             try:
-                fd = self._fast(base, path, follow)
-                if fd < 0:
-                    fd = self._walk(task, base, path, follow)
+                fd = self._look_up(task, base, path, follow)
             except FileNotFoundError:
                 return self._missing(task, base, path, follow)
             return self._found(task, fd, path)
@@ -203,28 +195,58 @@ class Resolver:
             return Resolved("", -1, -1, b"", errno.ENOENT)
         directory, last = split_last(path)
         bare = last.rstrip(b"/")
-        base = -1
+        base = fd = -1
         try:
             if not path.startswith(b"/"):
-                base = open_base(task, dirfd)
+                base = self._base(task, dirfd)
             fd = self._directory(task, base, directory)
             if bare in (b"", b".", b".."):
                 whole = self.object(task, dirfd, path, True)
-                text = whole.text
+                text, last = whole.text, last or b"."
                 whole.close()
-                return Resolved(text, -1, fd, last or b".", 0)
-            name = text_of(fd)
-            if name is None:
-                os.close(fd)
-                return self._unreachable(path, OSError(errno.ENOENT, ""))
-            return Resolved(_join(name, bare), -1, fd, last, 0)
+            else:
+                name = text_of(fd)
+                if name is None:
+                    raise FileNotFoundError(errno.ENOENT, "the directory was removed")
+                text = _join(name, bare)
+            found, fd = Resolved(text, -1, fd, last, 0), -1
+            return found
         except OSError as error:
             return self._unreachable(path, error)
         finally:
-            if base >= 0:
-                os.close(base)
+            for unused in (base, fd):
+                if unused >= 0:
+                    os.close(unused)
 
     # -- the two ways to an object ------------------------------------------------------------
+
+    def _base(self, task: Task, dirfd: int) -> int:
+        fd = open_base(task, dirfd)
+        try:
+            self._stay_home(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _stay_home(self, fd: int) -> None:
+        """Raise PermissionError for what lies in another mount namespace.
+
+        Its mounts are made by whoever made the namespace, perhaps by the program itself: the text
+        of such a descriptor says nothing of which object it is. A walk that begins at home stays
+        there, so this is asked of what did not come from a walk: the base, and magic links.
+        """
+        if not os.readlink(b"/proc/self/fd/%d" % fd).startswith(b"/"):
+            return  # a pipe, a socket: it has no name anywhere
+        info = os.fstat(fd)
+        if info.st_nlink == 0 and not stat.S_ISDIR(info.st_mode):
+            return  # no name any more, or never one: a memory file
+        if self.mounts.of(fd) is None:
+            raise PermissionError(errno.EACCES, "in another mount namespace")
+
+    def _look_up(self, task: Task, base: int, path: bytes, follow: bool) -> int:
+        fd = self._fast(base, path, follow)
+        return fd if fd >= 0 else self._walk(task, base, path, follow)
 
     def _fast(self, base: int, path: bytes, follow: bool) -> int:
         """Let the kernel walk; -1 when the name needs the careful way.
@@ -232,17 +254,17 @@ class Resolver:
         The kernel walks as *this* process. Only /proc/self, /proc/thread-self, magic links and
         the supervisor's own directories could tell the difference: all lie on a proc file system.
         """
-        flags = _OPEN_PATH | (0 if follow or path.endswith(b"/") else os.O_NOFOLLOW)
+        flags = OPEN_PATH | (0 if follow or path.endswith(b"/") else os.O_NOFOLLOW)
         try:
-            fd = openat2(base if base >= 0 else AT_FDCWD, path, flags, _NO_MAGICLINKS)
+            fd = openat2(base if base >= 0 else AT_FDCWD, path, flags, NO_MAGICLINKS)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EAGAIN, errno.EACCES):
                 return -1
             raise
-        if is_procfs(fd):
-            os.close(fd)
-            return -1
-        return fd
+        if not is_procfs(fd):
+            return fd
+        os.close(fd)
+        return -1
 
     def _restricted(
         self, task: Task, dirfd: int, path: bytes, follow: bool, resolve: int
@@ -251,16 +273,16 @@ class Resolver:
 
         Nothing on a proc file system is reached so (EXDEV), for those names mean us, not them.
         """
-        base = parent = -1
+        base = parent = fd = -1
         try:
-            base = open_base(task, dirfd)
-            flags = _OPEN_PATH | (0 if follow or path.endswith(b"/") else os.O_NOFOLLOW)
-            resolve |= _NO_MAGICLINKS
+            base = self._base(task, dirfd)
+            flags = OPEN_PATH | (0 if follow or path.endswith(b"/") else os.O_NOFOLLOW)
+            resolve |= NO_MAGICLINKS
             try:
                 fd = openat2(base, path, flags, resolve)
             except FileNotFoundError:
                 directory, last = split_last(path)
-                parent = openat2(base, directory or b".", _OPEN_PATH | os.O_DIRECTORY, resolve)
+                parent = openat2(base, directory or b".", OPEN_PATH | os.O_DIRECTORY, resolve)
                 text = text_of(parent)
                 if text is None or last.rstrip(b"/") in (b"", b".", b"..") or is_procfs(parent):
                     raise
@@ -268,13 +290,13 @@ class Resolver:
                 found, parent = Resolved(text, -1, parent, last, errno.ENOENT), -1
                 return found
             if is_procfs(fd):
-                os.close(fd)
                 raise OSError(errno.EXDEV, "on a proc file system")
-            return self._found(task, fd, path)
+            whole, fd = fd, -1
+            return self._found(task, whole, path)
         except OSError as error:
             return self._unreachable(path, error)
         finally:
-            for unused in (base, parent):
+            for unused in (base, parent, fd):
                 if unused >= 0:
                     os.close(unused)
 
@@ -300,7 +322,7 @@ class Resolver:
         Raises OSError as open(2) would, and PermissionError for anything under the supervisor's
         own /proc directory.
         """
-        current = os.open("/", _OPEN_PATH) if base < 0 else os.dup(base)
+        current = os.open("/", OPEN_PATH) if base < 0 else os.dup(base)
         pending = path.split(b"/")[::-1]
         links = 0
         steps = 0
@@ -315,30 +337,34 @@ class Resolver:
                         raise NotADirectoryError(errno.ENOTDIR, "not a directory")
                     continue
                 name = self._own_name(task, current, name)
-                own = _is_own_place(task, current)
-                following = task.touch(_step, current, name) if own else _step(current, name)
-                info = os.fstat(following)
+                own = self._is_own_place(task, current)
+                following = task.touch(step, current, name) if own else step(current, name)
                 trailing = bool(pending) and not any(pending)
                 last = not any(pending)
-                if not stat.S_ISLNK(info.st_mode) or (last and not follow and not trailing):
+                is_link = stat.S_ISLNK(os.fstat(following).st_mode)
+                if not is_link or (last and not follow and not trailing):
                     os.close(current)
                     current = following
                     continue
-                links += 1
-                if links > LINKS_MAX:
+                target = b""
+                try:
+                    links += 1
+                    if links > LINKS_MAX:
+                        raise OSError(errno.ELOOP, "too many symbolic links")
+                    jumped = task.touch(jump, current, name) if own else jump(current, name)
+                    if jumped < 0:
+                        target = follow_link(current, following)
+                finally:
                     os.close(following)
-                    raise OSError(errno.ELOOP, "too many symbolic links")
-                os.close(following)
-                jumped = task.touch(_jump, current, name) if own else _jump(current, name)
                 if jumped >= 0:
                     os.close(current)
                     current = jumped
+                    self._stay_home(current)
                     continue
-                target = os.readlink(name, dir_fd=current)
                 if target.startswith(b"/"):
                     os.close(current)
                     current = -1
-                    current = os.open("/", _OPEN_PATH)
+                    current = os.open("/", OPEN_PATH)
                 pending.extend(target.split(b"/")[::-1])
             self._keep_out(current)
             return current
@@ -349,13 +375,14 @@ class Resolver:
 
     def _own_name(self, task: Task, current: int, name: bytes) -> bytes:
         """Give the program its own /proc/self; keep it out of the supervisor's directory."""
-        if not is_procfs(current) or os.fstat(current).st_ino != _PROC_ROOT_INODE:
+        if not is_proc_root(current):
             return name
-        if name == b"self":
-            return str(task.tgid).encode()
-        if name == b"thread-self":
-            return f"{task.tgid}/task/{task.tid}".encode()
-        if name.isdigit() and self._is_own(name):
+        if name in (b"self", b"thread-self"):
+            if own_number(current) != str(self.own_tgid).encode():
+                raise PermissionError(errno.EACCES, "another numbering of processes")
+            whole = f"{task.tgid}/task/{task.tid}" if name == b"thread-self" else str(task.tgid)
+            return whole.encode()
+        if name.isdigit() and is_ours(current, name):
             raise PermissionError(errno.EACCES, "the supervisor's own process")
         return name
 
@@ -365,32 +392,37 @@ class Resolver:
         The walk may have begun inside: with a descriptor that somebody outside passed in, or a
         working directory.
         """
-        if not is_procfs(fd):
-            return
-        words = os.readlink(b"/proc/self/fd/%d" % fd).split(b"/")
-        pids = words[2:3] if words[1:2] == [b"proc"] else words
-        if any(word.isdigit() and self._is_own(word) for word in pids):
-            raise PermissionError(errno.EACCES, "the supervisor's own process")
+        if is_procfs(fd):
+            place_of(fd, self.mounts)
 
-    def _is_own(self, name: bytes) -> bool:
-        try:
-            text = read_file(f"/proc/{name.decode()}/status")
-        except OSError:
+    def _is_own_place(self, task: Task, current: int) -> bool:
+        """Tell whether ``current`` is a directory in /proc that tells a program about itself.
+
+        There the kernel asks for no rights (same_thread_group in fs/proc), but of us it would.
+        What it asks rights for even of the program itself, map_files, is left out.
+        """
+        if task.mask is None or not is_procfs(current):
             return False
-        return f"\nTgid:\t{self.own_tgid}\n".encode() in text
+        place = place_of(current, self.mounts)
+        return place.tgid == task.tgid and not place.rest.endswith(b"/map_files")
 
     # -- the four outcomes --------------------------------------------------------------------
 
     def _found(self, task: Task, fd: int, path: bytes) -> Resolved:
-        text = text_of(fd)
-        if text is None:
-            # without a name of its own: a pipe or memfd reached through /proc/self/fd, or deleted
-            text = os.readlink(f"/proc/self/fd/{fd}")
-            text = text if not text.startswith("/") else NON_EXISTENT + os.fsdecode(path)
-        elif text.startswith("/proc/"):
-            own = f"/proc/{task.tgid}"
-            if text == own or text.startswith(own + "/"):
-                text = "/proc/self" + text[len(own) :]
+        try:
+            text = text_of(fd)
+            if text is None:
+                # without a name of its own: a pipe or memfd reached through /proc/self/fd, or
+                # deleted
+                text = os.readlink(f"/proc/self/fd/{fd}")
+                text = text if not text.startswith("/") else NON_EXISTENT + os.fsdecode(path)
+            elif is_procfs(fd):
+                place = place_of(fd, self.mounts)
+                if place.is_main and place.tgid == task.tgid:
+                    text = "/proc/self" + os.fsdecode(place.rest)
+        except BaseException:
+            os.close(fd)  # a text that is too long, for one
+            raise
         return Resolved(text, fd, -1, b"", 0)
 
     def _missing(self, task: Task, base: int, path: bytes, follow: bool) -> Resolved:
@@ -403,21 +435,37 @@ class Resolver:
                 parent = self._directory(task, base, directory)
             except OSError:
                 break
-            if is_procfs(parent):
-                os.close(parent)
-                return self._in_procfs(task, base, path, follow)
-            target = _dangling(parent, last.rstrip(b"/")) if follow else None
-            if target is None:
-                text = text_of(parent)
-                if text is None:
+            try:
+                if is_procfs(parent):
+                    return self._in_procfs(task, base, path, follow)
+                there = self._once_more(task, parent, last, follow)
+                if there >= 0:
+                    return self._found(task, there, path)
+                target = dangling(parent, last.rstrip(b"/")) if follow else None
+                if target is None:
+                    text = text_of(parent)
+                    if text is None:
+                        break
+                    joined = _join(text, last.rstrip(b"/"))
+                    found, parent = Resolved(joined, -1, parent, last, errno.ENOENT), -1
+                    return found
+            finally:
+                if parent >= 0:
                     os.close(parent)
-                    break
-                joined = _join(text, last.rstrip(b"/"))
-                return Resolved(joined, -1, parent, last, errno.ENOENT)
             # a dangling link as the last component: what would be made is its target
-            os.close(parent)
             path = target if target.startswith(b"/") else directory + target
         return Resolved(NON_EXISTENT + os.fsdecode(path), -1, -1, b"", errno.ENOENT)
+
+    def _once_more(self, task: Task, parent: int, last: bytes, follow: bool) -> int:
+        """Look a name up in its directory; -1: missing there, too.
+
+        The kernel had not found it, but it walked as us: through /proc/self/fd/9 to the
+        supervisor's ninth descriptor.
+        """
+        try:
+            return self._look_up(task, parent, last, follow)
+        except FileNotFoundError:
+            return -1
 
     def _in_procfs(self, task: Task, base: int, path: bytes, follow: bool) -> Resolved:
         """Missing for the supervisor, perhaps not for the program: its /proc/self is another."""
@@ -429,45 +477,6 @@ class Resolver:
     def _unreachable(self, path: bytes, error: OSError) -> Resolved:
         code = error.errno or errno.EIO
         return Resolved(NON_EXISTENT + os.fsdecode(path), -1, -1, b"", code)
-
-
-def _is_own_place(task: Task, current: int) -> bool:
-    """Tell whether ``current`` is a directory in /proc that tells a program about itself.
-
-    There the kernel asks for no rights (same_thread_group in fs/proc), but of us it would. What
-    it asks rights for even of the program itself, map_files, is left out.
-    """
-    if task.mask is None or not is_procfs(current):
-        return False
-    text = os.readlink(f"/proc/self/fd/{current}")
-    own = f"/proc/{task.tgid}"
-    return (text == own or text.startswith(own + "/")) and not text.endswith("/map_files")
-
-
-def _step(current: int, name: bytes) -> int:
-    """Open one component; "..", like the kernel's, stops at the root."""
-    if name == b".." and os.path.samestat(os.fstat(current), os.stat("/")):
-        return os.dup(current)
-    return os.open(name, _OPEN_PATH | os.O_NOFOLLOW, dir_fd=current)
-
-
-def _jump(current: int, name: bytes) -> int:
-    """Follow a magic link (/proc/PID/fd/N, exe, cwd, root, ns); -1 when it is a plain one."""
-    if not is_procfs(current):
-        return -1
-    try:
-        os.close(openat2(current, name, _OPEN_PATH, _NO_MAGICLINKS))
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return os.open(name, _OPEN_PATH, dir_fd=current)
-    return -1
-
-
-def _dangling(parent: int, name: bytes) -> bytes | None:
-    try:
-        return os.readlink(name, dir_fd=parent)
-    except OSError:
-        return None
 
 
 def _join(directory: str, last: bytes) -> str:
