@@ -18,7 +18,7 @@ class Event:
 
     Attributes:
         verdict: "permit" or "deny"; reason: why, in a word ("rule", "unmatched", ...).
-        user: the program's effective user by name or number; program: path of its image.
+        user: the program's real user by name or number; program: path of its image.
         pid, ppid: process and parent; policy: the policy's program path; filters: its rules.
         emulation, syscall, number: the call; errno: the answer, 0 for permitted calls.
         arguments: (name, text) pairs as the policy sees them; raw: the registers, when none are.

@@ -202,7 +202,6 @@ class Mkdir(InDirectory):
         at = call.name == "mkdirat"
         self.mode = call.int_arg(2 if at else 1) & 0o7777
         super().__init__(call, resolver, call.int_arg(0) if at else AT_FDCWD, 1 if at else 0)
-        self.values = {"filename": [self.found.text], "mode": [f"{self.mode:o}"]}
 
     def perform(self) -> None:
         """Make the directory with the caller's umask."""

@@ -57,7 +57,6 @@ class Open(Operation):
         self.values = {
             "filename": [self.found.text],
             "oflags": [oflags_text(self.flags)],
-            "mode": [f"{self.mode & 0o7777:o}"],
         }
         if call.name != "creat":
             args = call.notification.args

@@ -52,8 +52,8 @@ class Judge:
         self._subjects: dict[tuple[int, int], Subject] = {}
 
     def subject(self, call: Call) -> Subject:
-        """Return whom the rules see: the program's effective ids, its user's home and name."""
-        ids = (call.status.uids[1], call.status.gids[1])
+        """Return whom the rules see: the program's real ids, as in systrace, home and name."""
+        ids = (call.status.uids[0], call.status.gids[0])
         known = self._subjects.get(ids)
         if known is None:
             uid, gid = ids
@@ -84,7 +84,7 @@ class Judge:
             for name, texts in (values or {}).items()
             for index, text in enumerate(texts)
         ]
-        uid = call.status.uids[1]
+        uid = call.status.uids[0]
         event = Event(
             time=time.time(),
             verdict=verdict,
