@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from certexec.certificate.model import Certificate
 from tests.certificate.simulator import Simulator, full_payload, script_payload
@@ -53,7 +53,7 @@ def test_certificates_fit(payload: Any) -> None:
     assert result.valid, result.diagnostics
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(certificates)
 def test_any_certificate_fits(made: Certificate) -> None:
     simulator = Simulator()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certexec.certificate import codec, fields
@@ -210,6 +210,7 @@ junk = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_value_anywhere_is_refused_or_means_what_it_says(data: st.DataObject) -> None:
     payload = full_payload()
@@ -312,6 +313,7 @@ certificates = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(certificates)
 def test_every_certificate_survives_being_written_and_read(made: Certificate) -> None:
     assert read(codec.decode(codec.encode(made.to_payload()))) == made

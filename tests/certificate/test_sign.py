@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from certexec.certificate import sign as sign_module
 from certexec.certificate.model import Certificate, Claims, FileDigest, check_enforceable
@@ -34,7 +34,7 @@ def test_what_is_signed_verifies() -> None:
     assert verify_certificate(data, trusting("alice"), NOW).certificate == good()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(certificates)
 def test_whatever_is_signed_verifies_and_the_unenforceable_is_not_signed(made: Certificate) -> None:
     made.claims = CLAIMS
