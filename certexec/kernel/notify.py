@@ -90,7 +90,10 @@ class Listener:
         return True
 
     def answer(self, cookie: int, value: int = 0, error: int = 0) -> bool:
-        """End the call with ``value``, or with the positive errno ``error``; False: caller gone."""
+        """End the call with ``value``, or with the positive errno ``error``.
+
+        False: the caller is gone, or the call was answered before.
+        """
         return self._send(_RESP.pack(cookie, 0 if error else value, -error, 0))
 
     def resume(self, cookie: int) -> bool:
@@ -116,7 +119,7 @@ class Listener:
         try:
             fcntl.ioctl(self.fd, _SEND, response)
         except OSError as error:
-            if error.errno == errno.ENOENT:
-                return False
+            if error.errno in (errno.ENOENT, errno.EINPROGRESS):
+                return False  # the caller is gone, or has its answer already
             raise
         return True

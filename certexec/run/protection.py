@@ -12,7 +12,7 @@ import errno
 import os
 
 from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import read_file, read_status
+from certexec.kernel.procfs import Status, read_file, read_status
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 
@@ -23,6 +23,9 @@ _PRIO_PGRP = 1
 _IOPRIO_WHO_PGRP = 2
 _IOPRIO_WHO_USER = 3
 _SIGINFO_SIZE = 128
+_PIDFD_SIGNAL_ONE = 3
+"""PIDFD_SIGNAL_THREAD and PIDFD_SIGNAL_THREAD_GROUP."""
+_CAP_KILL = 1 << 5
 
 PID_ARGUMENTS: dict[str, tuple[int, ...]] = {
     "kill": (0,),
@@ -65,11 +68,20 @@ def concerns_supervisor(call: Call, own_tgid: int) -> int:
 
 
 def send_signal(call: Call, own_tgid: int) -> None:
-    """Carry out pidfd_send_signal(2) on a copy of the pidfd; Fault(EPERM) for the supervisor's."""
+    """Carry out pidfd_send_signal(2) on a copy of the pidfd; Fault(EPERM) for the supervisor's.
+
+    The kernel would count the supervisor's real uid, which a program's rights do not replace. So
+    the permission is decided here, by kill(2)'s rule on the program's own ids.
+    """
+    if call.int_arg(3) & ~_PIDFD_SIGNAL_ONE:
+        raise Fault(errno.EINVAL)  # a process group has many members, with ids of their own
     fd = copy_descriptor(call, call.int_arg(0))
     try:
-        if _pid_of(fd) == own_tgid:
-            raise Fault(errno.EPERM)
+        pid = _pid_of(fd)
+        if pid > 0:
+            target = _status(pid)
+            if target.tgid == own_tgid or not _may_signal(call, target):
+                raise Fault(errno.EPERM)
         info = call.block(2, _SIGINFO_SIZE) if call.arg(2) else None
         call.still_waits()
         syscall(_PIDFD_SEND_SIGNAL, fd, call.int_arg(1), info, call.int_arg(3))
@@ -79,19 +91,38 @@ def send_signal(call: Call, own_tgid: int) -> None:
 
 
 def _pid_of(fd: int) -> int:
-    """Return the thread group that a pidfd or a /proc/PID directory stands for."""
+    """Return the thread that a pidfd or a /proc/PID directory stands for; -1: it has ended.
+
+    Raises Fault(EBADF) when it is neither.
+    """
     try:
         for line in read_file(f"/proc/self/fdinfo/{fd}").split(b"\n"):
             if line.startswith(b"Pid:"):
-                pid = int(line[4:])
-                return read_status(pid).tgid if pid > 0 else pid
+                return int(line[4:])
         text = read_file(f"/proc/self/fd/{fd}/status")
-    except (OSError, KeyError, ValueError):
-        return -1
+    except (OSError, ValueError):
+        raise Fault(errno.EBADF) from None
     for line in text.split(b"\n"):
-        if line.startswith(b"Tgid:"):
-            return int(line[5:])
-    return -1
+        if line.startswith(b"Pid:"):
+            return int(line[4:])
+    raise Fault(errno.EBADF)
+
+
+def _status(pid: int) -> Status:
+    try:
+        return read_status(pid)
+    except (OSError, KeyError, ValueError):
+        raise Fault(errno.ESRCH) from None
+
+
+def _may_signal(call: Call, target: Status) -> bool:
+    """kill(2): the same thread group, CAP_KILL, or the real or effective uid is the target's real
+    or saved one. A sender outside the target's user namespace is refused by the kernel itself.
+    """
+    status = call.status
+    if target.tgid == status.tgid or status.caps["eff"] & _CAP_KILL:
+        return True
+    return not {status.uids[0], status.uids[1]}.isdisjoint((target.uids[0], target.uids[2]))
 
 
 def _judge_number(number: int, own_tgid: int, groups: bool) -> int:

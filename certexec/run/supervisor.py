@@ -12,6 +12,7 @@ import _thread
 import errno
 import os
 import select
+import struct
 
 from certexec.errors import CertexecError
 from certexec.kernel.credentials import Mask, unshare_fs
@@ -57,7 +58,12 @@ BLOCKED_POLL = 10
 """milliseconds between looks at callers whose call blocks in a worker: a signal's worst delay."""
 WAKE_SIGNAL = 10
 """SIGUSR1, sent to a worker to break off its blocking call."""
+LIBC_SIGNALS = (32, 33)
+"""Real-time signals that the C library reserves for its threads and lets nobody set."""
 _TGKILL = 234
+_RT_SIGACTION = 13
+_IGNORE = struct.pack("=4Q", 1, 0, 0, 0)  # struct kernel_sigaction: SIG_IGN, flags, restorer, mask
+_SIGSET_SIZE = 8
 
 OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
     "open": Open,
@@ -161,6 +167,7 @@ class Supervisor:
             name = NAMES.get(notification.nr, f"#{notification.nr}")
             call = Call(self.listener, notification, name)
         except GoneError:
+            self._release(notification.cookie)
             return
         kept = False
         try:
@@ -168,19 +175,27 @@ class Supervisor:
                 self.trace.enter(call)
             kept = self._answer(call)
         except GoneError:
-            return
+            if not call.answered:
+                self._release(notification.cookie)
         except Fault as fault:
             call.fail(fault.code)
         except CertexecError as error:
             self.judge.note(f"internal: {error.message}")
             call.fail(errno.EPERM)
-        except (OSError, ValueError, MemoryError) as error:
+        except Exception as error:  # whatever a program's bytes can bring about must not end us
             if not call.answered:
-                self.judge.note(f"internal: {call.name}: {error}")
+                self.judge.note(f"internal: {call.name}: {error.__class__.__name__}: {error}")
                 call.fail(errno.EPERM)  # fail closed: what could not be judged is denied
         finally:
             if not kept:
                 self.finished(call)
+
+    def _release(self, cookie: int) -> None:
+        """Deny the call of somebody who seems to be gone.
+
+        Perhaps we only could not look, for want of descriptors: then nobody else would answer.
+        """
+        self.listener.answer(cookie, error=errno.EPERM)
 
     def finished(self, call: Call) -> None:
         """The call has its answer."""
@@ -278,8 +293,11 @@ class Supervisor:
             call.still_waits()
             if operation.may_block():
                 worker = Worker(self, operation, real_ids)
+                try:
+                    worker.start()
+                except RuntimeError:
+                    raise Fault(errno.ENOMEM) from None  # no thread to be had
                 self.blocked[call.notification.cookie] = worker
-                worker.start()
                 keep = True
                 return True
             self.carry_out(operation, self.mask, real_ids)
@@ -371,7 +389,7 @@ class Worker:
                 self._fail(error.errno or errno.EIO)
             finally:
                 mask.restore()
-        except (GoneError, CertexecError):
+        except Exception:  # the caller is gone, or its rights cannot be taken, or worse
             if not call.answered:
                 call.fail(errno.EPERM)
         finally:
@@ -410,6 +428,9 @@ def _ignore_signals() -> None:
             _signal.signal(number, _signal.SIG_IGN)
         except (OSError, ValueError):
             continue  # SIGKILL, SIGSTOP and those that libc keeps for itself
+    for number in LIBC_SIGNALS:
+        # by the raw call: libc has no use for them here, and left alone they would end us
+        syscall(_RT_SIGACTION, number, _IGNORE, None, _SIGSET_SIZE)
 
 
 def _nothing(signal: int, frame: object) -> None:
