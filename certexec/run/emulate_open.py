@@ -15,8 +15,8 @@ from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.operations import Operation
 from certexec.run.proc_place import is_procfs
-from certexec.run.resolve import AT_FDCWD, OWN_PROC, Resolved, Resolver
-from certexec.run.step import openat2
+from certexec.run.resolve import AT_FDCWD, OWN_PROC, Resolved, Resolver, text_of
+from certexec.run.step import OPEN_PATH, openat2
 
 _OPENAT = 257
 _HOW = struct.Struct("=QQQ")
@@ -113,15 +113,21 @@ class Open(Operation):
         if not found.text.startswith(OWN_PROC):
             return raw_open(*opened)
         if found.text.endswith(_OWN_DESCRIPTORS):
-            return task.touch(raw_open, *opened)  # root's by mode, yet every program may list its own
+            # root's by mode, yet every program may list its own
+            return task.touch(raw_open, *opened)
         return task.look_at_itself(raw_open, *opened)
 
     def _create(self, flags: int) -> int:
         for _ in range(_RETRIES):
             found = self.found
-            if found.fd >= 0 and is_procfs(found.fd):
+            if found.fd >= 0 and flags & os.O_EXCL:
+                raise FileExistsError(errno.EEXIST, "it exists")
+            if found.fd >= 0 and (is_procfs(found.fd) or text_of(found.fd) is None):
+                # it was reached by a magic link (a pipe, a deleted file): no directory holds it
+                if stat.S_ISDIR(os.fstat(found.fd).st_mode):
+                    raise IsADirectoryError(errno.EISDIR, "a directory")
                 magic = f"/proc/self/fd/{found.fd}"
-                return raw_open(AT_FDCWD, magic, flags & ~(os.O_CREAT | os.O_EXCL), 0)
+                return raw_open(AT_FDCWD, magic, flags & ~(os.O_CREAT | os.O_NOFOLLOW), 0)
             if found.fd < 0 and found.parent < 0:
                 raise OSError(found.error or errno.ENOENT, "missing")
             fd = self._create_in_parent(flags)
@@ -142,12 +148,8 @@ class Open(Operation):
         found = self.found
         parent, last, pinned = found.parent, found.last, -1
         if found.fd >= 0:
-            directory, _, name = found.text.rpartition("/")
-            path = os.fsencode(directory or "/")
-            pinned = openat2(AT_FDCWD, path, os.O_PATH | os.O_CLOEXEC, _NO_SYMLINKS)
-            parent, last = pinned, os.fsencode(name)
-            if self.path.endswith(b"/"):
-                last += b"/"
+            pinned, last = self._holder()
+            parent = pinned
         try:
             if found.fd >= 0 and not last:
                 raise OSError(errno.EISDIR, "a directory")
@@ -166,6 +168,20 @@ class Open(Operation):
             return -1
         return fd
 
+    def _holder(self) -> tuple[int, bytes]:
+        """Pin the directory that holds the object under the name that was judged."""
+        text = self.found.text
+        if not self.resolve:
+            # by the name as given: the way to a relative one need not be open to the program
+            direct = self.resolver.parent(self.call.task, self.dirfd, self.path)
+            if direct.parent >= 0 and direct.text == text:
+                return direct.parent, direct.last
+            direct.close()
+        directory, _, name = text.rpartition("/")
+        path = os.fsencode(directory or "/")
+        pinned = openat2(AT_FDCWD, path, OPEN_PATH, _NO_SYMLINKS)
+        return pinned, os.fsencode(name) + (b"/" if self.path.endswith(b"/") else b"")
+
     def _open_terminal(self, flags: int) -> int:
         """Open the caller's terminal: /dev/tty would be the supervisor's, which has none.
 
@@ -183,13 +199,19 @@ class Open(Operation):
         # its own descriptors lead to the right terminal, /dev/pts may be another instance
         device = os.makedev((number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00))
         for own in sorted(task.touch(os.listdir, f"/proc/{task.tid}/fd"), key=int):
-            place = f"/proc/{task.tid}/fd/{own}"
-            if not task.touch(_is_device, place, device):
-                continue
             try:
-                return task.touch(raw_open, AT_FDCWD, place, flags, 0)
+                pinned = task.touch(os.open, f"/proc/{task.tid}/fd/{own}", OPEN_PATH)
+            except OSError:
+                continue
+            # pinned before it is looked at: a thread of the program may exchange its descriptors
+            pin = f"/proc/self/fd/{pinned}"
+            try:
+                if _is_device(pin, device):
+                    return task.touch(raw_open, AT_FDCWD, pin, flags, 0)
             except PermissionError:
                 return self._copy_terminal(int(own), flags)
+            finally:
+                os.close(pinned)
         name = _terminal_name(device)
         if not _is_device(name, device):
             raise OSError(errno.ENXIO, "no terminal")
