@@ -4,7 +4,8 @@ The binary is opened once; what is hashed, executed and compared at the exec sto
 file. Two ways, by what the file system and the kernel promise:
 
 * exec-stop: exec denies writing from then on (ext4, xfs, btrfs, tmpfs), so the file is hashed
-  again after exec and before its first instruction;
+  again after exec and before its first instruction; only for files that nobody writes who could
+  not tamper with the running program anyway, because the denial does not see every write;
 * sealed: a copy in memory that nobody can change is hashed and executed.
 """
 
@@ -14,8 +15,9 @@ import _hashlib
 import os
 import stat
 
-from certexec.errors import RunError
+from certexec.errors import RunError, TrustError
 from certexec.kernel import filesystem, memfd
+from certexec.kernel.ownership import check_object, root_owners
 from certexec.kernel.procfs import Status
 
 TYPE_CHECKING = False
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 READ_CHUNK = 1 << 20
 """bytes read and hashed at a time."""
 SHEBANG = b"#!"
+SEALED_HINT = 'sign it with "--integrity sealed"'
 GROUPS_ONLY_MODE = 0o111
 """A program that gains only groups runs from an unreadable file, so that exec clears dumpable and
 nobody of the invoker's uid can attach (design 2a)."""
@@ -82,10 +85,11 @@ def open_file(
 ) -> int:
     """Open a signed file for reading. Raises RunError with one of the three reasons.
 
-    The signer recorded a real path, so a symbolic link as its last component is a change.
+    The signer recorded a real path, so a symbolic link as its last component is a change; so is
+    whatever is no regular file, and reading a pipe would never end.
     """
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise RunError(missing, f'"{path}" does not exist') from None
     except PermissionError:
@@ -98,6 +102,10 @@ def open_file(
         if os.path.islink(path):
             raise RunError(changed, f'"{path}" is a symbolic link now') from None
         raise RunError(unusable, f'"{path}": {error.strerror}') from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise RunError(changed, f'"{path}" is not a regular file')
+    return fd
 
 
 def check_content(fd: int, signed: Program | FileDigest, reason: str = "binary-mismatch") -> None:
@@ -122,15 +130,13 @@ def judge(certificate: Certificate, permitted: Permitted, unreadable_exe: bool) 
 
     1. the open file is a regular one on a mount that allows execution, and executable for the
        identity that it will run as (the copy in memory would not ask);
-    2. a mode is chosen that is sound for this file system and kernel;
+    2. a mode is chosen that is sound for this file, file system and kernel;
     3. the content is compared on the object that will be executed.
     """
     signed = certificate.program
     fd = open_file(signed.path)
     # 1. what kind of file, and may it be executed where it stands
     info = os.fstat(fd)
-    if not stat.S_ISREG(info.st_mode):
-        raise RunError("binary-mismatch", f'"{signed.path}" is not a regular file')
     if os.fstatvfs(fd).f_flag & os.ST_NOEXEC:
         raise RunError("binary-unusable", f'"{signed.path}" is on a mount without execution')
     if not _executable(fd, info, permitted):
@@ -140,18 +146,15 @@ def judge(certificate: Certificate, permitted: Permitted, unreadable_exe: bool) 
     if is_script != bool(interpreters):
         raise RunError("binary-mismatch", f'"{signed.path}" is a script and its certificate is not')
     # 2. which way
-    denied = filesystem.exec_write_denied(fd, os.uname().release)
+    writers = _harmless_writers(certificate, permitted)
     mode = certificate.integrity
-    if mode == "auto":
-        mode = "exec-stop" if denied else "sealed"
     if is_script or unreadable_exe:
         mode = "sealed"
-    if mode == "exec-stop" and not denied:
-        raise RunError(
-            "kernel-unsupported",
-            f'"{signed.path}" is on a file system where a running program can be written to',
-            'sign it with "--integrity sealed"',
-        )
+    elif mode != "sealed":
+        weakness = _why_not_held(fd, signed.path, writers, SEALED_HINT)
+        if weakness is not None and mode == "exec-stop":
+            raise weakness
+        mode = "exec-stop" if weakness is None else "sealed"
     # 3. the content
     if mode == "exec-stop":
         check_content(fd, signed)
@@ -164,13 +167,53 @@ def judge(certificate: Certificate, permitted: Permitted, unreadable_exe: bool) 
     if not is_script:
         return Judged(fd, copy, mode, signed, False)
     interpreter = open_file(interpreters[0].path, "file-mismatch", "file-mismatch")
-    if not filesystem.exec_write_denied(interpreter, os.uname().release):
-        raise RunError(
-            "kernel-unsupported",
-            f'"{interpreters[0].path}" is on a file system where it cannot be held unchanged',
-        )
+    weakness = _why_not_held(interpreter, interpreters[0].path, writers)
+    if weakness is not None:
+        raise weakness
     check_content(interpreter, interpreters[0], "file-mismatch")
     return Judged(interpreter, copy, mode, interpreters[0], True)
+
+
+def _harmless_writers(certificate: Certificate, permitted: Permitted) -> frozenset[int]:
+    """Return the uids that gain nothing by writing to the binary while it runs.
+
+    Root; and without a grant the invoker, who may change the running program's memory as well.
+    """
+    return root_owners() if certificate.is_grant() else root_owners() | {permitted.uid}
+
+
+def others_may_write(fd: int, owners: frozenset[int]) -> bool:
+    """Tell whether anybody besides ``owners`` may write the open file, by owner, mode or ACL."""
+    try:
+        check_object(fd, "", owners)
+    except TrustError:
+        return True
+    return False
+
+
+def _why_not_held(
+    fd: int, path: str, owners: frozenset[int], hint: str = ""
+) -> RunError | None:
+    """Return None when an executed file stays as it is from its exec stop on, else the refusal.
+
+    exec refuses while the file is open or mapped for writing, and nobody opens it from then on.
+    But a write may be under way that is neither: process_vm_writev(2), a direct read(2) or an
+    io_uring buffer pins the pages of a mapping, and stores into them after mapping and descriptor
+    are gone (measured on ext4 and tmpfs, Linux 6.18). So nobody else may be able to write.
+    """
+    if not filesystem.exec_write_denied(fd, os.uname().release):
+        return RunError(
+            "kernel-unsupported",
+            f'"{path}" is on a file system where a running program can be written to',
+            hint,
+        )
+    if others_may_write(fd, owners):
+        return RunError(
+            "binary-unusable",
+            f'"{path}" can be written by others, even while it runs',
+            hint or f'give it to root and take that away: "chown root {path}; chmod go-w {path}"',
+        )
+    return None
 
 
 def _executable(fd: int, info: os.stat_result, permitted: Permitted) -> bool:
