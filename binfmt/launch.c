@@ -123,7 +123,7 @@ static void read_stack(u64 *stack) {
                 "the binfmt_misc entry lacks flag P; run `certexec setup`");
         return;
     }
-    require(!self.secure && self.euid == self.ruid, "`certexec run` grants no identity");
+    require(self.euid == self.ruid, "`certexec run` grants no identity");
     for (char *digit = argv[2]; *digit; digit++) {
         expect(*digit >= '0' && *digit <= '9' && self.channel < 1 << 24, "not a descriptor");
         self.channel = self.channel * 10 + (*digit - '0');

@@ -185,13 +185,28 @@ def test_the_run_form_refuses_ids_that_differ(rig: Rig) -> None:
     assert_refused(done, 126, "grants no identity")
 
 
-@pytest.mark.parametrize("number", ["", "0", "1", "2", "x", "-1", "3x", "9" * 20, "77"])
-def test_the_run_form_wants_an_open_socket_above_2(rig: Rig, number: str) -> None:
-    done = subprocess.run(
-        [rig.launcher, "--run", number, "x"], capture_output=True, text=True, check=False,
-        timeout=30,
-    )  # fmt: skip
-    assert_refused(done, 125, "")
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        ("0", "may not stand in"), ("2", "may not stand in"), ("", "may not stand in"),
+        ("77", "is not open"), ("x", "not a descriptor"), ("-1", "not a descriptor"),
+        (":", "not a descriptor"), ("1/", "not a descriptor"),  # 10 and 9, if not looked at
+        ("4294967306", "not a descriptor"), ("1 ", "not a descriptor"),
+    ],
+)  # fmt: skip
+def test_the_run_form_wants_an_open_socket_above_2(rig: Rig, number: str, text: str) -> None:
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def both() -> None:
+        os.dup2(left.fileno(), 9)
+        os.dup2(left.fileno(), 10)
+
+    with left, right:
+        done = subprocess.run(
+            [rig.launcher, "--run", number, "x"], capture_output=True, text=True, check=False,
+            timeout=30, preexec_fn=both, close_fds=False,
+        )  # fmt: skip
+    assert_refused(done, 125, text)
 
 
 def test_the_run_form_wants_the_server_to_say_that_it_is_ready(rig: Rig) -> None:
