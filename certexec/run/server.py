@@ -7,6 +7,7 @@ differ. Every refusal reaches the user through the launcher, which prints it and
 from __future__ import annotations
 
 import _signal
+import fcntl
 import os
 import select
 
@@ -40,6 +41,8 @@ STDERR = 2
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
 DONE = 0
+ROOM = 64
+"""descriptors: some 20 of the server's own, and a few for each call that blocks in a worker."""
 
 
 class Settings:
@@ -125,6 +128,7 @@ def serve(socket_fd: int, settings: Settings) -> int:
         )
         # 3. seize the launcher before it installs the filter: afterwards an unprivileged child
         #    might no longer do so, and the exec must not be missed
+        _check_room()
         children = _watch_children()
         try:
             ptrace.seize(invoker.pid)
@@ -150,6 +154,18 @@ def _typed_name(invoker: Invoker, before: int) -> str:
     name = os.path.basename(argv[0]) if argv else b""
     text = name[:64].decode("utf-8", "replace")
     return text if text.isprintable() and text else "certexec"
+
+
+def _check_room() -> None:
+    """Raise RunError("internal") where an invoker's limit would stop the server half-way."""
+    try:
+        os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, ROOM))
+    except OSError:
+        raise RunError(
+            "internal",
+            "the hard limit on open files leaves the policy server no room",
+            f"it needs {ROOM} (ulimit -Hn)",
+        ) from None
 
 
 def _watch_children() -> int:
