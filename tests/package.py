@@ -74,10 +74,10 @@ class Site:
     """A machine and a package to set it up from."""
 
     def __init__(self, identity: bool = True) -> None:
+        self.machine = Machine(identity)  # first: it may skip the test
         self.parent = tempfile.mkdtemp(prefix="certexec-test-")
         os.chmod(self.parent, 0o755)
         make_package(self.parent)
-        self.machine = Machine(identity)
 
     def close(self) -> None:
         self.machine.stop()

@@ -41,8 +41,8 @@ def digests(path: str) -> tuple[int, bytes, bytes]:
 class Bench:
     """A place that only root can write: a program, a trust store, a key, a directory in $PATH."""
 
-    def __init__(self) -> None:
-        self.root = tempfile.mkdtemp(prefix="certexec-test-", dir="/run")
+    def __init__(self, root: str) -> None:
+        self.root = root
         os.chmod(self.root, 0o755)
         for name in ("bin", "trust"):
             os.mkdir(f"{self.root}/{name}", 0o755)
@@ -98,9 +98,11 @@ class Bench:
 def bench() -> Iterator[Bench]:
     if os.geteuid() != 0:
         skip_or_fail("needs root")
-    made = Bench()
-    yield made
-    shutil.rmtree(made.root)
+    root = tempfile.mkdtemp(prefix="certexec-test-", dir="/run")
+    try:
+        yield Bench(root)
+    finally:
+        shutil.rmtree(root)
 
 
 def test_a_certificate_with_a_grant_becomes_root_root_4755(bench: Bench) -> None:

@@ -24,8 +24,10 @@ def package() -> Iterator[str]:
         skip_or_fail("needs root")
     parent = tempfile.mkdtemp(prefix="certexec-test-", dir="/run")
     os.chmod(parent, 0o755)
-    yield make_package(parent)
-    shutil.rmtree(parent)
+    try:
+        yield make_package(parent)
+    finally:
+        shutil.rmtree(parent)
 
 
 def stage(package: str) -> str:
