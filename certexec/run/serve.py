@@ -29,7 +29,9 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         code = main()
-    except BaseException:  # noqa: B036 - nothing may leave here but an exit code
+    except BaseException as problem:  # noqa: B036 - nothing may leave here but an exit code
         code = FAILED
+        # for set-up, which asks whether it works; in a run 2 is /dev/null
+        os.write(2, f"{type(problem).__name__}: {problem}\n".encode("utf-8", "replace"))
     # no interpreter shutdown: the program may be running already, and nothing needs flushing
     os._exit(code)
