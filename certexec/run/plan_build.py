@@ -5,6 +5,8 @@ from __future__ import annotations
 from certexec.run import plan as plans
 from certexec.run.plan import Plan
 
+RLIMIT_CORE = 4
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.certificate.model import Certificate
@@ -49,6 +51,11 @@ def build_plan(
     if limits is not None:
         plan.rlimits = [(number, soft, hard) for number, (soft, hard) in limits.rlimits.items()]
         plan.nice, plan.umask, plan.oom = limits.nice, limits.umask, limits.oom
+    if grant and (permitted.uid, permitted.gid) == (permitted.euid, permitted.egid):
+        # exec leaves a program dumpable whose ids are the invoker's, who could make it write its
+        # memory, and what it read with its capabilities, into a core file of theirs
+        if RLIMIT_CORE not in {number for number, _, _ in plan.rlimits}:
+            plan.rlimits.append((RLIMIT_CORE, 0, 0))
     # the filter
     plan.bpf = compiled.bpf
     plan.patches = compiled.patches
