@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 DEFAULT_DIRECTORY = "/etc/certexec/trust.d"
+MISSING_HINT = 'make a trust store with "certexec trust add", or name one with "--trust DIR"'
 KEY_SUFFIX = ".pub"
 CONSTRAINTS_SUFFIX = ".toml"
 MAX_KEYS = 256
@@ -129,7 +130,12 @@ def load_store(directory: str, *, owner_ok: Collection[int] = ROOT_ONLY) -> list
         TrustError: "trust-unsafe" when somebody else could write any of it, "unreadable" when it
             is missing or cannot be read, "bad-key" or "trust-syntax" for the content of a file.
     """
-    fd = check_chain(directory, owner_ok)
+    try:
+        fd = check_chain(directory, owner_ok)
+    except TrustError as error:
+        if error.reason == "unreadable" and not error.hint:
+            raise TrustError("unreadable", error.message, MISSING_HINT) from None
+        raise
     try:
         return load_open_store(fd, directory.rstrip("/") or "/", owner_ok)
     finally:

@@ -167,3 +167,21 @@ def test_a_certificate_comes_from_standard_input(signed: Script) -> None:
     signed.stdin = data
     signed("certexec inspect -\nstdout '^-: unverified$'")
     assert len(data) <= common.MAX_SIZE
+
+
+def test_says_how_auto_is_decided_on_this_machine(signed: Script) -> None:
+    signed(
+        """
+        certexec inspect hello.cert
+        stdout '^integrity +auto$'
+        stdout '^on this machine the program is kept unchanged by: (exec-stop|sealed)$'
+        certexec inspect --json hello.cert
+        """
+    )
+    here = json.loads(signed.stdout)["integrity_here"]
+    assert here in ("exec-stop", "sealed")
+    signed("rm hello\ncertexec inspect hello.cert\n! stdout 'on this machine'")
+    signed("certexec inspect --json hello.cert")
+    assert json.loads(signed.stdout)["integrity_here"] is None
+    write(signed, script_payload())
+    signed("certexec inspect x.cert\nstdout 'kept unchanged by: sealed$'")

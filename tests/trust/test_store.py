@@ -115,7 +115,9 @@ def test_a_file_in_tmp_is_refused_although_the_directory_is_ours(tmp_path: Path)
 
 
 def test_a_missing_store_is_unreadable(safe_dir: Path) -> None:
-    assert refused(safe_dir / "missing").reason == "unreadable"
+    error = refused(safe_dir / "missing")
+    assert error.reason == "unreadable"
+    assert "certexec trust add" in error.hint
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"certexec-ed25519 AAAA", b"\xff", b"x" * 5000])
