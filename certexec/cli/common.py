@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -219,7 +220,7 @@ def write_file(path: str, content: bytes, mode: int, *, force: bool) -> None:
             if force:
                 os.rename(temporary, path)
             else:
-                os.link(temporary, path, follow_symlinks=False)
+                _place(temporary, path)
         finally:
             try:
                 os.unlink(temporary)
@@ -236,6 +237,19 @@ def write_file(path: str, content: bytes, mode: int, *, force: bool) -> None:
         raise CliError("unreadable", f'cannot write "{path}": {error.strerror}') from None
 
 
+def _place(temporary: str, path: str) -> None:
+    """Give a finished file its name, unless the name is taken (FileExistsError)."""
+    try:
+        os.link(temporary, path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            raise
+        # a file system without hard links: look, then rename
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
+        os.rename(temporary, path)
+
+
 # -- passphrases -----------------------------------------------------------------------------------
 
 
@@ -246,29 +260,30 @@ class Passphrases:
     """
 
     def __init__(self, descriptor: int | None) -> None:
-        self._lines: list[bytes] | None = None
-        if descriptor is not None:
-            try:
-                with open(descriptor, "rb", closefd=False) as file:
-                    self._lines = file.read().split(b"\n")
-            except OSError as error:
-                raise CliError(
-                    "usage", f"cannot read passphrases from descriptor {descriptor}: "
-                    f"{error.strerror}",
-                ) from None
+        self._descriptor = descriptor
 
     def ask(self, what: str) -> bytes:
         """Return a passphrase; raises CliError("usage") where there is nobody to ask."""
-        if self._lines is not None:
-            if not self._lines:
-                raise CliError("usage", f"no passphrase is left for {what}")
-            return self._lines.pop(0)
-        return ask_terminal(f"passphrase for {what}: ")
+        if self._descriptor is None:
+            return ask_terminal(f"passphrase for {what}: ")
+        line = b""
+        try:
+            # byte by byte: what follows the line belongs to the next key, or to somebody else
+            while (one := os.read(self._descriptor, 1)) not in (b"", b"\n"):
+                line += one
+        except OSError as error:
+            raise CliError(
+                "usage",
+                f"cannot read a passphrase from descriptor {self._descriptor}: {error.strerror}",
+            ) from None
+        if not line and not one:
+            raise CliError("usage", f"no passphrase is left for {what}")
+        return line
 
     def ask_new(self, what: str) -> bytes:
         """Return a new passphrase, typed twice where a person types it."""
         first = self.ask(what)
-        if self._lines is None and ask_terminal("the same again: ") != first:
+        if self._descriptor is None and ask_terminal("the same again: ") != first:
             raise CliError("usage", "the two passphrases differ")
         if not first:
             raise CliError(

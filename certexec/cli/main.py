@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -234,6 +235,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     output.settings.reset()
     cli.invoked = ""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a name that the terminal's encoding lacks is shown as an escape, not a failure
+        sys.stdout.reconfigure(errors="backslashreplace")
     result: Any = None
     try:
         result = cli.main(

@@ -111,12 +111,42 @@ def test_a_passphrase_comes_from_a_descriptor(script: Script) -> None:
     assert from_pem(pem, b"secret", "ops.key")
 
 
+def test_only_one_line_is_read_from_the_descriptor(script: Script) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"secret\nrest")  # and the pipe stays open
+    script(f"certexec keygen -f ops --passphrase-fd {reading}")
+    assert from_pem(script.path("ops.key").read_bytes(), b"secret", "ops.key")
+    assert os.read(reading, 10) == b"rest"
+    os.close(writing)
+    os.close(reading)
+
+
+def test_a_file_system_without_hard_links_will_do(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*arguments: object, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refusing)
+    script(
+        """
+        certexec keygen -f ops --no-passphrase
+        mode ops.key 0600
+        ! certexec keygen -f ops --no-passphrase
+        """
+    )
+    assert sorted(path.name for path in script.directory.iterdir()) == ["ops.key", "ops.pub"]
+
+
 def test_an_empty_passphrase_is_refused(script: Script) -> None:
     script(
         f"""
         ? certexec keygen -f ops --passphrase-fd {with_descriptor(bytes([10]))}
         stderr 'hint: to do without one'
         ? certexec keygen -f ops --passphrase-fd 999
+        stderr 'cannot read'
+        ? certexec keygen -f ops --passphrase-fd {with_descriptor(b"")}
+        stderr 'no passphrase'
         ! exists ops.key ops.pub
         """
     )

@@ -171,6 +171,15 @@ def test_output_into_a_closed_pipe_dies_of_sigpipe(signed: Script) -> None:
     assert done.stdout.strip() in ("0", "141")
 
 
+def test_a_name_that_the_terminal_cannot_show_is_no_failure(signed: Script) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "certexec.cli.main", "verify", "--trust", "trust", "→.cert"],
+        capture_output=True, text=True, cwd=signed.directory, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1:strict"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "\\u2192.cert: UNKNOWN (not-found)\n")
+
+
 @pytest.mark.parametrize(
     ("when", "environment", "colorful"),
     [("always", {}, True), ("never", {}, False), ("auto", {}, False),
