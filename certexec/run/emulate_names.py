@@ -12,7 +12,7 @@ from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
 from certexec.run.proc_place import is_procfs
-from certexec.run.resolve import AT_FDCWD, OWN_PROC, Resolved, Resolver, open_base
+from certexec.run.resolve import AT_FDCWD, OWN_PROC, SELF_LINKS, Resolved, Resolver, open_base
 
 AT_SYMLINK_NOFOLLOW = 0x100
 AT_REMOVEDIR = 0x200
@@ -20,6 +20,7 @@ AT_EACCESS = 0x200
 AT_EMPTY_PATH = 0x1000
 _AT_NO_AUTOMOUNT = 0x800
 _AT_STATX_SYNC = 0x6000
+_STATX_RESERVED = 0x80000000
 _STAT_SIZE = 144
 """bytes of x86-64's struct stat."""
 _STATX_SIZE = 256
@@ -28,7 +29,6 @@ _READLINKAT = 267
 _STATX = 332
 _FACCESSAT2 = 439
 _READLINK_MAX = 4096
-_SELF_LINKS = (b"self", b"thread-self")
 
 
 class OnObject(Operation):
@@ -38,8 +38,9 @@ class OnObject(Operation):
         self, call: Call, resolver: Resolver, dirfd: int, path_index: int, flags: int
     ) -> None:
         super().__init__(call)
-        # Linux 6.11 takes a null pointer for the empty name beside AT_EMPTY_PATH
-        empty = flags & AT_EMPTY_PATH and call.arg(path_index) == 0
+        # Linux 6.11 takes a null pointer for the empty name beside AT_EMPTY_PATH in stat's family
+        null = call.arg(path_index) == 0 and call.name in ("newfstatat", "statx")
+        empty = flags & AT_EMPTY_PATH and null
         self.path = b"" if empty else call.path(path_index)
         if not self.path and flags & AT_EMPTY_PATH:
             self.found = self._descriptor(dirfd)
@@ -95,7 +96,8 @@ class Statx(OnObject):
     def __init__(self, call: Call, resolver: Resolver) -> None:
         self.flags = call.int_arg(2)
         known = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | _AT_NO_AUTOMOUNT | _AT_STATX_SYNC
-        if self.flags & ~known:
+        sync = self.flags & _AT_STATX_SYNC
+        if self.flags & ~known or sync == _AT_STATX_SYNC or call.arg(3) & _STATX_RESERVED:
             raise Fault(errno.EINVAL)
         super().__init__(call, resolver, call.int_arg(0), 1, self.flags)
 
@@ -147,14 +149,16 @@ class Readlink(OnObject):
         self.size = call.int_arg(self.buffer_index + 1)
         if self.size <= 0:
             raise Fault(errno.EINVAL)
-        super().__init__(call, resolver, dirfd, 1 if at else 0, AT_SYMLINK_NOFOLLOW)
+        # an empty name is the link that a descriptor stands for: no flag asks for that here
+        flags = AT_SYMLINK_NOFOLLOW | (AT_EMPTY_PATH if at else 0)
+        super().__init__(call, resolver, dirfd, 1 if at else 0, flags)
 
     def perform(self) -> None:
         """Write the link's text, cut to the caller's buffer."""
         fd = self.object()
         last = self.path.rpartition(b"/")[2]
         task = self.call.task
-        if last in _SELF_LINKS and is_procfs(fd) and not stat.S_ISLNK(os.fstat(fd).st_mode):
+        if last in SELF_LINKS and is_procfs(fd) and stat.S_ISLNK(os.fstat(fd).st_mode):
             text = str(task.tgid).encode()
             if last == b"thread-self":
                 text += b"/task/" + str(task.tid).encode()
@@ -172,7 +176,7 @@ class Readlink(OnObject):
             return syscall(_READLINKAT, fd, b"", buffer, _READLINK_MAX)
         except OSError as error:
             # of a descriptor that is no link the kernel says ENOENT, of a name EINVAL
-            code = errno.EINVAL if error.errno == errno.ENOENT else error.errno
+            code = errno.EINVAL if error.errno == errno.ENOENT and self.path else error.errno
             raise OSError(code, "no link") from None
 
 

@@ -51,8 +51,11 @@ class Open(Operation):
         self.follow = not self.flags & os.O_NOFOLLOW
         if self.flags & os.O_CREAT and self.flags & os.O_EXCL:
             self.follow = False
-        if self.flags & os.O_PATH:
-            self.flags &= os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.path_only = bool(self.flags & os.O_PATH)
+        if self.path_only:
+            self.flags &= os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        elif self.flags & _TMPFILE_BIT and not _is_good_tmpfile(self.flags):
+            raise Fault(errno.EINVAL)
         self.found = self._look_up()
         self.values = {
             "filename": [self.found.text],
@@ -63,13 +66,18 @@ class Open(Operation):
             self.variant = choose_variant(call.name, args, flags=self.flags).label
 
     def _look_up(self) -> Resolved:
-        return self.resolver.object(
-            self.call.task, self.dirfd, self.path, self.follow, self.resolve
-        )
+        task, path = self.call.task, self.path
+        if self.flags & os.O_CREAT and path.endswith(b"/") and not self.resolve:
+            directory = self.resolver.parent(task, self.dirfd, path)
+            if directory.parent < 0 or directory.last.rstrip(b"/") not in (b"", b".", b".."):
+                directory.error = directory.error or errno.EISDIR  # no file has such a name
+                return directory
+            directory.close()
+        return self.resolver.object(task, self.dirfd, path, self.follow, self.resolve)
 
     def may_block(self) -> bool:
         """FIFOs wait for the other end, unknown devices for anything."""
-        if self.found.fd < 0 or self.flags & (os.O_NONBLOCK | os.O_PATH):
+        if self.found.fd < 0 or self.flags & os.O_NONBLOCK or self.path_only:
             return False
         info = os.fstat(self.found.fd)
         if stat.S_ISFIFO(info.st_mode):
@@ -91,7 +99,7 @@ class Open(Operation):
         flags = self.flags | os.O_NOCTTY | os.O_CLOEXEC
         info = os.fstat(self.found.fd) if self.found.fd >= 0 else None
         terminal = info is not None and (stat.S_ISCHR(info.st_mode), info.st_rdev) == _TTY
-        if terminal and not self.flags & (os.O_PATH | os.O_EXCL):
+        if terminal and not self.path_only and not self.flags & os.O_EXCL:
             return self._open_terminal(flags & ~(os.O_CREAT | os.O_NOFOLLOW))
         if self.flags & os.O_CREAT and not self.flags & _TMPFILE_BIT:
             os.umask(self.call.status.umask)
@@ -99,12 +107,14 @@ class Open(Operation):
         found = self.found
         if info is None:
             raise OSError(found.error or errno.ENOENT, "missing")
-        if self.flags & os.O_PATH:
-            if self.flags & os.O_DIRECTORY and not stat.S_ISDIR(info.st_mode):
-                raise OSError(errno.ENOTDIR, "not a directory")
-            return os.dup(found.fd)
+        if self.flags & os.O_DIRECTORY and not stat.S_ISDIR(info.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory")
         if stat.S_ISLNK(info.st_mode):
             raise OSError(errno.ELOOP, "a symbolic link")
+        if self.path_only and not stat.S_ISDIR(info.st_mode) and not stat.S_ISREG(info.st_mode):
+            # the kernel hands no O_PATH descriptor over (SECCOMP_IOCTL_NOTIF_ADDFD): what it was
+            # asked for is opened for reading, as far as that has no other effect
+            raise OSError(errno.ENXIO, "nothing but its name may be opened")
         if self.flags & _TMPFILE_BIT:
             os.umask(self.call.status.umask)
         # the magic link leads to the very inode that was judged, whatever its name is by now
@@ -128,7 +138,7 @@ class Open(Operation):
                     raise IsADirectoryError(errno.EISDIR, "a directory")
                 magic = f"/proc/self/fd/{found.fd}"
                 return raw_open(AT_FDCWD, magic, flags & ~(os.O_CREAT | os.O_NOFOLLOW), 0)
-            if found.fd < 0 and found.parent < 0:
+            if found.fd < 0 and (found.parent < 0 or found.error == errno.EISDIR):
                 raise OSError(found.error or errno.ENOENT, "missing")
             fd = self._create_in_parent(flags)
             if fd >= 0:
@@ -228,6 +238,15 @@ class Open(Operation):
     def close(self) -> None:
         """Give back what was pinned."""
         self.found.close()
+
+
+def _is_good_tmpfile(flags: int) -> bool:
+    """Tell whether the kernel takes these flags with O_TMPFILE: it says so before it looks."""
+    return (
+        bool(flags & os.O_DIRECTORY)
+        and not flags & os.O_CREAT
+        and flags & os.O_ACCMODE != os.O_RDONLY
+    )
 
 
 def _is_device(name: str, device: int) -> bool:

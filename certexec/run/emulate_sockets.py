@@ -10,7 +10,8 @@ import struct
 from certexec.kernel.libc import syscall
 from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
-from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, open_base
+from certexec.run.resolve import AT_FDCWD, Resolved, Resolver
+from certexec.run.step import NO_MAGICLINKS, OPEN_PATH, openat2
 
 _CONNECT = 42
 _BIND = 49
@@ -21,6 +22,9 @@ _PIDFD_GETFD = 438
 _PIDFD_THREAD = os.O_EXCL
 _ADDRESS_MAX = 128
 """bytes of struct sockaddr_storage; the kernel refuses more (EINVAL)."""
+_UNIX_MAX = 110
+"""bytes of struct sockaddr_un."""
+_ODD = frozenset((b"", b".", b".."))
 AF_UNIX = 1
 AF_INET = 2
 AF_INET6 = 10
@@ -80,11 +84,9 @@ def copy_descriptor(call: Call, number: int) -> int:
 class SocketCall(Operation):
     """Base of connect and bind: the address is copied once, the socket is a copy of the file.
 
-    A UNIX path is judged and used as the bytes that the caller gave, from the caller's working
-    directory; a connect goes to the very inode that those bytes led to.
+    The path of a UNIX socket is judged as the bytes that the caller gave, as systrace did, when it
+    is absolute and plain; any other (relative, with "..") as the real path of what it leads to.
     """
-
-    number = 0
 
     def __init__(self, call: Call, resolver: Resolver) -> None:
         super().__init__(call)
@@ -92,9 +94,20 @@ class SocketCall(Operation):
         if not 0 <= length <= _ADDRESS_MAX:
             raise Fault(errno.EINVAL)
         self.address = call.block(1, length) if length else b""
-        self.values = {"sockaddr": [sockaddr_text(self.address)]}
+        if length > _UNIX_MAX and _FAMILY.unpack_from(self.address)[0] == AF_UNIX:
+            raise Fault(errno.EINVAL)  # we would pass on another, shorter name
         self.resolver = resolver
+        self.found: Resolved | None = None
         self.fd = copy_descriptor(call, call.int_arg(0))
+        try:
+            text = sockaddr_text(self.address)
+            if self.path:
+                self.found = self.look_up()
+                text = text if is_plain(self.path) else self.found.text
+        except BaseException:
+            self.close()
+            raise
+        self.values = {"sockaddr": [text]}
 
     @property
     def path(self) -> bytes:
@@ -103,15 +116,30 @@ class SocketCall(Operation):
             return b""
         return self.address[2:].partition(b"\0")[0]
 
+    def look_up(self) -> Resolved:
+        """Pin what the path leads to."""
+        raise AssertionError(self.call.name)
+
     def close(self) -> None:
-        """Give the copy of the socket back."""
+        """Give the copy of the socket back, and what was pinned."""
+        if self.found is not None:
+            self.found.close()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
 
+def is_plain(path: bytes) -> bool:
+    """Tell whether a path is absolute and without empty, "." and ".." components."""
+    return path.startswith(b"/") and not _ODD.intersection(path[1:].split(b"/"))
+
+
 class Connect(SocketCall):
-    """connect."""
+    """connect, to the very inode that the path led to."""
+
+    def look_up(self) -> Resolved:
+        """Pin the socket's inode."""
+        return self.resolver.object(self.call.task, AT_FDCWD, self.path, True)
 
     def may_block(self) -> bool:
         """Only a socket that its owner left blocking can wait here."""
@@ -120,39 +148,54 @@ class Connect(SocketCall):
     def perform(self) -> None:
         """Connect the copied socket to the copied address."""
         address = self.address
-        found: Resolved | None = None
-        try:
-            if self.path:
-                found = self.resolver.object(self.call.task, AT_FDCWD, self.path, True)
-                if found.fd < 0:
-                    raise OSError(found.error or errno.ENOENT, "missing")
-                address = _FAMILY.pack(AF_UNIX) + b"/proc/self/fd/%d\0" % found.fd
-            syscall(_CONNECT, self.fd, address, len(address))
-        finally:
-            if found is not None:
-                found.close()
+        if self.found is not None:
+            if self.found.fd < 0:
+                raise OSError(self.found.error or errno.ENOENT, "missing")
+            address = _FAMILY.pack(AF_UNIX) + b"/proc/self/fd/%d\0" % self.found.fd
+        syscall(_CONNECT, self.fd, address, len(address))
         self.call.finish(0)
 
 
 class Bind(SocketCall):
-    """bind."""
+    """bind, in the very directory that the path led to."""
+
+    def look_up(self) -> Resolved:
+        """Pin the directory in which the socket will be made."""
+        return self.resolver.parent(self.call.task, AT_FDCWD, self.path)
 
     def perform(self) -> None:
-        """Bind the copied socket to the copied address, with the caller's directory and umask."""
-        if self.path:
-            found = self.resolver.parent(self.call.task, AT_FDCWD, self.path)
-            code = found.error if found.parent < 0 else 0
-            found.close()
-            if code:
-                raise OSError(code, "missing")
-            self._enter_directory()
+        """Bind the copied socket to the copied address, with the caller's umask."""
+        if self.found is None:
+            syscall(_BIND, self.fd, self.address, len(self.address))
+        elif self.found.parent < 0:
+            raise OSError(self.found.error or errno.ENOENT, "missing")
+        else:
             os.umask(self.call.status.umask)
-        syscall(_BIND, self.fd, self.address, len(self.address))
+            self._bind_below(self.found.parent, self.found.last)
         self.call.finish(0)
 
-    def _enter_directory(self) -> None:
-        base = open_base(self.call.task, AT_FDCWD)
+    def _bind_below(self, parent: int, last: bytes) -> None:
+        """Bind by last component where the kernel's own walk could lead elsewhere.
+
+        A plain name is left as it is: the socket's peers see it.
+        """
+        address = self.address
+        if not is_plain(self.path) or not _same_directory(self.path, parent):
+            address = _FAMILY.pack(AF_UNIX) + last + b"\0"
+        os.fchdir(parent)
         try:
-            os.fchdir(base)
+            syscall(_BIND, self.fd, address, len(address))
         finally:
-            os.close(base)
+            os.chdir("/")  # a directory that we stand in keeps its file system busy
+
+
+def _same_directory(path: bytes, directory: int) -> bool:
+    """Tell whether the kernel would walk to ``directory`` without links that mean us."""
+    try:
+        fd = openat2(AT_FDCWD, path[: path.rindex(b"/") + 1], OPEN_PATH, NO_MAGICLINKS)
+    except OSError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(fd), os.fstat(directory))
+    finally:
+        os.close(fd)

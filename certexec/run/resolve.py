@@ -51,7 +51,13 @@ COMPONENTS_MAX = 8192
 """components walked for one name, links included: a bound on the work that a name can cause."""
 OWN_PROC = "/proc/self/"
 """How names of the program's own directory in /proc begin, as policies see them."""
+SELF_LINKS = (b"self", b"thread-self")
+"""Links in the root of a proc file system that lead whoever follows them to himself."""
 NON_EXISTENT = "/<non-existent filename>: "
+_NULL_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
+_PTS_MAJORS = range(136, 144)
+_SCOPED = 0x18
+"""RESOLVE_BENEATH and RESOLVE_IN_ROOT: absolute names, too, are about the descriptor."""
 
 _DELETED = " (deleted)"
 
@@ -202,7 +208,7 @@ class Resolver:
             fd = self._directory(task, base, directory)
             if bare in (b"", b".", b".."):
                 whole = self.object(task, dirfd, path, True)
-                text, last = whole.text, last or b"."
+                text, last = whole.text, last or b"/"
                 whole.close()
             else:
                 name = text_of(fd)
@@ -223,6 +229,8 @@ class Resolver:
     def _base(self, task: Task, dirfd: int) -> int:
         fd = open_base(task, dirfd)
         try:
+            if not stat.S_ISDIR(os.fstat(fd).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, "not a directory")
             self._stay_home(fd)
         except BaseException:
             os.close(fd)
@@ -241,6 +249,8 @@ class Resolver:
         info = os.fstat(fd)
         if info.st_nlink == 0 and not stat.S_ISDIR(info.st_mode):
             return  # no name any more, or never one: a memory file
+        if stat.S_ISCHR(info.st_mode) and _is_harmless(info.st_rdev):
+            return  # a standard descriptor that was opened before the namespace was made
         if self.mounts.of(fd) is None:
             raise PermissionError(errno.EACCES, "in another mount namespace")
 
@@ -275,14 +285,16 @@ class Resolver:
         """
         base = parent = fd = -1
         try:
-            base = self._base(task, dirfd)
+            if not path.startswith(b"/") or resolve & _SCOPED:
+                base = self._base(task, dirfd)
+            start = base if base >= 0 else AT_FDCWD
             flags = OPEN_PATH | (0 if follow or path.endswith(b"/") else os.O_NOFOLLOW)
             resolve |= NO_MAGICLINKS
             try:
-                fd = openat2(base, path, flags, resolve)
+                fd = openat2(start, path, flags, resolve)
             except FileNotFoundError:
                 directory, last = split_last(path)
-                parent = openat2(base, directory or b".", OPEN_PATH | os.O_DIRECTORY, resolve)
+                parent = openat2(start, directory or b".", OPEN_PATH | os.O_DIRECTORY, resolve)
                 text = text_of(parent)
                 if text is None or last.rstrip(b"/") in (b"", b".", b"..") or is_procfs(parent):
                     raise
@@ -332,15 +344,17 @@ class Resolver:
                 if steps > COMPONENTS_MAX:
                     raise OSError(errno.ELOOP, "too many components")
                 name = pending.pop()
-                if name in (b"", b"."):
+                if not name:
                     if not stat.S_ISDIR(os.fstat(current).st_mode):
                         raise NotADirectoryError(errno.ENOTDIR, "not a directory")
                     continue
-                name = self._own_name(task, current, name)
-                own = self._is_own_place(task, current)
-                following = task.touch(step, current, name) if own else step(current, name)
                 trailing = bool(pending) and not any(pending)
                 last = not any(pending)
+                if follow or trailing or not last:
+                    name = self._own_name(task, current, name)
+                self._spare_us(current, name)
+                own = self._is_own_place(task, current)
+                following = task.touch(step, current, name) if own else step(current, name)
                 is_link = stat.S_ISLNK(os.fstat(following).st_mode)
                 if not is_link or (last and not follow and not trailing):
                     os.close(current)
@@ -374,17 +388,18 @@ class Resolver:
             raise
 
     def _own_name(self, task: Task, current: int, name: bytes) -> bytes:
-        """Give the program its own /proc/self; keep it out of the supervisor's directory."""
-        if not is_proc_root(current):
+        """Give the program its own /proc/self where that link is followed."""
+        if name not in SELF_LINKS or not is_proc_root(current):
             return name
-        if name in (b"self", b"thread-self"):
-            if own_number(current) != str(self.own_tgid).encode():
-                raise PermissionError(errno.EACCES, "another numbering of processes")
-            whole = f"{task.tgid}/task/{task.tid}" if name == b"thread-self" else str(task.tgid)
-            return whole.encode()
-        if name.isdigit() and is_ours(current, name):
+        if own_number(current) != str(self.own_tgid).encode():
+            raise PermissionError(errno.EACCES, "another numbering of processes")
+        whole = f"{task.tgid}/task/{task.tid}" if name == b"thread-self" else str(task.tgid)
+        return whole.encode()
+
+    def _spare_us(self, current: int, name: bytes) -> None:
+        """Keep the program out of the supervisor's directory."""
+        if name.isdigit() and is_proc_root(current) and is_ours(current, name):
             raise PermissionError(errno.EACCES, "the supervisor's own process")
-        return name
 
     def _keep_out(self, fd: int) -> None:
         """Raise PermissionError for what lies in the supervisor's own directory in /proc.
@@ -433,8 +448,10 @@ class Resolver:
                 break
             try:
                 parent = self._directory(task, base, directory)
-            except OSError:
+            except FileNotFoundError:
                 break
+            except OSError as error:
+                return self._unreachable(path, error)
             try:
                 if is_procfs(parent):
                     return self._in_procfs(task, base, path, follow)
@@ -477,6 +494,11 @@ class Resolver:
     def _unreachable(self, path: bytes, error: OSError) -> Resolved:
         code = error.errno or errno.EIO
         return Resolved(NON_EXISTENT + os.fsdecode(path), -1, -1, b"", code)
+
+
+def _is_harmless(device: int) -> bool:
+    """Tell whether a device is the same whatever it is called: the null kind, or a terminal."""
+    return device in _NULL_DEVICES or os.major(device) in _PTS_MAJORS
 
 
 def _join(directory: str, last: bytes) -> str:
