@@ -78,7 +78,8 @@ def run_path() -> set[str]:
     """Import the policy server as the launcher's child does, and name what got loaded."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.path.append(sys.argv[2])\n"
-        "import certexec.run.server, cryptography.hazmat.bindings._rust\n"
+        "import certexec.run.server, certexec.run.supervise\n"
+        "import cryptography.hazmat.bindings._rust\n"
         "print('\\n'.join(sys.modules))"
     )
     import cryptography

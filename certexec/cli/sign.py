@@ -33,8 +33,8 @@ from certexec.cli.measure import measure_program
 from certexec.cli.policy_gate import check_policy, decode, options_for, read_policy_file
 from certexec.cli.render import certificate_text
 from certexec.errors import CertificateError, CliError
+from certexec.kernel.digest import sha256
 from certexec.run.environment import is_dangerous
-from certexec.run.integrity import digest_bytes
 from certexec.trust.constraints import Constraints
 from certexec.trust.private_keys import SigningKey, from_pem, is_encrypted, read_key_file
 from certexec.trust.store import TrustedKey
@@ -158,7 +158,7 @@ def _policy(flags: dict[str, Any], program: str, grant: bool) -> PolicyRef:
     return PolicyRef(
         text if beside is None else None,
         beside,
-        digest_bytes(data),
+        sha256(data),
         inherit=flags["inherit"],
         log_all=flags["log_all"],
     )

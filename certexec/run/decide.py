@@ -13,6 +13,7 @@ from certexec.certificate.envelope import MAX_SIZE
 from certexec.certificate.model import check_enforceable
 from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import CertexecError, KernelError, RunError
+from certexec.kernel.digest import sha256
 from certexec.kernel.procfs import read_file
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.compile import compile_policy
@@ -175,7 +176,7 @@ def read_policy(certificate: Certificate) -> Policy:
             raise RunError("policy-mismatch", f'"{name}": {error.strerror}') from None
         finally:
             os.close(fd)
-    if integrity.digest_bytes(text) != signed.sha256:
+    if sha256(text) != signed.sha256:
         raise RunError(
             "policy-mismatch",
             f'the policy "{name}" is not the one that was signed',

@@ -11,12 +11,13 @@ file. Two ways, by what the file system and the kernel promise:
 
 from __future__ import annotations
 
-import _hashlib
+import _thread
 import os
 import stat
 
 from certexec.errors import RunError, TrustError
 from certexec.kernel import filesystem, memfd
+from certexec.kernel.digest import OPENSSL_FROM, new
 from certexec.kernel.ownership import check_object, root_owners
 from certexec.kernel.procfs import Status
 
@@ -57,24 +58,39 @@ class Judged:
         self.is_script = is_script
 
 
-def digest(fd: int, size: int, names: tuple[str, ...] = ("sha256",)) -> list[bytes]:
+def digest(fd: int, size: int, name: str = "sha256") -> bytes:
     """Hash the first ``size`` bytes of a file, by explicit offsets. Raises OSError."""
-    states = [_hashlib.new(name) for name in names]
+    state = new(name, size)
     offset = 0
     while offset < size:
         chunk = os.pread(fd, min(READ_CHUNK, size - offset), offset)
         if not chunk:
             break
         offset += len(chunk)
-        for state in states:
-            state.update(chunk)
-    return [state.digest() for state in states]
+        state.update(chunk)
+    return state.digest()
 
 
-def digest_bytes(data: bytes) -> bytes:
-    """Return the SHA-256 of bytes in memory."""
-    state: bytes = _hashlib.openssl_sha256(data).digest()
-    return state
+def both_digests(fd: int, size: int) -> list[bytes]:
+    """Return SHA-256 and SHA-512, of a large file at the same time. Raises OSError."""
+    if size < OPENSSL_FROM:
+        return [digest(fd, size), digest(fd, size, "sha512")]
+    found: list[bytes] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def hash_long() -> None:
+        try:
+            found.append(digest(fd, size, "sha512"))
+        finally:
+            done.release()
+
+    _thread.start_new_thread(hash_long, ())
+    short = digest(fd, size)
+    with done:
+        if not found:
+            raise OSError("the file could not be read")
+        return [short, found[0]]
 
 
 def open_file(
@@ -112,10 +128,8 @@ def check_content(fd: int, signed: Program | FileDigest, reason: str = "binary-m
     """Raise RunError unless the open file has the signed size and both signed digests."""
     try:
         size = os.fstat(fd).st_size
-        if size == signed.size:
-            found = digest(fd, size, ("sha256", "sha512"))
-            if found == [signed.sha256, signed.sha512]:
-                return
+        if size == signed.size and both_digests(fd, size) == [signed.sha256, signed.sha512]:
+            return
     except OSError as error:
         raise RunError("binary-unusable", f'"{signed.path}": {error.strerror}') from None
     raise RunError(
@@ -247,7 +261,7 @@ def confirm_at_exec_stop(pid: int, judged: Judged) -> None:
             signed = judged.program
             if os.fstat(running).st_size != signed.size:
                 raise RunError("binary-mismatch", "the file was changed while it was executed")
-            if digest(running, signed.size) != [signed.sha256]:
+            if digest(running, signed.size) != signed.sha256:
                 raise RunError("binary-mismatch", "the file was changed while it was executed")
     finally:
         os.close(running)

@@ -51,11 +51,12 @@ def build_plan(
     if limits is not None:
         plan.rlimits = [(number, soft, hard) for number, (soft, hard) in limits.rlimits.items()]
         plan.nice, plan.umask, plan.oom = limits.nice, limits.umask, limits.oom
-    if grant and (permitted.uid, permitted.gid) == (permitted.euid, permitted.egid):
+    same_ids = (permitted.uid, permitted.gid) == (permitted.euid, permitted.egid)
+    limited = {number for number, _, _ in plan.rlimits}
+    if grant and same_ids and RLIMIT_CORE not in limited:
         # exec leaves a program dumpable whose ids are the invoker's, who could make it write its
         # memory, and what it read with its capabilities, into a core file of theirs
-        if RLIMIT_CORE not in {number for number, _, _ in plan.rlimits}:
-            plan.rlimits.append((RLIMIT_CORE, 0, 0))
+        plan.rlimits.append((RLIMIT_CORE, 0, 0))
     # the filter
     plan.bpf = compiled.bpf
     plan.patches = compiled.patches

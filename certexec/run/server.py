@@ -18,15 +18,12 @@ from certexec.kernel.libc import syscall
 from certexec.kernel.notify import Listener
 from certexec.kernel.ownership import root_owners
 from certexec.kernel.procfs import read_status
-from certexec.observe.sinks import Syslog
 from certexec.reasons import EXIT_INTERNAL
 from certexec.run.channel import Channel
 from certexec.run.decide import Approved, decide, reason_line
 from certexec.run.integrity import confirm_at_exec_stop, confirm_identity
 from certexec.run.invoker import KERNEL_ARGUMENTS, Invoker
-from certexec.run.judge import Judge
 from certexec.run.layout import SYSTEM
-from certexec.run.supervisor import Manner, Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +93,11 @@ class Settings:
 
 
 def self_test() -> int:
-    """Prove that everything a run needs is loaded and that this libc and kernel answer."""
+    """Prove that everything a run needs can be loaded, and that libc and kernel answer."""
+    import certexec.run.supervise  # noqa: F401 - loaded only where a policy needs it
+    from certexec.trust.keys import probe_library
+
+    probe_library()
     read_status(os.getpid())
     return DONE
 
@@ -197,33 +198,19 @@ class _Execution:
         self.settings = settings
         self.children = children
         self.listener: Listener | None = None
-        self.judge = Judge(
-            approved.policy,
-            approved.certificate.program.path,
-            approved.certificate.claims.sub,
-            invoker.cwd,
-            [Syslog()] if settings.sinks is None else settings.sinks,
-        )
 
     def run(self) -> int:
         self.channel.send_plan(self.approved.plan.encode(), self.approved.judged.exec_fd)
+        if self.approved.compiled.needs_listener:
+            # loaded while the launcher applies the plan; nothing can fail half-way: the program
+            # stays at its exec stop until this is done, and dies with this process
+            from certexec.run.supervise import supervisor_for
         if not self._follow_to_exec():
             return DONE
         self.channel.close()
         if self.listener is None:
             return DONE
-        supervisor = Supervisor(
-            self.listener,
-            self.judge,
-            self.approved.compiled.table,
-            os.geteuid() == 0,
-            Manner(
-                self.approved.certificate.log == "full" or self.settings.permissive,
-                self.approved.certificate.policy.log_all,
-                self.settings.permissive,
-            ),
-            self.settings.trace,
-        )
+        supervisor = supervisor_for(self.listener, self.approved, self.invoker, self.settings)
         self._forget_what_is_done()
         supervisor.run()
         return DONE
@@ -271,7 +258,7 @@ class _Execution:
             name = self.approved.certificate.claims.sub
             self._tell(f"certexec: {reason_line(error, name)}\n")
             os.kill(pid, SIGKILL)
-            self.judge.note(f"killed pid: {pid}, {reason_line(error, name)}")
+            self._note(f"killed pid: {pid}, {reason_line(error, name)}")
             self.settings.report("killed", pid, error.reason)
             return False
         self.settings.report("runs", pid)
@@ -280,6 +267,13 @@ class _Execution:
         except OSError:
             return False  # killed meanwhile by somebody who may
         return True
+
+    def _note(self, text: str) -> None:
+        from certexec.observe.sinks import Syslog
+
+        sinks = [Syslog()] if self.settings.sinks is None else self.settings.sinks
+        for sink in sinks:
+            sink.note(text)
 
     def _tell(self, line: str) -> None:
         """Write to the stopped program's own stderr: nobody else can tell its user why it dies."""

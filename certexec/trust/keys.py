@@ -8,9 +8,9 @@ checked.
 from __future__ import annotations
 
 import binascii
-from _hashlib import openssl_sha256
 
 from certexec.errors import TrustError
+from certexec.kernel.digest import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +108,11 @@ def _der_signature(raw: bytes) -> bytes:
     return b"\x30" + bytes((len(body),)) + body
 
 
+def probe_library() -> None:
+    """Prove that the cryptography library can be loaded; raises TrustError("internal")."""
+    _library()
+
+
 def _library() -> Any:
     """Load the library when the first signature is checked, not before."""
     try:
@@ -144,7 +149,7 @@ class PublicKey:
         self.kind = kind
         self.raw = raw
         self.comment = comment
-        self.kid: bytes = openssl_sha256(_thumbprint_input(kind, raw)).digest()
+        self.kid: bytes = sha256(_thumbprint_input(kind, raw))
 
     @property
     def algorithm(self) -> int:

@@ -1,0 +1,42 @@
+"""Put the supervisor of one execution together.
+
+A module of its own because a program that the kernel confines alone never needs it, and because
+for the others it is loaded while the launcher applies the plan, not before.
+"""
+
+from __future__ import annotations
+
+import os
+
+from certexec.observe.sinks import Syslog
+from certexec.run.judge import Judge
+from certexec.run.supervisor import Manner, Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from certexec.kernel.notify import Listener
+    from certexec.run.decide import Approved
+    from certexec.run.invoker import Invoker
+    from certexec.run.server import Settings
+
+
+def supervisor_for(
+    listener: Listener, approved: Approved, invoker: Invoker, settings: Settings
+) -> Supervisor:
+    """Return the supervisor, ready to run."""
+    certificate = approved.certificate
+    judge = Judge(
+        approved.policy,
+        certificate.program.path,
+        certificate.claims.sub,
+        invoker.cwd,
+        [Syslog()] if settings.sinks is None else settings.sinks,
+    )
+    manner = Manner(
+        log_denials=certificate.log == "full" or settings.permissive,
+        log_permits=certificate.policy.log_all,
+        permissive=settings.permissive,
+    )
+    privileged = os.geteuid() == 0
+    table = approved.compiled.table
+    return Supervisor(listener, judge, table, privileged, manner, settings.trace)
