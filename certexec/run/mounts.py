@@ -10,13 +10,17 @@ Source: proc_pid_mountinfo(5), statx(2).
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 import select
+import stat
 
 from certexec.kernel.filesystem import identify
 
 MOUNTINFO = "/proc/self/mountinfo"
 _CHUNK = 1 << 16
+_NULL_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
+_PTS_MAJORS = range(136, 144)
 _ESCAPED = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
 
 
@@ -54,6 +58,22 @@ class Mounts:
                 self._table = self._read()
             return None if number is None else self._table.get(number)
 
+    def stay_home(self, fd: int) -> None:
+        """Raise PermissionError for what lies in another mount namespace.
+
+        A walk that begins at home stays there, so this is asked of what did not come from a walk:
+        of bases, and of what magic links lead to.
+        """
+        if not os.readlink(b"/proc/self/fd/%d" % fd).startswith(b"/"):
+            return  # a pipe, a socket: it has no name anywhere
+        info = os.fstat(fd)
+        if info.st_nlink == 0 and not stat.S_ISDIR(info.st_mode):
+            return  # no name any more, or never one: a memory file
+        if stat.S_ISCHR(info.st_mode) and _is_harmless(info.st_rdev):
+            return  # a standard descriptor that was opened before the namespace was made
+        if self.of(fd) is None:
+            raise PermissionError(errno.EACCES, "in another mount namespace")
+
     def __del__(self) -> None:
         fd = getattr(self, "_fd", -1)
         if fd >= 0:
@@ -69,6 +89,11 @@ class Mounts:
             words = line.split(b" ")
             table[int(words[0])] = Mount(_unescape(words[3]), _unescape(words[4]))
         return table
+
+
+def _is_harmless(device: int) -> bool:
+    """Tell whether a device is the same whatever it is called: the null kind, or a terminal."""
+    return device in _NULL_DEVICES or os.major(device) in _PTS_MAJORS
 
 
 def _unescape(word: bytes) -> bytes:

@@ -54,8 +54,6 @@ OWN_PROC = "/proc/self/"
 SELF_LINKS = (b"self", b"thread-self")
 """Links in the root of a proc file system that lead whoever follows them to himself."""
 NON_EXISTENT = "/<non-existent filename>: "
-_NULL_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
-_PTS_MAJORS = range(136, 144)
 _SCOPED = 0x18
 """RESOLVE_BENEATH and RESOLVE_IN_ROOT: absolute names, too, are about the descriptor."""
 
@@ -231,28 +229,11 @@ class Resolver:
         try:
             if not stat.S_ISDIR(os.fstat(fd).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, "not a directory")
-            self._stay_home(fd)
+            self.mounts.stay_home(fd)
         except BaseException:
             os.close(fd)
             raise
         return fd
-
-    def _stay_home(self, fd: int) -> None:
-        """Raise PermissionError for what lies in another mount namespace.
-
-        Its mounts are made by whoever made the namespace, perhaps by the program itself: the text
-        of such a descriptor says nothing of which object it is. A walk that begins at home stays
-        there, so this is asked of what did not come from a walk: the base, and magic links.
-        """
-        if not os.readlink(b"/proc/self/fd/%d" % fd).startswith(b"/"):
-            return  # a pipe, a socket: it has no name anywhere
-        info = os.fstat(fd)
-        if info.st_nlink == 0 and not stat.S_ISDIR(info.st_mode):
-            return  # no name any more, or never one: a memory file
-        if stat.S_ISCHR(info.st_mode) and _is_harmless(info.st_rdev):
-            return  # a standard descriptor that was opened before the namespace was made
-        if self.mounts.of(fd) is None:
-            raise PermissionError(errno.EACCES, "in another mount namespace")
 
     def _look_up(self, task: Task, base: int, path: bytes, follow: bool) -> int:
         fd = self._fast(base, path, follow)
@@ -373,7 +354,7 @@ class Resolver:
                 if jumped >= 0:
                     os.close(current)
                     current = jumped
-                    self._stay_home(current)
+                    self.mounts.stay_home(current)
                     continue
                 if target.startswith(b"/"):
                     os.close(current)
@@ -494,11 +475,6 @@ class Resolver:
     def _unreachable(self, path: bytes, error: OSError) -> Resolved:
         code = error.errno or errno.EIO
         return Resolved(NON_EXISTENT + os.fsdecode(path), -1, -1, b"", code)
-
-
-def _is_harmless(device: int) -> bool:
-    """Tell whether a device is the same whatever it is called: the null kind, or a terminal."""
-    return device in _NULL_DEVICES or os.major(device) in _PTS_MAJORS
 
 
 def _join(directory: str, last: bytes) -> str:
