@@ -9,7 +9,8 @@ ALLOWED = {
     "__future__", "_ctypes", "_hashlib", "_socket", "_struct", "_thread", "array", "binascii",
     "ctypes", "ctypes._endian", "errno", "fcntl", "grp", "os", "posix", "pwd", "resource",
     "select", "stat", "struct", "sys", "syslog", "time", "types", "_cffi_backend", "_openssl",
-    "_openssl.lib", "_sha2", "_sha256", "_sha512", "_collections_abc", "_stat", "abc", "genericpath", "os.path", "posixpath",
+    "_openssl.lib", "_sha2", "_sha256", "_sha512", "_collections_abc", "_stat", "abc",
+    "genericpath", "os.path", "posixpath",
 }  # fmt: skip
 """What run-path modules may import, and what these and the cryptography library bring along."""
 LIBRARY = "cryptography"

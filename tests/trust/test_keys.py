@@ -143,6 +143,15 @@ def test_only_the_right_signature_over_the_right_message_holds(kind: str) -> Non
     assert not public.verify(b"\xff" * len(signature), b"message")
 
 
+def test_a_p256_signature_has_no_shorter_form() -> None:
+    signing = key("k-p256", "p256")
+    signature = signing.sign(b"m")
+    while signature[32]:  # ECDSA is randomised: one in 256 has an s that begins with a zero
+        signature = signing.sign(b"m")
+    assert signing.public.verify(signature, b"m")
+    assert not signing.public.verify(signature[:32] + signature[33:], b"m")
+
+
 def test_whatever_the_library_does_is_a_signature_that_does_not_hold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
