@@ -8,6 +8,7 @@ signal its supervisor (kill(2) looks at the target's real and saved ids).
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -83,9 +84,10 @@ def _set_effective(effective: int) -> None:
 class Mask:
     """The supervisor's own rights, and the way back to them.
 
-    For a supervisor that runs as the invoker there is nothing to take: its ids are the program's,
-    which no_new_privs and the refusal of foreign user namespaces keep so. Root's supervisor takes
-    only what differs from its own, so that it also works where a user namespace maps one id.
+    A supervisor that runs as the invoker has no ids to take: its own are the program's, which
+    no_new_privs and the refusal of foreign user namespaces keep so. Capabilities of the invoker's
+    it has like the program, which may have dropped them since. Root's supervisor takes only what
+    differs from its own, so that it also works where a user namespace maps one id.
     """
 
     __slots__ = ("_changed", "_effective", "_groups", "_privileged", "_taken")
@@ -95,7 +97,7 @@ class Mask:
         self._changed = False
         self._taken: tuple[Status, bool] | None = None
         self._groups = sorted(os.getgroups()) if privileged else []
-        self._effective = _capabilities()[0] if privileged else 0
+        self._effective = _capabilities()[0]
 
     def assume(self, status: Status, real_uid: bool = False) -> None:
         """Take the effective rights of the thread that ``status`` describes.
@@ -103,7 +105,7 @@ class Mask:
         ``real_uid``: take its real ids instead, with the capabilities that access(2) would count.
         Raises KernelError when anything does not read back; the caller must then ``restore``.
         """
-        if not self._privileged:
+        if not self._privileged and not self._effective:
             return
         uid, fs_uid = status.uids[1], status.uids[3]
         gid, fs_gid = status.gids[1], status.gids[3]
@@ -113,8 +115,8 @@ class Mask:
             gid = fs_gid = status.gids[0]
             wanted = status.caps["prm"] if uid == 0 else 0
         wanted &= self._effective
-        same_ids = (uid, fs_uid, gid, fs_gid) == (0, 0, 0, 0)
-        same_groups = sorted(status.groups) == self._groups
+        same_ids = not self._privileged or (uid, fs_uid, gid, fs_gid) == (0, 0, 0, 0)
+        same_groups = not self._privileged or sorted(status.groups) == self._groups
         if same_ids and same_groups and wanted == self._effective:
             return
         self._changed = True
@@ -127,10 +129,16 @@ class Mask:
             if not same_ids:
                 syscall(_SETRESGID, _SETREUID_NONE, gid, _SETREUID_NONE)
                 syscall(_SETRESUID, _SETREUID_NONE, uid, _SETREUID_NONE)
-                if fs_uid != uid:
+                if (fs_uid, fs_gid) != (uid, gid):
+                    _set_effective(self._effective)  # lost with euid 0; without, these do nothing
                     syscall(_SETFSUID, fs_uid)
-                if fs_gid != gid:
                     syscall(_SETFSGID, fs_gid)
+                # the only way to read them back: an id that nobody has changes nothing
+                if (
+                    syscall(_SETFSUID, _SETREUID_NONE) != fs_uid
+                    or syscall(_SETFSGID, _SETREUID_NONE) != fs_gid
+                ):
+                    raise OSError(errno.EPERM, "the file-system ids cannot be taken")
             # 3. the capabilities that are effective there
             _set_effective(wanted)
             effective, permitted, _ = _capabilities()
@@ -138,7 +146,9 @@ class Mask:
             raise KernelError(
                 "internal", f"the program's rights cannot be taken: {error.strerror}"
             ) from None
-        if effective != wanted or permitted == 0 or os.geteuid() != uid or os.getegid() != gid:
+        if effective != wanted or permitted == 0:
+            raise KernelError("internal", "the program's capabilities cannot be taken")
+        if self._privileged and (os.geteuid(), os.getegid()) != (uid, gid):
             raise KernelError("internal", "the supervisor could not take the program's rights")
 
     def lifted(self, function: Callable[..., Result], *arguments: object) -> Result:
@@ -178,12 +188,15 @@ class Mask:
         try:
             _, permitted, _ = _capabilities()
             _set_effective(permitted)
-            syscall(_SETRESUID, _SETREUID_NONE, 0, _SETREUID_NONE)
-            syscall(_SETRESGID, _SETREUID_NONE, 0, _SETREUID_NONE)
-            if sorted(os.getgroups()) != self._groups:
-                _set_groups(self._groups)
+            if self._privileged:
+                syscall(_SETRESUID, _SETREUID_NONE, 0, _SETREUID_NONE)
+                syscall(_SETRESGID, _SETREUID_NONE, 0, _SETREUID_NONE)
+                if sorted(os.getgroups()) != self._groups:
+                    _set_groups(self._groups)
+                if os.geteuid() != 0:
+                    os._exit(125)
             _set_effective(self._effective)
-            if _capabilities()[0] != self._effective or os.geteuid() != 0:
+            if _capabilities()[0] != self._effective:
                 os._exit(125)
         except OSError:
             os._exit(125)  # fail closed: the listener closes, every supervised call fails

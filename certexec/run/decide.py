@@ -139,7 +139,7 @@ def decide(
         TreeOptions(
             full_log=certificate.log == "full" or permissive,
             privileged=grant,
-            capable=invoker.is_elevated,
+            capable=invoker.is_elevated or invoker.capabilities != 0,
             may_exec=not groups_only and certificate.policy.inherit,
             log_all=certificate.policy.log_all,
         ),

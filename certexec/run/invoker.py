@@ -27,9 +27,13 @@ class Invoker:
         groups: supplementary groups; tty: device number of its terminal, 0 for none.
         tracer: process that traces it, 0 for none.
         cwd: working directory as text, for messages and $CWD.
+        capabilities: permitted ones, a bit mask; an ordinary invoker's come from its ambient set.
     """
 
-    __slots__ = ("cwd", "egid", "euid", "gid", "groups", "pid", "tracer", "tty", "uid", "umask")
+    __slots__ = (
+        "capabilities", "cwd", "egid", "euid", "gid", "groups", "pid", "tracer", "tty", "uid",
+        "umask",
+    )  # fmt: skip
 
     def __init__(self, pid: int) -> None:
         """Read the facts; raises RunError("internal") when the process is gone."""
@@ -44,6 +48,7 @@ class Invoker:
         self.groups = status.groups
         self.tracer = status.tracer
         self.umask = status.umask
+        self.capabilities = status.caps["prm"]
         try:
             self.cwd = os.readlink(f"/proc/{pid}/cwd")
         except OSError:
