@@ -407,6 +407,27 @@ def test_a_policy_that_is_not_utf_8_is_refused(signed: Script) -> None:
     signed("! certexec sign -k ops.key -p p -o out.cert hello")
 
 
+def test_a_certificate_that_does_not_verify_is_not_written(
+    signed: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import certexec.cli.sign as module
+
+    make = module.sign_certificate
+
+    def botched(certificate: Certificate, keys: Any) -> bytes:
+        data = make(certificate, keys)
+        return data[:-1] + bytes([data[-1] ^ 1])
+
+    monkeypatch.setattr(module, "sign_certificate", botched)
+    signed(
+        """
+        ! certexec sign -k ops.key -p hello.policy -o out.cert hello
+        stderr 'does not fit the content'
+        ! exists out.cert
+        """
+    )
+
+
 # -- programs and scripts --------------------------------------------------------------------------
 
 
