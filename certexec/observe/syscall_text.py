@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 STRING_MAX = 200
 """bytes of a string argument that are shown."""
+READ_MAX = 16 << 10
+"""bytes read for one argument; a program may pass any length."""
 _HIDDEN_PROTOTYPES = {
     "openat2": (
         ("int", "dirfd"),
@@ -57,7 +59,13 @@ class _Reader:
     """What python-ptrace's renderer asks of a process; reads only, through a function."""
 
     def __init__(self, read: Callable[[int, int], bytes]) -> None:
-        self._read = read
+        self._unlimited = read
+
+    def _read(self, address: int, size: int) -> bytes:
+        """Read a little; the renderer believes every length that a program passes."""
+        if not 0 <= size <= READ_MAX:
+            raise OSError(errno.EFAULT, "too long to be shown")
+        return self._unlimited(address, size)
 
     def readBytes(self, address: int, size: int) -> bytes:  # noqa: N802
         """Read exactly ``size`` bytes."""
@@ -69,6 +77,8 @@ class _Reader:
 
     def readArray(self, address: int, basetype: Any, count: int) -> Any:  # noqa: N802
         """Read a ctypes array."""
+        if not 0 <= count <= READ_MAX:
+            raise OSError(errno.EFAULT, "too many to be shown")
         return self.readStruct(address, basetype * count)
 
     def readCString(  # noqa: N802

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from certexec.kernel import ptrace
 from certexec.kernel.syscalls import NUMBERS
-from certexec.observe.syscall_text import render, result_text
+from certexec.observe.syscall_text import READ_MAX, render, result_text
 
 PYTHON_PTRACE = """
 import sys
@@ -36,7 +36,11 @@ sys.stdin.read()
 
 
 def memory(content: bytes) -> object:
-    return lambda address, size: (content + bytes(size))[:size]
+    def read(address: int, size: int) -> bytes:
+        assert size <= READ_MAX  # a program could ask for all the memory that there is
+        return (content + bytes(size))[:size]
+
+    return read
 
 
 def test_paths_flags_and_descriptors_are_decoded() -> None:
