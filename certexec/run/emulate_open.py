@@ -15,7 +15,14 @@ from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.operations import Operation
 from certexec.run.proc_place import is_procfs
-from certexec.run.resolve import AT_FDCWD, OWN_PROC, Resolved, Resolver, text_of
+from certexec.run.resolve import (
+    AT_FDCWD,
+    OWN_PROC,
+    Resolved,
+    Resolver,
+    is_everyones_own,
+    text_of,
+)
 from certexec.run.step import OPEN_PATH, openat2
 
 _OPENAT = 257
@@ -26,6 +33,7 @@ O_LARGEFILE = 0o100000
 _TMPFILE_BIT = 0o20000000
 _OPENAT2_FLAGS = 0o37777703 | O_LARGEFILE
 """The flags that openat2(2) knows (VALID_OPEN_FLAGS); it refuses others, open(2) ignores them."""
+_BESIDE_PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESOLVE_KNOWN = 0x3F
 _RESOLVE_CACHED = 0x20
 _NO_SYMLINKS = 0x04
@@ -35,7 +43,6 @@ _TTY_DEVICE = os.makedev(5, 0)
 _TTY = (True, _TTY_DEVICE)
 _QUIET_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)) | {_TTY_DEVICE}
 _PTS_MAJORS = range(136, 144)
-_OWN_DESCRIPTORS = ("/fd", "/fdinfo")
 
 
 class Open(Operation):
@@ -122,8 +129,7 @@ class Open(Operation):
         task = self.call.task
         if not found.text.startswith(OWN_PROC):
             return raw_open(*opened)
-        if found.text.endswith(_OWN_DESCRIPTORS):
-            # root's by mode, yet every program may list its own
+        if is_everyones_own(found.text):
             return task.touch(raw_open, *opened)
         return task.look_at_itself(raw_open, *opened)
 
@@ -287,7 +293,7 @@ def _arguments(call: Call) -> tuple[int, bytes, int, int, int]:
     creates = flags & os.O_CREAT or flags & _TMPFILE_BIT
     if flags & ~_OPENAT2_FLAGS or resolve & ~_RESOLVE_KNOWN or mode & ~0o7777:
         raise Fault(errno.EINVAL)
-    if mode and not creates:
+    if mode and not creates or flags & os.O_PATH and flags & ~_BESIDE_PATH:
         raise Fault(errno.EINVAL)
     if resolve & 0x18 == 0x18:  # RESOLVE_BENEATH and RESOLVE_IN_ROOT exclude each other
         raise Fault(errno.EINVAL)

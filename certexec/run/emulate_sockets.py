@@ -181,7 +181,7 @@ class Bind(SocketCall):
         """
         address = self.address
         if not is_plain(self.path) or not _same_directory(self.path, parent):
-            address = _FAMILY.pack(AF_UNIX) + last + b"\0"
+            address = (_FAMILY.pack(AF_UNIX) + last + b"\0")[:_UNIX_MAX]  # its NUL may not fit
         os.fchdir(parent)
         try:
             syscall(_BIND, self.fd, address, len(address))

@@ -51,6 +51,7 @@ COMPONENTS_MAX = 8192
 """components walked for one name, links included: a bound on the work that a name can cause."""
 OWN_PROC = "/proc/self/"
 """How names of the program's own directory in /proc begin, as policies see them."""
+_EVERYONES_OWN = ("/fd", "/fdinfo")
 SELF_LINKS = (b"self", b"thread-self")
 """Links in the root of a proc file system that lead whoever follows them to himself."""
 NON_EXISTENT = "/<non-existent filename>: "
@@ -58,6 +59,16 @@ _SCOPED = 0x18
 """RESOLVE_BENEATH and RESOLVE_IN_ROOT: absolute names, too, are about the descriptor."""
 
 _DELETED = " (deleted)"
+
+
+def is_everyones_own(text: str) -> bool:
+    """Tell whether a name in OWN_PROC is open to every program about itself, whatever its mode.
+
+    Where ids differ it is root's (fs/proc/fd.c and proc_tid_comm_permission).
+    """
+    if not text.startswith(OWN_PROC):
+        return False
+    return text.endswith(_EVERYONES_OWN) or (text.endswith("/comm") and "/task/" in text)
 
 
 class Task:
