@@ -84,16 +84,19 @@ class Event:
 def escape(text: str) -> str:
     r"""Escape as systrace's strescape did (\" \\ \n \r) and control bytes as \xNN.
 
-    A program chooses these texts: none of them may start a new log line or drive a terminal.
+    A program chooses these texts: none of them may start a new log line, or what looks like the
+    line's next field (a comma before a space becomes \x2c), or drive a terminal.
     """
     result = []
-    for char in text:
+    for index, char in enumerate(text):
         if char in '"\\':
             result.append("\\" + char)
         elif char == "\n":
             result.append("\\n")
         elif char == "\r":
             result.append("\\r")
+        elif text.startswith(", ", index):
+            result.append("\\x2c")
         elif char.isprintable():
             result.append(char)
         else:

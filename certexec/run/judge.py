@@ -6,7 +6,7 @@ import os
 import time
 
 from certexec.kernel.userdb import SystemUsers
-from certexec.observe.event import Event
+from certexec.observe.event import Event, escape
 from certexec.policy.evaluate import Verdict, effective_rules, evaluate, subject_of
 
 TYPE_CHECKING = False
@@ -109,7 +109,7 @@ class Judge:
     def note(self, text: str) -> None:
         """Write a line about certexec itself to every sink."""
         for sink in self.sinks:
-            sink.note(text)
+            sink.note(text if text.isprintable() else escape(text))
 
 
 def raw_arguments(notification: Notification) -> bytes:
