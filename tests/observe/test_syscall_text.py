@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -101,7 +102,7 @@ def survives(tracer_code: str) -> bool:
         while time.monotonic() < deadline:
             if tracee.poll() is not None:
                 return False
-            if "TracerPid:\t0\n" in open(f"/proc/{tracee.pid}/status").read():
+            if "TracerPid:\t0\n" in Path(f"/proc/{tracee.pid}/status").read_text():
                 time.sleep(0.2)
                 return tracee.poll() is None
             time.sleep(0.01)
