@@ -126,8 +126,8 @@ CAPS = f"permitted={NET_RAW}, inheritable={NET_RAW}, ambient={NET_RAW}, bounding
 @pytest.mark.parametrize(
     ("fields", "call", "text"),
     [
-        ("euid=33", (SETRESUID, (1, 33)), "user ids are not those certified"),
-        ("euid=USER", (SETRESUID, (1, USER)), "user ids are not those certified"),
+        ("euid=33", (SETRESUID, (1, 33)), "group ids are not those certified"),
+        ("euid=USER", (SETRESUID, (1, USER)), "group ids are not those certified"),
         ("egid=33", (SETRESGID, (1, 33)), "group ids are not those certified"),
         ("groups=[5, 6]", (SETGROUPS, (0, 2)), "supplementary groups are not those certified"),
         ("euid=33, " + CAPS, (CAPSET,), "capabilities are not those certified"),
