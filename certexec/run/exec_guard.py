@@ -59,8 +59,9 @@ def guard(call: Call) -> str:
             # 3. the new image has not run yet
             why = _excess(before, event.pid)
             if why:
-                os.kill(event.pid, _SIGKILL)
-            _let(ptrace.detach, event.pid, 0)
+                _end(event.pid)
+            else:
+                _let(ptrace.detach, event.pid, 0)
             return why
         # the interrupt stop: the exec failed, the old image runs on
         _let(ptrace.detach, event.pid, 0)
@@ -85,6 +86,15 @@ def _excess(before: Status, pid: int) -> str:
         if grown:
             return f"exec gave capabilities {grown:#x}"
     return ""
+
+
+def _end(pid: int) -> None:
+    """Kill a stopped tracee and see it end: its parent learns of that only after its tracer."""
+    os.kill(pid, _SIGKILL)
+    while True:
+        event = ptrace.wait(pid)
+        if event is None or event.kind == ptrace.ENDED:
+            return
 
 
 def _let(request: Callable[[int, int], None], pid: int, signal: int) -> None:
