@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 SIGCHLD = 17
 SIGKILL = 9
 STDERR = 2
+TELL_LIMIT = 500
+"""milliseconds to wait for room on a dying program's stderr; it stands still meanwhile."""
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
 DONE = 0
@@ -280,7 +282,10 @@ class _Execution:
         try:
             pidfd = syscall(_PIDFD_OPEN, self.invoker.pid, 0)
             fd = syscall(_PIDFD_GETFD, pidfd, STDERR, 0)
-            os.write(fd, line.encode("utf-8", "replace"))
+            room = select.poll()
+            room.register(fd, select.POLLOUT)
+            if room.poll(TELL_LIMIT):  # nobody may put the kill off by not reading
+                os.write(fd, line.encode("utf-8", "replace"))
             os.close(fd)
             os.close(pidfd)
         except OSError:
