@@ -15,8 +15,6 @@ from certexec.certificate.envelope import HEAD, MAX_SIZE, PREFIX
 from tests.execution.world import (
     ALICE,
     BOB,
-    INTERNAL,
-    NETADMIN,
     NOT_FOUND,
     REFUSED,
     SERVICE,
@@ -43,7 +41,7 @@ def good(world_of_session: World) -> Path:
     return path
 
 
-# -- damaged certificates ---------------------------------------------------------------------------
+# -- damaged certificates --------------------------------------------------------------------------
 
 
 def test_an_empty_certificate_is_no_program(world: World) -> None:
@@ -116,7 +114,7 @@ def test_a_certificate_by_a_stranger_is_untrusted(world: World) -> None:
     refused(world.run(world.sign("stranger.cert", ID, key="stranger")), "untrusted-key")
 
 
-# -- the binary -------------------------------------------------------------------------------------
+# -- the binary ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -201,7 +199,7 @@ def test_an_unreadable_binary_runs_only_by_a_certificate_of_root(world: World) -
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{SERVICE}\n", "")
 
 
-# -- mounts -----------------------------------------------------------------------------------------
+# -- mounts ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -250,7 +248,7 @@ def test_a_binary_on_a_nosuid_mount_is_as_good_as_any(world: World, mounted: Pat
     assert world.run(installed, "-u").stdout == "0\n"
 
 
-# -- trust and time ---------------------------------------------------------------------------------
+# -- trust and time --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -290,7 +288,11 @@ def test_a_trust_store_that_somebody_else_owns_is_refused(
 
 
 def test_a_personal_trust_store_must_be_ones_own(world: World, good: Path) -> None:
-    for owner, mode, expected in ((ALICE, 0o700, 0), (ALICE, 0o770, REFUSED), (BOB, 0o755, REFUSED)):
+    for owner, mode, expected in (
+        (ALICE, 0o700, 0),
+        (ALICE, 0o770, REFUSED),
+        (BOB, 0o755, REFUSED),
+    ):
         directory = world.directory(f"trust-{owner}-{mode:o}", mode, owner)
         shutil.copy(world.path("ops.pub"), directory)
         done = world.attempt("run", "--trust", str(directory), str(good), "--", "-u", uid=ALICE)
@@ -313,285 +315,5 @@ def test_an_expired_grant_gives_nothing(world: World) -> None:
     source = world.sign("late-root.cert", ID, "--setuid", "root", "--allow-everyone",
                         "--not-before", "2020-01-01", "--not-after", "2020-01-02")  # fmt: skip
     assert world.attempt("install", source, "/usr/local/bin/late-root").returncode == 1
-    by_hand = put_by_hand(world, source)
+    by_hand = world.put_by_hand(source)
     refused(world.run(by_hand, "-u"), "expired")
-
-
-# -- who, from where, with which arguments, when ----------------------------------------------------
-
-
-def test_only_those_on_the_list_run_it(world: World) -> None:
-    certificate = world.sign("alice.cert", ID, "--allow-user", "alice")
-    assert world.run(certificate, "-u").stdout == f"{ALICE}\n"
-    refused(world.run(certificate, "-u", uid=BOB), "acl-denied")
-    refused(world.run(certificate, "-u", uid=0), "acl-denied")
-
-
-def test_a_group_on_the_list_admits_its_members(world: World) -> None:
-    certificate = world.sign("netadmin.cert", ID, "--allow-group", "netadmin")
-    refused(world.run(certificate, "-u"), "acl-denied")
-    assert world.run(certificate, "-u", groups=[NETADMIN]).stdout == f"{ALICE}\n"
-
-
-def test_the_first_entry_that_fits_decides(world: World) -> None:
-    certificate = world.sign("not-bob.cert", ID, "--deny-user", "bob", "--allow-everyone")
-    assert world.run(certificate, "-u").stdout == f"{ALICE}\n"
-    refused(world.run(certificate, "-u", uid=BOB), "acl-denied")
-    certificate = world.sign("not-net.cert", ID, "--allow-user", "bob", "--deny-group", "netadmin",
-                             "--allow-everyone")  # fmt: skip
-    refused(world.run(certificate, "-u", groups=[NETADMIN]), "acl-denied")
-    assert world.run(certificate, "-u", uid=BOB, groups=[NETADMIN]).stdout == f"{BOB}\n"
-
-
-def test_an_empty_list_is_nobody(world: World) -> None:
-    certificate = world.forge("nobody.cert", ID, invocation__entries=[])
-    for uid in (ALICE, 0):
-        refused(world.run(certificate, uid=uid), "acl-denied")
-
-
-def test_a_name_with_another_number_here_lets_nobody_in(world: World) -> None:
-    entries = [(True, "user", "alice", BOB)]  # signed where alice has bob's number
-    certificate = world.forge("moved.cert", ID, invocation__entries=entries)
-    for uid in (ALICE, BOB):
-        refused(world.run(certificate, uid=uid), "acl-denied")
-
-
-def test_an_identity_with_another_number_here_is_refused(world: World) -> None:
-    source = world.sign("other-number.cert", ID, "--setuid", "service", "--allow-everyone")
-    passwd = Path(world.machine.path("/etc/passwd"))
-    before = passwd.read_text()
-    by_hand = put_by_hand(world, source)
-    assert world.run(by_hand, "-u").stdout == f"{SERVICE}\n"
-    passwd.write_text(before.replace(f"service:x:{SERVICE}:", "service:x:61999:"))
-    try:
-        refused(world.run(by_hand, "-u"), "identity-mismatch")
-    finally:
-        passwd.write_text(before)
-
-
-def test_a_terminal_may_be_required(world: World) -> None:
-    certificate = world.sign("tty.cert", "/usr/bin/tty", "--require-tty")
-    refused(world.run(certificate, before="os.setsid()"), "tty-required")
-    before = """
-import pty
-child, master = pty.fork()
-if child:
-    text = b""
-    while True:
-        try:
-            text += os.read(master, 4096)
-        except OSError:
-            break
-    os.write(1, text)
-    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    done = world.run(certificate, before=before)
-    assert done.returncode == 0, done
-    assert done.stdout.startswith("/dev/pts/")
-
-
-def test_arguments_may_be_constrained(world: World) -> None:
-    certificate = world.sign("echo.cert", "/usr/bin/echo", "--args", "a*", "--args", "[0-9]")
-    assert world.run(certificate, "apple", "7").stdout == "apple 7\n"
-    assert world.run(certificate).stdout == "\n"
-    for bad in (["b"], ["apple", "77"], ["apple", ""], ["-e"]):
-        refused(world.run(certificate, *bad), "argv-denied")
-    certificate = world.sign("no-args.cert", "/usr/bin/echo", "--no-args")
-    assert world.run(certificate).stdout == "\n"
-    refused(world.run(certificate, "x"), "argv-denied")
-
-
-def test_arguments_may_be_fixed(world: World) -> None:
-    certificate = world.sign("fixed.cert", "/usr/bin/echo", "--fixed-args", "only 'this and' that")
-    for typed in ([], ["something", "else"]):
-        assert world.run(certificate, *typed).stdout == "only this and that\n"
-
-
-def test_a_time_window_is_kept(world: World) -> None:
-    always = world.sign("always.cert", ID, "--time-window", "daily 00:00-24:00")
-    assert world.run(always, "-u").returncode == 0
-    # the day before yesterday, whenever this test runs
-    day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[(__import__("time").gmtime().tm_wday - 2) % 7]
-    never = world.sign("never.cert", ID, "--time-window", f"{day} 00:00-24:00")
-    refused(world.run(never, "-u"), "time-denied")
-
-
-# -- the policy -------------------------------------------------------------------------------------
-
-
-def test_a_policy_file_must_be_the_one_that_was_signed(world: World) -> None:
-    world.sign("by-path.cert", ID)
-    beside = world.path("beside.policy")
-    shutil.copy(world.path("by-path.cert.policy"), beside)
-    certificate = world.path("bin/by-path.cert")
-    world.verb("sign", "--force", "-k", world.path("ops.key"), "--policy-path", beside,
-               "--allow-everyone", "-o", certificate, ID)  # fmt: skip
-    assert world.run(certificate, "-u").stdout == f"{ALICE}\n"
-    with open(beside, "a") as file:
-        file.write("\tnative-reboot: permit\n")
-    refused(world.run(certificate, "-u"), "policy-mismatch")
-    os.unlink(beside)
-    refused(world.run(certificate, "-u"), "policy-mismatch")
-    os.symlink(world.path("by-path.cert.policy"), beside)
-    refused(world.run(certificate, "-u"), "policy-mismatch")
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("this is no policy\n", "policy-syntax"),
-        (f"Policy: {ID}, Emulation: native\n\tnative-read: nonsense\n", "policy-syntax"),
-        ("Policy: /usr/bin/true, Emulation: native\n\tnative-read: permit\n", "policy-unsupported"),
-        (f"Policy: {ID}, Emulation: native\n\tnative-exit: permit as root\n", "policy-unsupported"),
-    ],
-)
-def test_a_signed_policy_that_cannot_be_enforced_is_refused(
-    world: World, text: str, word: str
-) -> None:
-    from certexec.run.integrity import digest_bytes
-
-    certificate = world.forge("odd-policy.cert", ID, policy__text=text,
-                              policy__sha256=digest_bytes(text.encode()))  # fmt: skip
-    done = world.run(certificate, "-u")
-    assert reason(done).startswith("policy-"), done
-    assert (done.returncode, done.stdout) == (REFUSED, "")
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"program__access": "indirect"},
-        {"integrity": "cached"},
-        {"policy__language": 2},
-        {"policy__emulations": ["openbsd"]},
-        {"critical": {"sandbox": 1}},
-        {"version": 2},
-    ],
-    ids=lambda row: next(iter(row)),
-)
-def test_a_row_that_is_not_enforced_is_refused_at_exec(world: World, row: dict[str, object]) -> None:
-    refused(world.run(world.forge("row.cert", ID, **row), "-u"), "unsupported")
-
-
-def test_digests_of_libraries_are_refused_until_they_are_enforced(world: World) -> None:
-    from certexec.certificate.model import FileDigest
-
-    library = FileDigest("library", "/lib/libc.so.6", 1, bytes(32), bytes(64))
-    refused(world.run(world.forge("library.cert", ID, files=[library])), "unsupported")
-
-
-def test_an_unknown_extension_grants_nothing_and_does_not_hurt(world: World) -> None:
-    certificate = world.forge("extended.cert", ID, extensions={"setuid": "root"})
-    assert world.run(certificate, "-u").stdout == f"{ALICE}\n"
-
-
-# -- the bit and the identity -----------------------------------------------------------------------
-
-
-def put_by_hand(
-    world: World, source: str, mode: int = 0o4755, uid: int = 0, gid: int = 0, name: str = "by-hand"
-) -> str:
-    """Copy a certificate to its place as somebody would who does not use "certexec install"."""
-    target = world.path(f"bin/{name}")
-    if os.path.lexists(target):
-        os.unlink(target)
-    shutil.copy(source, target)
-    os.chown(target, uid, gid)
-    os.chmod(target, mode)
-    return target
-
-
-@pytest.fixture(scope="module")
-def grant(world_of_session: World) -> str:
-    """A certificate that grants root to Alice, not yet installed."""
-    return world_of_session.sign("grant.cert", ID, "--setuid", "root", "--allow-user", "alice")
-
-
-def test_the_identity_without_the_bit_is_refused_with_the_hint(world: World, grant: str) -> None:
-    done = world.run(grant, "-u")
-    refused(done, "setuid-denied")
-    assert "certexec install" in done.stderr
-
-
-def test_the_bit_without_the_identity_is_refused(world: World, good: Path) -> None:
-    refused(world.run(put_by_hand(world, str(good)), "-u"), "setuid-denied")
-
-
-@pytest.mark.parametrize(
-    ("mode", "uid", "gid"),
-    [
-        (0o2755, 0, NETADMIN),
-        (0o2755, 0, 0),
-        (0o6755, 0, 0),
-        (0o4755, BOB, BOB),
-        (0o4755, BOB, 0),
-        (0o4755, 0, BOB),
-        (0o4775, 0, 0),
-        (0o4711, 0, 0),
-    ],
-)
-def test_a_grant_needs_a_file_of_root_with_mode_4755(
-    world: World, grant: str, mode: int, uid: int, gid: int
-) -> None:
-    refused(world.run(put_by_hand(world, grant, mode, uid, gid), "-u"), "setuid-denied")
-
-
-def test_without_a_grant_no_set_id_bit_is_accepted_either(world: World, good: Path) -> None:
-    for mode, uid, gid in ((0o2755, 0, NETADMIN), (0o4755, BOB, BOB), (0o6755, 0, 0)):
-        refused(world.run(put_by_hand(world, str(good), mode, uid, gid), "-u"), "setuid-denied")
-
-
-def test_a_key_that_may_not_grant_grants_nothing(world: World) -> None:
-    source = world.sign("no-grant.cert", ID, "--setuid", "root", "--allow-everyone", key="plain")
-    done = world.attempt("install", source, "/usr/local/bin/no-grant")
-    assert done.returncode == 1
-    done = world.run(put_by_hand(world, source), "-u")
-    refused(done, "setuid-denied")
-    assert "--may-grant root" in done.stderr
-
-
-def test_run_never_grants(world: World, grant: str) -> None:
-    for path in (grant, world.install("granted", ID, "--setuid", "root", "--allow-user", "alice")):
-        done = world.attempt("run", path, "--", "-u", uid=ALICE)
-        refused(done, "setuid-denied")
-
-
-# -- copied, renamed, linked ------------------------------------------------------------------------
-
-
-def test_a_plain_certificate_may_be_copied_renamed_and_linked(world: World, good: Path) -> None:
-    home = world.directory("alice-home", owner=ALICE)
-    world.python(
-        f"import os, shutil; os.chdir({str(home)!r}); shutil.copy({str(good)!r}, 'copy');"
-        "os.rename('copy', 'renamed'); os.link('renamed', 'linked'); os.symlink('linked', 'soft')"
-    )
-    for name in ("renamed", "linked", "soft"):
-        done = world.run(str(home / name), "-u")
-        assert (done.returncode, done.stdout, done.stderr) == (0, f"{ALICE}\n", ""), name
-
-
-def test_a_copied_grant_is_only_a_file(world: World) -> None:
-    installed = world.install("copied", ID, "--setuid", "root", "--allow-user", "alice")
-    home = world.directory("copies", owner=ALICE)
-    code = f"import os, shutil; shutil.copy({installed!r}, {str(home)!r} + '/copy')"
-    world.python(code)
-    for mode in (0o755, 0o4755, 0o6755):
-        world.python(f"import os; os.chmod({str(home / 'copy')!r}, {mode})")
-        refused(world.run(str(home / "copy"), "-u"), "setuid-denied")
-
-
-def test_a_renamed_or_linked_grant_stays_what_root_installed(world: World) -> None:
-    installed = world.install("original", ID, "--setuid", "root", "--allow-user", "alice")
-    world.machine.run("ln", installed, "/usr/local/bin/linked")
-    world.machine.run("mv", installed, "/usr/local/bin/renamed")
-    for name in ("linked", "renamed"):
-        path = f"/usr/local/bin/{name}"
-        assert world.run(path, "-u").stdout == "0\n"
-        refused(world.run(path, "-u", uid=BOB), "acl-denied")
-
-
-def test_an_unreadable_certificate_is_refused(world: World, good: Path) -> None:
-    path = put_by_hand(world, str(good), 0o711)
-    done = world.run(path, "-u")
-    assert done.returncode in (0, REFUSED, INTERNAL)
-    print(done)

@@ -27,7 +27,7 @@ from tests.execution.world import (
 every_way = pytest.mark.parametrize("mode", MODES)
 without_grant = pytest.mark.parametrize("mode", [PLAIN, WATCHED])
 
-# -- descriptors ------------------------------------------------------------------------------------
+# -- descriptors -----------------------------------------------------------------------------------
 
 
 @every_way
@@ -65,14 +65,16 @@ __asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call run\n");
 
 @pytest.fixture(scope="module")
 def static(world_of_session: World) -> dict[str, str]:
-    """A program without a loader, which says its argc and argv[0], behind each kind of certificate."""
+    """A program without a loader, which says its argc and argv[0], in each way to run it."""
     world = world_of_session
     program = world.compile("static", STATIC, "-static", "-nostdlib", "-fno-stack-protector")
     supervised = policy(program, 'fsread: filename re "^" then permit')
     return {
         PLAIN: world.sign("static-plain", program),
         WATCHED: world.sign("static-watched", program, text=supervised),
-        GRANT: world.install("static-grant", program, "--setuid", "service", "--allow-user", "alice"),
+        GRANT: world.install(
+            "static-grant", program, "--setuid", "service", "--allow-user", "alice"
+        ),
     }
 
 
@@ -99,7 +101,7 @@ def test_a_limit_of_three_descriptors(
     before = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, 4096))"
     ran_or_ended(world.run(static[mode], before=before))
     # with room for one more it runs: the launcher's own needs go by the hard limit
-    before = f"os.close(0); resource.setrlimit(resource.RLIMIT_NOFILE, (3, 4096))"
+    before = "os.close(0); resource.setrlimit(resource.RLIMIT_NOFILE, (3, 4096))"
     assert ran_or_ended(world.run(static[mode], before=before))
 
 
@@ -124,13 +126,14 @@ for number in range(3, {}): os.dup2(one, number)
         ran_or_ended(world.run(static[mode], before=before.format(256 - free)))
 
 
-# -- arguments --------------------------------------------------------------------------------------
+# -- arguments -------------------------------------------------------------------------------------
 
 
 @every_way
 def test_argc_zero(world: World, static: dict[str, str], mode: str) -> None:
     """Linux 5.18 makes an empty argv[0] of it, older kernels pass none."""
-    before = "import ctypes; ctypes.CDLL(None).execve(program.encode(), (ctypes.c_char_p * 1)(None), (ctypes.c_char_p * 1)(None))"
+    before = "import ctypes; none = (ctypes.c_char_p * 1)(None)\n"
+    before += "ctypes.CDLL(None).execve(program.encode(), none, none)"
     done = world.run(static[mode], before=before)
     if done.returncode == 0:
         assert done.stdout == "ran 1[]\n"
@@ -155,7 +158,7 @@ def test_arguments_too_long_for_exec_are_the_callers_error(programs: Programs, m
     assert done.stdout == ""
 
 
-# -- other limits -----------------------------------------------------------------------------------
+# -- other limits ----------------------------------------------------------------------------------
 
 
 @every_way
@@ -189,7 +192,9 @@ def test_a_starved_invoker_gets_a_refusal_or_the_program(
 ) -> None:
     """Never a hang, never something half done; with a grant the limits do not reach the server."""
     value = {"STACK": 65536, "AS": 1 << 20, "DATA": 4096, "CPU": 1}.get(name, 0)
-    done = world.run(static[mode], before=f"resource.setrlimit(resource.RLIMIT_{name}, ({value}, {value}))")
+    done = world.run(
+        static[mode], before=f"resource.setrlimit(resource.RLIMIT_{name}, ({value}, {value}))"
+    )
     if mode == GRANT and name not in ("AS", "DATA", "STACK", "NPROC"):
         assert done.returncode == 0, done
     if done.returncode == 0:
@@ -199,7 +204,7 @@ def test_a_starved_invoker_gets_a_refusal_or_the_program(
         assert (done.stdout, done.stderr.count("\n")) == ("", 1), done
 
 
-# -- variables --------------------------------------------------------------------------------------
+# -- variables -------------------------------------------------------------------------------------
 
 EVIL = r"""
 #include <stdio.h>
@@ -277,13 +282,19 @@ def test_with_a_grant_python_starts_clean(world: World, evil: dict[str, str]) ->
 def test_without_a_grant_they_are_the_invokers_own_business(
     world: World, evil: dict[str, str], mode: str
 ) -> None:
-    """They reach the program, as they reach it bare, and neither launcher nor server nor supervisor."""
-    text = policy("/usr/bin/env", *([] if mode == PLAIN else ['fsread: filename re "^" then permit']))
+    """They reach the program, as they reach it bare, and neither launcher nor supervisor."""
+    text = policy(
+        "/usr/bin/env", *([] if mode == PLAIN else ['fsread: filename re "^" then permit'])
+    )
     certificate = world.sign(f"env-{mode}", "/usr/bin/env", text=text)
     chosen = {name: evil[name] for name in evil if name not in ("LD_DEBUG", "LD_AUDIT")}
     done = world.run(certificate, env=chosen)
     bare = world.run("/usr/bin/env", env=chosen)
-    assert (done.returncode, done.stdout, done.stderr) == (bare.returncode, bare.stdout, bare.stderr)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        bare.returncode,
+        bare.stdout,
+        bare.stderr,
+    )
     assert done.stdout.count("PRELOADED") == 1
 
 
@@ -297,7 +308,11 @@ def test_a_certificate_may_name_its_variables(world: World) -> None:
 
 def test_with_a_grant_a_dangerous_name_is_not_even_signed(world: World) -> None:
     rules = world.write("env.policy", policy("/usr/bin/env"))
-    for option in (["--env", "LD_PRELOAD"], ["--set-env", "PYTHONPATH=/x"], ["--env", "BASH_FUNC_x%%"]):
+    for option in (
+        ["--env", "LD_PRELOAD"],
+        ["--set-env", "PYTHONPATH=/x"],
+        ["--env", "BASH_FUNC_x%%"],
+    ):
         done = world.attempt(
             "sign", "-k", world.path("ops.key"), "-p", rules, "--setuid", "root",
             "--allow-everyone", *option, "-o", world.path("x.cert"), "/usr/bin/env",
@@ -306,7 +321,7 @@ def test_with_a_grant_a_dangerous_name_is_not_even_signed(world: World) -> None:
         assert not os.path.exists(world.path("x.cert"))
 
 
-# -- the certificate's own limits -------------------------------------------------------------------
+# -- the certificate's own limits ------------------------------------------------------------------
 
 LIMITS = """
 import os, resource

@@ -50,7 +50,8 @@ def test_every_shell_says_it_and_ends_with_126(world: World, certificate: str, s
 
 
 @pytest.mark.parametrize(
-    "command", [["env"], ["nice"], ["timeout", "9"], ["setsid", "-w"], ["nohup"], ["busybox", "env"]]
+    "command",
+    [["env"], ["nice"], ["timeout", "9"], ["setsid", "-w"], ["nohup"], ["busybox", "env"]],
 )
 def test_programs_that_execute_others_pass_it_on(
     world: World, certificate: str, command: list[str]
@@ -78,7 +79,9 @@ def test_find_goes_on_with_its_own_exit_status(world: World, certificate: str) -
     check(world.run(find, certificate, "-exec", "{}", ";"), 0)
     done = world.run(find, certificate, "-exec", certificate, "{}", "+")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", SAYS)
-    done = world.run(find, certificate, "(", "-exec", "{}", ";", "-o", "-printf", "status false", ")")
+    done = world.run(
+        find, certificate, "(", "-exec", "{}", ";", "-o", "-printf", "status false", ")"
+    )
     assert (done.stdout, done.stderr) == ("status false", SAYS)
 
 

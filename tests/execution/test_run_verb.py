@@ -22,8 +22,8 @@ from tests.execution.world import (
     SUPERVISED,
     World,
     policy,
-    reason,
     refused,
+    wait_for,
 )
 
 ID = "/usr/bin/id"
@@ -47,9 +47,7 @@ def trust(world_of_session: World) -> Iterator[str]:
     world.verb("binfmt", "register")
 
 
-def run(
-    world: World, trust: str, *argv: str, uid: int = ALICE
-) -> subprocess.CompletedProcess[str]:
+def run(world: World, trust: str, *argv: str, uid: int = ALICE) -> subprocess.CompletedProcess[str]:
     return world.attempt("run", "--trust", trust, *argv, uid=uid)
 
 
@@ -165,7 +163,10 @@ def test_unmatched_calls_are_logged_under_full(world: World, trust: str) -> None
         lines = [line for line in Path(log).read_text().splitlines() if "geteuid(107)" in line]
         assert (len(lines) > 0) == bool(expected), lines
         for line in lines:
-            assert re.fullmatch(r"deny user: alice, prog: /usr/bin/id, .*native-geteuid\(107\), args: [0-9a-f]+", line)
+            assert re.fullmatch(
+                r"deny user: alice, prog: /usr/bin/id, .*native-geteuid\(107\), args: [0-9a-f]+",
+                line,
+            )
 
 
 def test_a_trace_shows_each_supervised_call(world: World, trust: str) -> None:
@@ -176,8 +177,12 @@ def test_a_trace_shows_each_supervised_call(world: World, trust: str) -> None:
     trace = world.write("trace", "", 0o666)
     done = run(world, trust, "--trace", trace, certificate, file, world.path("missing"))
     assert (done.returncode, done.stdout) == (1, "text")
+    # the supervisor writes the last lines when the program has its answer and may have ended
+    wait_for(lambda: "missing" in Path(trace).read_text().rpartition("\n")[0])
     lines = Path(trace).read_text().splitlines()
-    assert any(re.search(rf"\d+ openat\(.*{re.escape(file)}.*\) = 3$", line) for line in lines), lines
+    assert any(re.search(rf"\d+ openat\(.*{re.escape(file)}.*\) = 3$", line) for line in lines), (
+        lines
+    )
     assert any(re.search(r"openat\(.*missing.*ENOENT", line) for line in lines), lines
 
 

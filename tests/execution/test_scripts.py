@@ -37,7 +37,8 @@ def test_a_script_runs_from_its_sealed_copy(world: World, supervised: bool) -> N
 
 
 def test_what_it_runs_from_can_be_read_and_not_changed(world: World) -> None:
-    text = '#!/bin/sh\nread first < "$0"; echo "$first"\n(echo evil >> "$0") 2>/dev/null || echo sealed\n'
+    text = '#!/bin/sh\nread first < "$0"; echo "$first"\n'
+    text += '(echo evil >> "$0") 2>/dev/null || echo sealed\n'
     done = world.run(script(world, "sealed.sh", text))
     assert (done.returncode, done.stdout) == (0, "#!/bin/sh\nsealed\n")
 

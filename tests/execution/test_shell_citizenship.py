@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.execution.people import GRANT, MODES, PLAIN, PYTHON, WATCHED, Programs
-from tests.execution.world import ALICE, SERVICE, TIMEOUT, World, policy, wait_for
+from tests.execution.people import GRANT, MODES, PLAIN, WATCHED, Programs
+from tests.execution.world import TIMEOUT, World
 
 every_way = pytest.mark.parametrize("mode", MODES)
 without_grant = pytest.mark.parametrize("mode", [PLAIN, WATCHED])
@@ -21,7 +21,7 @@ supervised = pytest.mark.parametrize("mode", [WATCHED, GRANT])
 READY = "import sys; print('ready', flush=True); "
 
 
-# -- how it ends ------------------------------------------------------------------------------------
+# -- how it ends -----------------------------------------------------------------------------------
 
 
 @every_way
@@ -64,124 +64,7 @@ def test_a_killed_program_leaves_no_helper(programs: Programs, mode: str, world:
     assert world.settle() == {}
 
 
-# -- the terminal -----------------------------------------------------------------------------------
-
-TERMINAL = r'''
-import os, pty, re, select, sys, time
-argv = sys.argv[1:]
-child, master = pty.fork()
-if child == 0:
-    os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"],
-              {"PS1": "prompt> ", "PATH": os.environ["PATH"], "LC_ALL": "C", "TERM": "dumb"})
-seen = ""
-def expect(pattern):
-    global seen
-    deadline = time.monotonic() + 30
-    while not re.search(pattern, seen):
-        ready = select.select([master], [], [], max(0, deadline - time.monotonic()))[0]
-        if not ready:
-            sys.exit(f"no {pattern!r} in {seen!r}")
-        seen += os.read(master, 4096).decode()
-    seen = seen[re.search(pattern, seen).end():]
-def type(text):
-    os.write(master, text.encode())
-expect("prompt> ")
-'''
-
-
-@every_way
-def test_control_c_ends_the_program_and_not_the_shell(programs: Programs, mode: str) -> None:
-    steps = TERMINAL + r'''
-type(argv[0] + " -I -S -c 'import time; print(1+1, flush=True); time.sleep(60)'\n")
-expect("2\r\n")
-type("\x03")
-expect("KeyboardInterrupt")
-expect("prompt> ")
-type("echo status=$?\n")
-expect("status=130\r\n")
-type("exit\n")
-os.waitpid(child, 0)
-'''
-    programs.bare(steps, programs.path(mode))
-
-
-@every_way
-def test_control_z_stops_it_and_fg_lets_it_go_on(programs: Programs, mode: str) -> None:
-    """Stopped while it computes, reads the terminal, and waits in a supervised call."""
-    steps = TERMINAL + r'''
-type(argv[0] + " -I -S -c 'import time; print(1+1, flush=True); t = time.monotonic();"
-     " exec(\"while time.monotonic() < t + 1: pass\"); print(input() + \"!\")'\n")
-expect("2\r\n")
-type("\x1a")
-expect("Stopped")
-expect("prompt> ")
-type("jobs -l\n")
-expect(r"\d+ Stopped")
-type("fg\n")
-time.sleep(1.2)
-type("\x1a")
-expect("Stopped")
-type("bg\n")
-expect("Stopped|prompt> ")
-type("fg\n")
-time.sleep(0.2)
-type("hello\n")
-expect("hello!\r\n")
-expect("prompt> ")
-type("echo status=$?\n")
-expect("status=0\r\n")
-type("exit\n")
-os.waitpid(child, 0)
-'''
-    programs.bare(steps, programs.path(mode))
-
-
-@supervised
-def test_control_z_and_control_c_reach_it_while_a_call_blocks(
-    programs: Programs, mode: str, world: World
-) -> None:
-    fifo = world.path(f"fifo-{mode}")
-    os.mkfifo(fifo)
-    os.chmod(fifo, 0o666)
-    steps = TERMINAL + r'''
-type(argv[0] + " -I -S -c 'print(1+1, flush=True); print(open(\"" + argv[1] + "\").read())'\n")
-expect("2\r\n")
-time.sleep(0.2)
-type("\x1a")
-expect("Stopped")
-expect("prompt> ")
-type("fg\n")
-time.sleep(0.2)
-with open(argv[1], "w") as other:
-    other.write("through the pipe")
-expect("through the pipe\r\n")
-expect("prompt> ")
-type(argv[0] + " -I -S -c 'print(1+1, flush=True); print(open(\"" + argv[1] + "\").read())'\n")
-expect("2\r\n")
-time.sleep(0.2)
-type("\x03")
-expect("KeyboardInterrupt")
-expect("prompt> ")
-type("exit\n")
-os.waitpid(child, 0)
-'''
-    programs.bare(steps, programs.path(mode), fifo)
-
-
-@every_way
-def test_dev_tty_is_the_programs_own_terminal(programs: Programs, mode: str) -> None:
-    """Whoever owns the terminal: a set-user-ID program can ask there for a password, too."""
-    steps = TERMINAL + r'''
-type(argv[0] + " -I -S -c 'import os; open(\"/dev/tty\", \"w\").write(\"to the \" + \"tty\\n\");"
-     "print(os.ttyname(0), os.open(\"/dev/tty\", os.O_RDWR))' >/dev/null\n")
-expect("to the tty\r\n")
-type("exit\n")
-os.waitpid(child, 0)
-'''
-    programs.bare(steps, programs.path(mode))
-
-
-# -- pipes and children -----------------------------------------------------------------------------
+# -- pipes and children ----------------------------------------------------------------------------
 
 
 @every_way
@@ -198,9 +81,13 @@ def test_a_pipe_ends_with_the_program(programs: Programs, mode: str) -> None:
 
 @every_way
 def test_a_broken_pipe_kills_it_as_it_would(programs: Programs, mode: str, world: World) -> None:
-    code = "import signal, os; signal.signal(13, signal.SIG_DFL)\nwhile True: os.write(1, b'y' * 4096)"
+    code = (
+        "import signal, os; signal.signal(13, signal.SIG_DFL)\nwhile True: os.write(1, b'y' * 4096)"
+    )
     done = world.run(
-        "/bin/bash", "-c", f'{programs.path(mode)} -I -S -c "{code}" | head -c 3; echo ${{PIPESTATUS[0]}}'
+        "/bin/bash",
+        "-c",
+        f'{programs.path(mode)} -I -S -c "{code}" | head -c 3; echo ${{PIPESTATUS[0]}}',
     )
     assert done.stdout == "yyy141\n", done
 
@@ -230,15 +117,16 @@ def test_no_helper_holds_anything_of_the_program_open(
 
 @every_way
 def test_the_parent_has_one_child(programs: Programs, mode: str) -> None:
-    parent = r'''
+    parent = r"""
 import os, sys
 reader, writer = os.pipe()
 child = os.fork()
 if child == 0:
     os.dup2(writer, 1)
     os.close(reader)
-    os.execve(sys.argv[1], ["x", "-I", "-S", "-c", "import os, time; os.write(1, b'.'); time.sleep(.2);"
-              "\ntry: os.waitpid(-1, os.WNOHANG)\nexcept ChildProcessError: os.write(1, b'none')"], {})
+    code = "import os, time; os.write(1, b'.'); time.sleep(.2)\ntry: os.waitpid(-1, os.WNOHANG)\n"
+    code += "except ChildProcessError: os.write(1, b'none')"
+    os.execve(sys.argv[1], ["x", "-I", "-S", "-c", code], {})
 os.close(writer)
 assert os.read(reader, 1) == b"."
 children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
@@ -252,7 +140,7 @@ try:
 except ChildProcessError:
     pass
 print(open(f"/proc/self/task/{os.getpid()}/children").read().split())
-'''
+"""
     assert programs.bare(parent, programs.path(mode)) == "[]\n"
 
 
@@ -260,7 +148,7 @@ print(open(f"/proc/self/task/{os.getpid()}/children").read().split())
 def test_a_subreaper_gets_the_program_back_and_only_later_its_supervisor(
     programs: Programs, mode: str
 ) -> None:
-    parent = r'''
+    parent = r"""
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
 child = os.fork()
@@ -274,7 +162,7 @@ while True:
         break
 assert [pid for pid, _ in pids].count(child) == 1, pids
 print(len(pids), os.waitstatus_to_exitcode(dict(pids)[child]))
-'''
+"""
     count, status = programs.bare(parent, programs.path(mode)).split()
     assert status == "3"
     assert int(count) <= 3
@@ -284,7 +172,9 @@ print(len(pids), os.waitstatus_to_exitcode(dict(pids)[child]))
 def test_a_program_that_is_a_subreaper_inherits_no_helper(programs: Programs, mode: str) -> None:
     """The setting is the invoker's and passes through exec."""
     before = "import ctypes; ctypes.CDLL(None).prctl(36, 1)"
-    code = "import os\ntry: print(os.waitpid(-1, os.WNOHANG))\nexcept ChildProcessError: print('none')"
+    code = (
+        "import os\ntry: print(os.waitpid(-1, os.WNOHANG))\nexcept ChildProcessError: print('none')"
+    )
     assert programs.output(mode, code, before=before) == "none\n"
 
 
@@ -292,7 +182,7 @@ def test_a_program_that_is_a_subreaper_inherits_no_helper(programs: Programs, mo
 def test_children_of_the_program_outlive_it_under_the_policy(
     programs: Programs, mode: str, world: World
 ) -> None:
-    code = r'''
+    code = r"""
 import os, sys, time
 if os.fork() == 0:
     os.setsid()
@@ -301,12 +191,12 @@ if os.fork() == 0:
     os.write(1, open("/etc/hostname").read().encode() and b"child")
     os._exit(0)
 os.write(1, b"parent ")
-'''
+"""
     done = programs.run(mode, code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "parent child", "")
 
 
-# -- what it finds ----------------------------------------------------------------------------------
+# -- what it finds ---------------------------------------------------------------------------------
 
 
 @every_way
@@ -331,28 +221,43 @@ def test_a_shell_finds_it_in_path_and_says_its_name(world: World) -> None:
 @every_way
 def test_directory_umask_and_process_are_kept(programs: Programs, mode: str, world: World) -> None:
     home = world.directory(f"home-{mode}", 0o777)
-    code = "import os; print(os.getcwd(), os.umask(0), os.getpid(), os.getppid(), os.getpgrp(), os.getsid(0))"
-    running = programs.start(mode, code, before=f"os.chdir({str(home)!r}); os.umask(0o137); os.setpgid(0, 0)")
+    code = "import os; print(os.getcwd(), os.umask(0), os.getpid(), os.getppid(), os.getpgrp(),"
+    code += " os.getsid(0))"
+    running = programs.start(
+        mode, code, before=f"os.chdir({str(home)!r}); os.umask(0o137); os.setpgid(0, 0)"
+    )
     out, _ = running.communicate(timeout=TIMEOUT)
-    expected = [str(home), str(0o137), str(running.pid), str(os.getpid()), str(running.pid), str(os.getsid(0))]
+    expected = [
+        str(home),
+        str(0o137),
+        str(running.pid),
+        str(os.getpid()),
+        str(running.pid),
+        str(os.getsid(0)),
+    ]
     assert out.split() == expected
 
 
 @without_grant
 def test_the_environment_is_exactly_the_invokers(programs: Programs, mode: str) -> None:
-    before = r'''
+    before = r"""
 import ctypes
-entries = [b"A=1", b"A=2", b"no-equals", b"=odd", b"EMPTY=", b"LD_NOTHING=x", b"B=\xff\xfe", b"P=" + b"x" * 70000]
+entries = [b"A=1", b"A=2", b"no-equals", b"=odd", b"EMPTY=", b"LD_NOTHING=x", b"B=\xff\xfe"]
+entries += [b"P=" + b"x" * 70000]
 vector = (ctypes.c_char_p * (len(entries) + 1))(*entries, None)
 arguments = (ctypes.c_char_p * (len(argv) + 1))(*[one.encode() for one in argv], None)
 ctypes.CDLL(None).execve(program.encode(), arguments, vector)
-'''
-    code = "import hashlib; print(hashlib.sha256(open('/proc/self/environ', 'rb').read()).hexdigest())"
+"""
+    code = (
+        "import hashlib; print(hashlib.sha256(open('/proc/self/environ', 'rb').read()).hexdigest())"
+    )
     assert programs.output(mode, code, before=before) == programs.bare(code, before=before)
 
 
 @without_grant
-def test_descriptors_are_kept_and_none_is_added(programs: Programs, mode: str, world: World) -> None:
+def test_descriptors_are_kept_and_none_is_added(
+    programs: Programs, mode: str, world: World
+) -> None:
     file = world.write("inherited", "content")
     before = f"""
 for number in range(3, 1024):
@@ -364,14 +269,14 @@ os.lseek(77, 3, 0)
 os.close(kept)
 os.dup2(os.open("/dev/null", 0), 500, False)  # close-on-exec
 """
-    code = r'''
+    code = r"""
 import os
 found = {}
 for name in os.listdir("/proc/self/fd"):
     try: found[int(name)] = os.readlink("/proc/self/fd/" + name)
     except OSError: pass
 print(sorted(number for number in found if number > 2), found[77], os.read(77, 9))
-'''
+"""
     before = before.replace(", 500, False)", ", 500)").replace(
         "  # close-on-exec", "; os.set_inheritable(500, False)"
     )
@@ -380,17 +285,18 @@ print(sorted(number for number in found if number > 2), found[77], os.read(77, 9
 
 @every_way
 def test_signal_dispositions_and_masks_are_kept(programs: Programs, mode: str) -> None:
-    before = r'''
+    before = r"""
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 signal.signal(signal.SIGQUIT, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
 os.kill(os.getpid(), signal.SIGUSR2)
-'''
-    code = r'''
-words = dict(line.split(":\t") for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
+"""
+    code = r"""
+lines = open("/proc/self/status").read().splitlines()
+words = dict(line.split(":\t") for line in lines if ":\t" in line)
 print({name: words[name] for name in ("SigBlk", "SigPnd", "ShdPnd")},
       hex(int(words["SigIgn"], 16) & ~(1 << 12 | 1 << 24)))
-'''
+"""
     assert programs.output(mode, code, before=before) == programs.bare(code, before=before)
 
 
@@ -409,9 +315,9 @@ def test_a_pending_timer_of_the_invoker_is_the_programs(programs: Programs, mode
     assert programs.output(mode, code, before=before) == "True\n"
 
 
-# -- standard descriptors ---------------------------------------------------------------------------
+# -- standard descriptors --------------------------------------------------------------------------
 
-SHOW_STANDARD = r'''
+SHOW_STANDARD = r"""
 import os, sys
 found = []
 for number in range(3):
@@ -419,7 +325,7 @@ for number in range(3):
     except OSError: found.append("closed")
 with open(sys.argv[1], "w") as file:
     file.write(" ".join(found))
-'''
+"""
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
@@ -450,19 +356,31 @@ def test_a_refusal_without_stderr_is_still_a_refusal(world: World) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (126, "", "")
 
 
-# -- through "certexec run" -------------------------------------------------------------------------
+# -- through "certexec run" ------------------------------------------------------------------------
 
 
 @without_grant
 def test_run_gives_default_signals_and_the_same_process(
     programs: Programs, mode: str, world: World
 ) -> None:
-    code = r'''
+    code = r"""
 import os
-words = dict(line.split(":\t") for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
+lines = open("/proc/self/status").read().splitlines()
+words = dict(line.split(":\t") for line in lines if ":\t" in line)
 print(os.getpid(), os.getppid(), int(words["SigBlk"], 16), words["NoNewPrivs"])
-'''
-    argv = [sys.executable, "-m", "certexec.cli.main", "run", programs.path(mode), "--", "-I", "-S", "-c", code]
+"""
+    argv = [
+        sys.executable,
+        "-m",
+        "certexec.cli.main",
+        "run",
+        programs.path(mode),
+        "--",
+        "-I",
+        "-S",
+        "-c",
+        code,
+    ]
     running = world.start(*argv, env={"PYTHONPATH": str(world.package)})
     out, err = running.communicate(timeout=TIMEOUT)
     assert err == ""
@@ -477,7 +395,7 @@ def test_run_leaves_sigpipe_at_its_default(world: World) -> None:
     assert (done.stdout, done.stderr) == ("y\n141\n", "")
 
 
-# -- many at once -----------------------------------------------------------------------------------
+# -- many at once ----------------------------------------------------------------------------------
 
 
 @every_way

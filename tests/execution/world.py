@@ -306,6 +306,16 @@ class World:
                   f"/usr/local/bin/{name}")  # fmt: skip
         return f"/usr/local/bin/{name}"
 
+    def put_by_hand(self, source: str, mode: int = 0o4755, uid: int = 0, gid: int = 0) -> str:
+        """Copy a certificate to its place as somebody would who does not use "certexec install"."""
+        target = self.path("bin/by-hand")
+        if os.path.lexists(target):
+            os.unlink(target)
+        shutil.copy(source, target)
+        os.chown(target, uid, gid)
+        os.chmod(target, mode)
+        return target
+
     # -- running ----------------------------------------------------------------------------------
 
     def command(
@@ -314,8 +324,8 @@ class World:
     ) -> list[str]:  # fmt: skip
         """Return a command line that executes ``argv[0]`` as a user, exactly as ``before`` left
         things: Python code that may change ``program``, ``argv`` and the process."""
-        ids = f"os.chdir({str(cwd)!r}); os.setgroups({list(groups)}); os.setresgid({uid}, {uid}, {uid})"
-        ids += f"; os.setresuid({uid}, {uid}, {uid})"
+        ids = f"os.chdir({str(cwd)!r}); os.setgroups({list(groups)})"
+        ids += f"; os.setresgid({uid}, {uid}, {uid}); os.setresuid({uid}, {uid}, {uid})"
         code = BEFORE_EXEC.format(ids=ids, before=before, env=self.environment(env))
         return self.machine.command(sys.executable, "-I", "-S", "-c", code, *argv)
 
@@ -413,9 +423,7 @@ def reason(done: subprocess.CompletedProcess[str]) -> str:
     return found[1]
 
 
-def refused(
-    done: subprocess.CompletedProcess[str], word: str, code: int = REFUSED
-) -> None:
+def refused(done: subprocess.CompletedProcess[str], word: str, code: int = REFUSED) -> None:
     """Check that nothing was run, with this reason, said in exactly one line."""
     assert (done.returncode, reason(done), done.stdout) == (code, word, ""), done
 
