@@ -82,7 +82,7 @@ static NORETURN void become_server(int channel, int privileged) {
     for (int fd = 0; fd <= 2; fd++) {
         sys(SYS_close, fd);
         if (sys(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR) != fd)
-            server_failed(3, "\"/dev/null\" cannot be opened", 0);
+            server_failed(3, "the policy server cannot open \"/dev/null\"", 0);
     }
     struct ready ready = { READY_MAGIC, (u32)sys(SYS_getpid) };
     send_packet(3, &ready, sizeof ready, -1);

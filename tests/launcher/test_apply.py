@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.rig import USER, Rig, assert_refused, lie
+from tests.launcher.rig import USER, Rig, assert_refused, lie, skip_or_fail
 
 pytestmark = pytest.mark.root
 
@@ -51,7 +51,7 @@ def test_limits_nice_umask_and_oom_score_are_set(rig: Rig, setuid: bool) -> None
     )
     mine = resource.getrlimit(STACK)
     if mine[1] != INFINITY:
-        pytest.skip("the hard limit on the stack is not infinite here")
+        skip_or_fail("the hard limit on the stack is not infinite here")
     found = rig.probe(uid=USER, setuid=setuid)
     limits = found["limits"]
     assert isinstance(limits, dict)

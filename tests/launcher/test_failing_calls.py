@@ -34,7 +34,7 @@ GRANT = "flags=plans.PLAN_PRIVILEGED"
         ((PRLIMIT, (1, NOFILE)), EPERM, 125, "the limit on files is stuck"),
         ((SOCKETPAIR,), EMFILE, 125, "no socket for the policy server"),
         ((CLONE,), EPERM, 125, "no process for the policy server"),
-        ((OPENAT,), ENOENT, 125, '"/dev/null" cannot be opened'),  # in the server
+        ((OPENAT,), ENOENT, 125, 'the policy server cannot open "/dev/null"'),
         ((FCNTL, (1, F_SETFD)), EPERM, 125, "socket is not open"),
     ],
     ids=["fstat", "no file", "limit", "socketpair", "clone", "null", "cloexec"],

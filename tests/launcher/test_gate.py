@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.rig import PYTHON, USER, Rig, assert_refused, lie
+from tests.launcher.rig import PYTHON, USER, Rig, assert_refused, lie, skip_or_fail
 
 pytestmark = pytest.mark.root
 
@@ -291,7 +291,7 @@ def test_a_huge_argument_list_is_passed_on(rig: Rig) -> None:
     rig.server("serve('/bin/cat')")
     soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
     if soft < 8 << 20:
-        pytest.skip("the limit on the stack is below the usual 8 MiB")
+        skip_or_fail("the limit on the stack is below the usual 8 MiB")
     arguments = ["x" * 99_999 for _ in range(19)]
     code = "import sys; print(len(sys.argv), sum(map(len, sys.argv)))"
     rig.server("serve()")
