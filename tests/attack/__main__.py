@@ -13,12 +13,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from certexec.errors import CertexecError
 from certexec.kernel.ownership import ROOT_ONLY, root_owners
 from tests.attack.attacks import ATTACKS, MUTATIONS, Result, run_attack, run_mutation
-from tests.attack.places import UnusableError, enter_namespace, ground, make_places
+from tests.attack.places import (
+    UnusableError,
+    end_with_parent,
+    enter_namespace,
+    ground,
+    make_places,
+)
 from tests.attack.runs import EVIL_RAN, EXECUTED, KILLED, REFUSED, Whole, by_command
 from tests.attack.victims import Victim, Workshop
 
@@ -108,7 +115,7 @@ class Ways:
         if outcome.kind == EXECUTED:
             self._makers.append(maker)
         else:
-            self.left_out[f"runs by {name}"] = f"{outcome.kind}: {outcome.detail.strip()}"
+            self.left_out[f"runs by {name}"] = f"{outcome.kind}: {outcome.text}"
 
     def runs(self, victim: Victim, count: int) -> Iterator[Whole]:
         """Yield ``count`` runs of the victim, by turns."""
@@ -233,12 +240,13 @@ def main(argv: Sequence[str]) -> int:
     if options.list:
         show_list(options.only)
         return 0
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     with ground() as base:
         child = os.fork()
         if child == 0:
             code = 1
             try:
-                signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+                end_with_parent()
                 code = inside(options, base)
             except (UnusableError, CertexecError) as reason:
                 print(f"attack: {reason}", file=sys.stderr)
@@ -254,10 +262,11 @@ def main(argv: Sequence[str]) -> int:
                 os._exit(code)
         try:
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        except BaseException:
-            os.kill(child, signal.SIGTERM)
-            os.waitpid(child, 0)
-            raise
+        except (KeyboardInterrupt, SystemExit):
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGTERM)
+                os.waitpid(child, 0)
+            return 1
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ class Attacker:
         for _ in range(QUIET_RUNS):
             outcome = quick.run(lambda pid: None)
             if outcome.kind != EXECUTED:
-                raise RuntimeError(f"undisturbed it was {outcome.kind}: {outcome.detail}")
+                raise RuntimeError(f"undisturbed it was {outcome.kind}: {outcome.text}")
             seconds.append(outcome.seconds)
         self.span = sorted(seconds)[QUIET_RUNS // 2] * SPAN_MARGIN
 
@@ -169,11 +169,16 @@ class Attacker:
             result.problems.append(f"the attacker failed: {errors.strip()}")
 
 
+SHOWN = 5
+"""Problems of one attack that are shown; the others look alike."""
+
+
 class Result:
     """What an attack came to.
 
     Attributes:
-        name; check: what was taken out, if anything; counts: outcomes; reasons: of refusals.
+        name; check: what was taken out, if anything; counts: outcomes.
+        reasons: refusals by reason; samples: what was said, once for each reason.
         attacker: its counters; seconds: all of it; whole: how many runs were not the quick way.
         problems: why it failed, empty when it held.
     """
@@ -183,6 +188,7 @@ class Result:
         self.check = check
         self.counts: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.samples: dict[str, str] = {}
         self.attacker: dict[str, int] = {}
         self.seconds = 0.0
         self.whole = 0
@@ -193,8 +199,9 @@ class Result:
         self.counts[outcome.kind] += 1
         if outcome.kind == REFUSED:
             self.reasons[outcome.detail] += 1
-        elif outcome.kind in (EVIL_RAN, STRANGE) and len(self.problems) < 5:
-            self.problems.append(f"{outcome.kind}: {outcome.detail}")
+            self.samples.setdefault(outcome.detail, outcome.text)
+        elif outcome.kind in (EVIL_RAN, STRANGE) and len(self.problems) < SHOWN:
+            self.problems.append(f"{outcome.kind}: {outcome.detail} {outcome.text!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for --json."""
@@ -203,7 +210,7 @@ class Result:
         return {
             "name": self.name, **without, "rounds": sum(self.counts.values()), "whole": self.whole,
             **{word: self.counts[word] for word in words}, "reasons": dict(self.reasons),
-            "attacker": self.attacker, "seconds": round(self.seconds, 2),
+            "samples": self.samples, "attacker": self.attacker, "seconds": round(self.seconds, 2),
             "problems": self.problems,
         }  # fmt: skip
 

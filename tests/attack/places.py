@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ MS_REC_PRIVATE = 0x44000
 IMAGE_SIZE = 64 << 20
 """bytes of an ext4 image, where the machine has no ext4 of its own."""
 _USERFAULTFD = 323
+_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -55,6 +57,11 @@ def file_system(path: str) -> str:
         return type_name(fd)
     finally:
         os.close(fd)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent ends (prctl(2), PR_SET_PDEATHSIG)."""
+    _LIBC.prctl(_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def enter_namespace() -> None:

@@ -36,17 +36,19 @@ _OUTPUT = 65536
 _REASON = re.compile(r"\(([a-z-]+)\)(; [^\n]*)?\n$")
 _NOT_STARTED = re.compile(r"failed to execute .*: (Text file busy|Exec format error)\n$")
 """What setpriv(1) says when the kernel itself does not take a certificate that is being written."""
-_CANNOT_EXECUTE = "the program cannot be executed: E"
+_CANNOT_EXECUTE = re.compile(r"the program cannot be executed: (E[A-Z0-9]+)")
+"""What the launcher says: the file was being written to all the time, or is no program."""
 Announce = Callable[[int], None]
 """Tells the attacker that a run begins (pid 0), or which process it is."""
 
 
 class Outcome:
-    """How one run ended: one of the five words, and the reason or what was printed."""
+    """How one run ended: one of the five words, the reason for it, and all that was printed."""
 
-    def __init__(self, kind: str, detail: str, seconds: float) -> None:
+    def __init__(self, kind: str, detail: str, output: bytes, seconds: float) -> None:
         self.kind = kind
         self.detail = detail
+        self.text = output.decode("utf-8", "replace").strip()
         self.seconds = seconds
 
 
@@ -54,21 +56,22 @@ def classify(status: int, output: bytes, expected: bytes) -> tuple[str, str]:
     """Judge a run by its wait status and all that it printed."""
     text = output.decode("utf-8", "replace")
     if EVIL in output:
-        return EVIL_RAN, text
+        return EVIL_RAN, ""
     if output == expected and status == 0:
         return EXECUTED, ""
     reason = _REASON.search(text)
     word = reason[1] if reason else ""
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) == EXIT_REFUSED:
+        not_executed = _CANNOT_EXECUTE.search(text)
+        if not_executed:
+            return REFUSED, not_executed[1]
         if REASONS.get(word, (0, ""))[0] == EXIT_REFUSED:
             return REFUSED, word
-        if _CANNOT_EXECUTE in text:
-            return REFUSED, text.strip().rpartition(" ")[2]
         if _NOT_STARTED.search(text):
             return REFUSED, "not started by the kernel"
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and word:
         return KILLED, word
-    return STRANGE, f"wait status {status:#x}, output {text!r}"
+    return STRANGE, f"wait status {status:#x}"
 
 
 class Quick:
@@ -183,7 +186,7 @@ class Quick:
             output = os.read(self._output, _OUTPUT)
         except BlockingIOError:
             output = b""
-        return Outcome(*classify(status, output, self.victim.expected), seconds)
+        return Outcome(*classify(status, output, self.victim.expected), output, seconds)
 
     def close(self) -> None:
         """End both helpers."""
@@ -244,7 +247,7 @@ class Whole:
             code = process.wait()
         status = -code if code < 0 else code << 8
         seconds = time.perf_counter() - begin
-        return Outcome(*classify(status, output, self.victim.expected), seconds)
+        return Outcome(*classify(status, output, self.victim.expected), output, seconds)
 
 
 def by_command(workshop: Workshop, victim: Victim) -> Whole:
