@@ -263,6 +263,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         except (KeyboardInterrupt, SystemExit):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             with suppress(ProcessLookupError, ChildProcessError):
                 os.kill(child, signal.SIGTERM)
                 os.waitpid(child, 0)
