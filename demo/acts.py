@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 
-from demo.stage import NAMESPACE, RUN_ONLY, STRANGER_UID, Stage
+from demo.stage import NAMESPACE, ROOT, RUN_ONLY, STRANGER_UID, Stage
 
 REFUSED = 126
 SHOWN_LINES = 4
@@ -61,7 +61,7 @@ def server(place: Stage) -> None:
     os.mkdir(site, 0o755)
     place.write("site/index.html", "<p>served under a policy</p>\n")
     os.symlink(place.write("secret.txt", "not for the web\n"), place.path("site/leak"))
-    if shutil.which("nginx") and place.mode != RUN_ONLY:
+    if shutil.which("nginx") and place.mode == ROOT:
         program, arguments = nginx(place, site, port)
     else:
         program, arguments = python_server(site, port)

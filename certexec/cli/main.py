@@ -65,7 +65,7 @@ VERBS = (
     Verb("doctor", "certexec.cli.doctor", "Set-up", "Say what this machine can promise."),
     Verb("binfmt", "certexec.cli.binfmt", "Set-up", "Register the kernel's handler by hand."),
     Verb("completion", "certexec.cli.completion", "Set-up", "Print a shell's completion script."),
-    Verb("policy", "certexec.cli.policy", "Policy", "Check, template and explain policies."),
+    Verb("policy", "certexec.cli.policy", "Policy", "Check a policy, or start one."),
 )
 SECTIONS = ("Daily", "Set-up", "Policy")
 

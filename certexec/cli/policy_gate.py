@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from certexec.certificate.model import Certificate
 from certexec.cli.common import unreadable
+from certexec.cli.output import warn
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.compile import compile_policy
 from certexec.policy.decisions import TreeOptions
+from certexec.policy.lint import lint
 from certexec.policy.select import select_policy
 from certexec.policy.syntax import PolicySyntaxError, parse_policy
 from certexec.policy.unsupported import refuse_unsupported
 from certexec.run import decide
 
+TOLD_WHEN_SIGNING = ("inactive", "pending")
+"""The lint findings that mean: this rule permits nothing here."""
 MAX_POLICY = 1 << 20
 """bytes; a policy that lies beside its certificate may be longer than one inside."""
 
@@ -47,6 +51,9 @@ def check_policy(text: str, name: str, program: str, options: TreeOptions, inher
         parsed = parse_policy(text, name=name, users=SystemUsers(), privileged=True)
     except PolicySyntaxError as error:
         raise PolicyError("policy-syntax", error.caret(), error.hint) from None
+    for finding in lint(parsed):
+        if finding.code in TOLD_WHEN_SIGNING:
+            warn(f"{name}:{finding.line}: {finding.message} ({finding.code})")
     policy = select_policy(parsed, program)
     refuse_unsupported(policy, name, inherit=inherit)
     compile_policy(policy, options)

@@ -33,7 +33,7 @@ def _check_open(number: int) -> int:
 
 @click.command(
     "run",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     short_help="Run a certificate without any set-up.",
 )
 @click.option(
@@ -76,13 +76,14 @@ def command(
         settings.owners = PersonalOwners((0, os.getuid()))
     elif not os.path.isdir(SYSTEM.trust_store):
         raise CliError(
-            "not-found",
+            "unreadable",
             f'there is no trust store "{SYSTEM.trust_store}"',
             'name one with "--trust DIR", or let root run "certexec setup"',
         )
     if log_file is not None:
         keep.append(_open_log(log_file))
         settings.sinks = [Lines(keep[-1])]
+        settings.notify_denials = True
     else:
         settings.sinks = [Syslog()]
     if trace is not None:
@@ -95,7 +96,7 @@ def command(
         settings.status_fd = status_fd
     if permissive:
         warn("permissive: denials are only written down")
-        settings.permissive = True
+        settings.permissive = settings.notify_denials = True
     if explain:
         for line in explain_execution(certificate, settings):
             click.echo(line)

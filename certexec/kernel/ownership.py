@@ -131,11 +131,10 @@ def check_object(
         return status
     if status.st_mode & _WRITABLE:
         who = "everybody" if status.st_mode & stat.S_IWOTH else f"group {status.st_gid}"
-        raise TrustError(
-            "trust-unsafe",
-            f'{kind} "{shown}" can be written by {who}',
-            f'take that away with "chmod go-w {shown}"',
-        )
+        hint = f'take that away with "chmod go-w {shown}"'
+        if status.st_mode & stat.S_ISVTX:  # shared on purpose: /tmp must stay as it is
+            hint = "use a place that nobody else can write to"
+        raise TrustError("trust-unsafe", f'{kind} "{shown}" can be written by {who}', hint)
     return status
 
 

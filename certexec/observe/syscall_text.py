@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STRING_MAX = 200
 """bytes of a string argument that are shown."""
+AT_FDCWD = -100
 READ_MAX = 16 << 10
 """bytes read for one argument; a program may pass any length."""
 _HIDDEN_PROTOTYPES = {
@@ -119,7 +120,7 @@ def render(name: str, args: Sequence[int], read: Callable[[int, int], bytes]) ->
     else:
         for value, (kind, label) in zip(args, prototype, strict=False):
             call.addArgument(value=_narrow(value, kind), name=label, type=kind)
-    texts = [_text(argument) for argument in call.arguments]
+    texts = [text for text in map(_text, call.arguments) if text]
     return f"{name}({', '.join(texts)})"
 
 
@@ -132,6 +133,8 @@ def _narrow(value: int, kind: str) -> int:
 
 
 def _text(argument: Any) -> str:
+    if argument.name == "dirfd" and argument.value == AT_FDCWD:
+        return "AT_FDCWD"
     try:
         text = str(argument.createText())
     except Exception:  # noqa: BLE001 - a renderer that stumbles must not stop the program

@@ -163,7 +163,7 @@ def _inactive(rule: Rule) -> tuple[str, str, str]:
         return "inactive", f"{name} is a call that Linux x86-64 does not have", ""
     known = (*NUMBERS, *CLASSIC, *ALIASES)
     close = difflib.get_close_matches(rule.syscall, known, 1, _CLOSE)
-    hint = f'did you mean "{close[0]}"' if close else ""
+    hint = f'did you mean "{close[0]}"?' if close else ""
     return "inactive", f"{name} means no system call here", hint
 
 

@@ -147,8 +147,8 @@ Policy: {program}, Emulation: native
 	native-fsread: filename eq "/proc" then permit
 	native-fsread: filename re "^/proc/(self|thread-self|filesystems|meminfo|cpuinfo|stat)$" \
 then permit
-	native-fsread: filename re "^/proc/[0-9]+(/task/[0-9]+)?(/(maps|stat|status|statm|cmdline|comm\
-|exe|cwd|root|fd|mounts|mountinfo|cgroup|limits|task))?$" then permit
+	native-fsread: filename re "^/proc/(self|[0-9]+)(/task/[0-9]+)?(/(maps|stat|status|statm\
+|cmdline|comm|exe|cwd|root|fd|mounts|mountinfo|cgroup|limits|task))?$" then permit
 	native-fsread: filename match "/proc/sys/kernel/*" then permit
 	native-fsread: filename eq "/proc/sys/vm/overcommit_memory" then permit
 	native-fsread: filename match "/sys/devices/system/cpu" then permit

@@ -97,11 +97,11 @@ def decide(
     *,
     may_grant: bool,
     kernel_arguments: int,
-    permissive: bool = False,
+    notify_denials: bool = False,
 ) -> Approved:
     """Judge one execution. Raises CertexecError with the reason.
 
-    ``permissive``: every denial comes to the supervisor, which will only write it down.
+    ``notify_denials``: every denial comes to the supervisor, to be written down.
 
     1. the certificate: signature, validity, constraints of its key, nothing unenforceable;
     2. the file's set-user-ID bit fits what is granted, and the kernel honoured it;
@@ -137,7 +137,7 @@ def decide(
     compiled = compile_policy(
         policy,
         TreeOptions(
-            full_log=certificate.log == "full" or permissive,
+            full_log=certificate.log == "full" or notify_denials,
             privileged=grant,
             capable=invoker.is_elevated or invoker.capabilities != 0,
             may_exec=not groups_only and certificate.policy.inherit,

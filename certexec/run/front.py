@@ -70,7 +70,7 @@ def explain_execution(certificate: str, settings: Settings) -> list[str]:
             settings.owners,
             may_grant=False,
             kernel_arguments=NO_ARGUMENTS,
-            permissive=settings.permissive,
+            notify_denials=settings.notify_denials,
         )
     finally:
         os.close(fd)

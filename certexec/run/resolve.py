@@ -165,12 +165,17 @@ def split_last(path: bytes) -> tuple[bytes, bytes]:
 
 
 class Resolver:
-    """Resolves names for the threads of one confined tree; ``own_tgid`` is the supervisor's."""
+    """Resolves names for the threads of one confined tree; ``own_tgid`` is the supervisor's.
 
-    __slots__ = ("mounts", "own_tgid")
+    ``named``: (device, inode) of a file without a name to the path that stands for it: a sealed
+    script is judged by the path of the script that was signed.
+    """
 
-    def __init__(self, own_tgid: int) -> None:
+    __slots__ = ("mounts", "named", "own_tgid")
+
+    def __init__(self, own_tgid: int, named: dict[tuple[int, int], str] | None = None) -> None:
         self.own_tgid = own_tgid
+        self.named = {} if named is None else named
         self.mounts = Mounts()
 
     def object(
@@ -421,8 +426,12 @@ class Resolver:
             if text is None:
                 # without a name of its own: a pipe or memfd reached through /proc/self/fd, or
                 # deleted
-                text = os.readlink(f"/proc/self/fd/{fd}")
-                text = text if not text.startswith("/") else NON_EXISTENT + os.fsdecode(path)
+                info = os.fstat(fd)
+                text = self.named.get((info.st_dev, info.st_ino)) or os.readlink(
+                    f"/proc/self/fd/{fd}"
+                )
+                if text.endswith(_DELETED):
+                    text = NON_EXISTENT + os.fsdecode(path)
             elif is_procfs(fd):
                 place = place_of(fd, self.mounts)
                 if place.is_main and place.tgid == task.tgid:

@@ -53,13 +53,14 @@ class Settings:
         certificate_fd: an already open certificate, -1 to get it from the launcher.
         sinks: where events go; None for syslog.
         trace: gets each supervised call; arguments_before: arguments in front of argv[0].
-        permissive: denials are only written down; never together with ``may_grant``.
+        notify_denials: write down every call that no rule permits, whatever the certificate's
+            log says; permissive: and let it happen. Never together with ``may_grant``.
         status_fd: gets one JSON line when the program runs or is refused, -1 for none.
     """
 
     __slots__ = (
-        "arguments_before", "certificate_fd", "may_grant", "owners", "permissive", "sinks",
-        "status_fd", "store", "trace",
+        "arguments_before", "certificate_fd", "may_grant", "notify_denials", "owners",
+        "permissive", "sinks", "status_fd", "store", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +80,7 @@ class Settings:
         self.sinks = sinks
         self.trace = trace
         self.arguments_before = arguments_before
+        self.notify_denials = False
         self.permissive = False
         self.status_fd = -1
 
@@ -127,7 +129,7 @@ def serve(socket_fd: int, settings: Settings) -> int:
             settings.owners,
             may_grant=settings.may_grant,
             kernel_arguments=settings.arguments_before,
-            permissive=settings.permissive and not settings.may_grant,
+            notify_denials=settings.notify_denials and not settings.may_grant,
         )
         # 3. seize the launcher before it installs the filter: afterwards an unprivileged child
         #    might no longer do so, and the exec must not be missed

@@ -33,10 +33,14 @@ def supervisor_for(
         [Syslog()] if settings.sinks is None else settings.sinks,
     )
     manner = Manner(
-        log_denials=certificate.log == "full" or settings.permissive,
+        log_denials=certificate.log == "full",
         log_permits=certificate.policy.log_all,
         permissive=settings.permissive,
     )
     privileged = os.geteuid() == 0
+    named = {}
+    if approved.judged.is_script:
+        info = os.fstat(approved.judged.exec_fd)
+        named[info.st_dev, info.st_ino] = certificate.program.path
     table = approved.compiled.table
-    return Supervisor(listener, judge, table, privileged, manner, settings.trace)
+    return Supervisor(listener, judge, table, privileged, manner, settings.trace, named)

@@ -123,6 +123,7 @@ class Supervisor:
         privileged: bool,
         manner: Manner,
         trace: Tracer | None = None,
+        named: dict[tuple[int, int], str] | None = None,
     ) -> None:
         self.listener = listener
         self.judge = judge
@@ -130,7 +131,7 @@ class Supervisor:
         self.privileged = privileged
         self.manner = manner
         self.trace = trace
-        self.resolver = Resolver(os.getpid())
+        self.resolver = Resolver(os.getpid(), named)
         self.home = _namespaces("self")
         self.mask = Mask(privileged)
         self.blocked: dict[int, Worker] = {}
@@ -234,7 +235,8 @@ class Supervisor:
             self.judge.log(call, "permit", "rule", 0)
             call.resume()  # a plain permit: nothing about the arguments was judged
         else:
-            self.judge.log(call, "deny", why, code or errno.EPERM)
+            if why != guards.DENIED or decision.log or self.manner.log_denials:
+                self.judge.log(call, "deny", why, code or errno.EPERM)
             if self.manner.permissive:
                 return self._let_happen(call)
             call.fail(code or errno.EPERM)

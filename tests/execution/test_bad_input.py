@@ -222,9 +222,11 @@ def remount(world: World, where: Path, options: str) -> None:
 def test_a_binary_on_a_noexec_mount_is_refused(world: World, mounted: Path) -> None:
     program = f"{mounted}/id"
     shutil.copy(ID, world.machine.path(program))
-    for mode in ("auto", "sealed"):
-        certificate = world.sign(f"noexec-{mode}.cert", program, "--integrity", mode)
-        assert world.run(certificate, "-u").stdout == f"{ALICE}\n"
+    grant = ["--setuid", "service", "--allow-user", "alice"]
+    for mode, identity in (("auto", []), ("sealed", []), ("auto", grant), ("sealed", grant)):
+        make = world.install if identity else world.sign
+        certificate = make(f"noexec-{mode}", program, "--integrity", mode, *identity)
+        assert world.run(certificate, "-u").stdout == f"{SERVICE if identity else ALICE}\n"
         remount(world, mounted, "noexec")
         refused(world.run(certificate, "-u"), "binary-unusable")
         remount(world, mounted, "exec")

@@ -11,7 +11,15 @@ import pytest
 
 from tests.execution.people import PYTHON
 from tests.execution.test_identity import granted
-from tests.execution.world import ALICE, TIMEOUT, World, policy, refused, wait_for
+from tests.execution.world import (
+    ALICE,
+    SUPERVISED,
+    TIMEOUT,
+    World,
+    policy,
+    refused,
+    wait_for,
+)
 
 SLEEPER = (
     "import sys, time; print('ready', flush=True); sys.stdin.read(); print('alive', flush=True)"
@@ -102,6 +110,18 @@ def test_the_same_user_outside_reaches_neither_program_nor_supervisor(
         line.split()[0] for line in world.python(ATTACK, str(running.pid)).splitlines() if line
     }
     assert managed <= allowed, managed - allowed
+    running.communicate(timeout=TIMEOUT)
+
+
+def test_the_same_user_outside_cannot_look_into_a_plain_supervisor(world: World) -> None:
+    """It is the user's own process, so it can be stopped; it cannot be made to lie."""
+    path = world.sign("watched", PYTHON, text=policy(PYTHON, *SUPERVISED))
+    running = world.start(path, "-I", "-S", "-c", SLEEPER)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    (helper,) = [pid for pid in world.strangers() if pid != running.pid]
+    managed = {line.split()[0] for line in world.python(ATTACK, str(helper)).splitlines() if line}
+    assert managed <= {"kill", "nice", "affinity", "scheduler", "prlimit"}, managed
     running.communicate(timeout=TIMEOUT)
 
 

@@ -124,3 +124,11 @@ def test_a_script_in_an_unreadable_place_is_refused(world: World) -> None:
     certificate = script(world, "hidden.sh")
     os.chmod(world.path("hidden.sh"), 0o711)
     refused(world.run(certificate), "binary-unusable")
+
+
+def test_a_script_runs_under_its_own_template(world: World) -> None:
+    """Its sealed copy has no name; policies see it by the path that was signed."""
+    path = world.write("hello.sh", "#!/bin/sh\necho hello $1\n", 0o755)
+    certificate = world.sign("hello.cert", path, text=world.verb("policy", "template", path))
+    done = world.run(certificate, "world")
+    assert (done.returncode, done.stdout) == (0, "hello world\n"), done.stderr

@@ -85,7 +85,7 @@ def test_brackets_of_an_address_are_found_and_escaped_ones_are_not():
 def test_names_that_mean_nothing_here_are_inactive():
     found = findings("native-opennat: permit", "native-issetugid: permit")
     assert [(one.line, one.code) for one in found] == [(2, "inactive"), (3, "inactive")]
-    assert found[0].hint == 'did you mean "openat"'
+    assert found[0].hint == 'did you mean "openat"?'
     assert "does not have" in found[1].message
     assert found[1].hint == ""
     header = "Policy: /bin/x, Emulation: bsdos\n"
