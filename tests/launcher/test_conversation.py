@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import struct
 import subprocess
+import time
 
 import pytest
 
@@ -23,6 +25,21 @@ def reply(kind, code, text=b"", length=None, magic=b"CXR1", version=1):
     length = len(text) if length is None else length
     return struct.pack("<4s4I", magic, version, kind, code, length) + text
 """
+
+
+def test_the_last_words_of_a_server_that_did_not_listen_are_heard(rig: Rig) -> None:
+    # HELLO lies unread when the server ends: the kernel then reports ECONNRESET before the refusal
+    rig.server(
+        "import time\nc = Channel(3)\ntime.sleep(0.3)\nos.kill(c.peer_pid, 19)\ntime.sleep(0.2)\n"
+        "c.send_refusal(126, 'last words')\nos._exit(0)"
+    )
+    rig.register()
+    process = subprocess.Popen([rig.certificate()], stderr=subprocess.PIPE, text=True)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    time.sleep(0.6)
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=10)[1] == "certexec: last words\n"
+    assert process.returncode == 126
 
 
 @pytest.mark.parametrize("code", [125, 126, 127])

@@ -287,6 +287,20 @@ def test_a_program_that_is_being_written_for_a_moment_is_tried_again(rig: Rig) -
     assert rig.run(uid=USER).returncode == 42
 
 
+def test_the_tries_for_a_busy_program_are_many_but_bounded(rig: Rig) -> None:
+    program = rig.home / "busy2"
+    shutil.copy(rig.home / "noop", program)
+    rig.server("serve(HOME + '/busy2')")
+    rig.register()
+    trace = rig.notes / "trace"
+    with program.open("r+b"):
+        subprocess.run(
+            ["strace", "-e", "trace=execveat", "-o", trace, rig.certificate()], timeout=60,
+            check=False, capture_output=True,
+        )  # fmt: skip
+    assert trace.read_text().count("ETXTBSY") == 2000
+
+
 def test_a_huge_argument_list_is_passed_on(rig: Rig) -> None:
     rig.server("serve('/bin/cat')")
     soft, _ = resource.getrlimit(resource.RLIMIT_STACK)

@@ -43,7 +43,8 @@ note("server", {
     "session": os.getsid(0) == os.getpid(), "nice": os.getpriority(0, 0),
     "scheduler": os.sched_getscheduler(0), "cpus": len(os.sched_getaffinity(0)),
     "limits": {n: resource.getrlimit(n) for n in range(16)}, "personality": libc.personality(-1),
-    "slack": libc.prctl(30, 0, 0, 0, 0), "release": os.uname().release, "pid": os.getpid(),
+    "slack": libc.prctl(30, 0, 0, 0, 0), "io": libc.syscall(252, 1, 0) >> 13,
+    "release": os.uname().release, "pid": os.getpid(),
     "oom": int(open("/proc/self/oom_score_adj").read()),
 })
 serve(NOOP)
@@ -127,12 +128,14 @@ def test_scheduling_is_as_new_whatever_the_invoker_chose(rig: Rig) -> None:
         os.sched_setaffinity(0, {0})
         libc.prctl(PR_SET_TIMERSLACK, 1 << 30, 0, 0, 0)
         libc.personality(0x0020000)  # UNAME26
+        assert libc.syscall(251, 1, 0, 3 << 13) == 0  # ioprio_set: idle
 
     found = report(rig, uid=USER, setuid=True, after=worst)
     assert found["nice"] == 0
     assert found["scheduler"] == os.SCHED_OTHER
     assert found["cpus"] == os.cpu_count()
     assert found["slack"] == 50000
+    assert found["io"] != 3
     assert found["personality"] == 0
     assert not str(found["release"]).startswith("2.6")
 
