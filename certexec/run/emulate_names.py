@@ -11,16 +11,8 @@ from certexec.kernel.libc import syscall
 from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
-from certexec.run.proc_place import is_procfs
-from certexec.run.resolve import (
-    AT_FDCWD,
-    OWN_PROC,
-    SELF_LINKS,
-    Resolved,
-    Resolver,
-    is_everyones_own,
-    open_base,
-)
+from certexec.run.proc_place import OWN_PROC, SELF_LINKS, is_everyones_own, is_procfs
+from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, open_base
 
 AT_SYMLINK_NOFOLLOW = 0x100
 AT_REMOVEDIR = 0x200

@@ -14,15 +14,8 @@ from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.operations import Operation
-from certexec.run.proc_place import is_procfs
-from certexec.run.resolve import (
-    AT_FDCWD,
-    OWN_PROC,
-    Resolved,
-    Resolver,
-    is_everyones_own,
-    text_of,
-)
+from certexec.run.proc_place import OWN_PROC, is_everyones_own, is_procfs
+from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, text_of
 from certexec.run.step import OPEN_PATH, openat2
 
 _OPENAT = 257

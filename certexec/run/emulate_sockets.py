@@ -12,6 +12,7 @@ from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver
 from certexec.run.step import NO_MAGICLINKS, OPEN_PATH, openat2
+from certexec.run.trusted_links import leads_by_roots_links
 
 _CONNECT = 42
 _BIND = 49
@@ -24,6 +25,8 @@ _ADDRESS_MAX = 128
 """bytes of struct sockaddr_storage; the kernel refuses more (EINVAL)."""
 _UNIX_MAX = 110
 """bytes of struct sockaddr_un."""
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+"""Before an IPv4 address in an IPv6 one (RFC 4291 2.5.5.2)."""
 _ODD = frozenset((b"", b".", b".."))
 AF_UNIX = 1
 AF_INET = 2
@@ -35,7 +38,8 @@ _PORT = struct.Struct(">H")
 def sockaddr_text(address: bytes) -> str:
     """Return systrace's text for a socket address.
 
-    ``inet-[ADDR]:PORT`` for IPv4 and IPv6, numeric; the raw path of a UNIX socket ("@NAME" for an
+    ``inet-[ADDR]:PORT`` for IPv4 and IPv6, numeric, an IPv4 address in an IPv6 one (::ffff:a.b.c.d)
+    as the IPv4 address that it means; the raw path of a UNIX socket ("@NAME" for an
     abstract one, "" for none); ``family(N)`` for others; ``<unknown>`` for one that is too short.
     """
     if len(address) < _FAMILY.size:
@@ -50,6 +54,8 @@ def sockaddr_text(address: bytes) -> str:
         host = _socket.inet_ntop(AF_INET, address[4:8])
     elif family == AF_INET6 and len(address) >= 24:
         host = _socket.inet_ntop(AF_INET6, address[8:24])
+        if address[8:20] == _V4_MAPPED:
+            host = _socket.inet_ntop(AF_INET, address[20:24])  # that is where the packets go
     elif family in (AF_INET, AF_INET6):
         return "<unknown>"
     else:
@@ -85,7 +91,8 @@ class SocketCall(Operation):
     """Base of connect and bind: the address is copied once, the socket is a copy of the file.
 
     The path of a UNIX socket is judged as the bytes that the caller gave, as systrace did, when it
-    is absolute and plain; any other (relative, with "..") as the real path of what it leads to.
+    is absolute and plain and no link on the way could be the program's own; any other as the real
+    path of what it leads to.
     """
 
     def __init__(self, call: Call, resolver: Resolver) -> None:
@@ -103,7 +110,7 @@ class SocketCall(Operation):
             text = sockaddr_text(self.address)
             if self.path:
                 self.found = self.look_up()
-                text = text if is_plain(self.path) else self.found.text
+                text = text if self._is_meant(self.found) else self.found.text
         except BaseException:
             self.close()
             raise
@@ -115,6 +122,13 @@ class SocketCall(Operation):
         if len(self.address) <= 2 or _FAMILY.unpack_from(self.address)[0] != AF_UNIX:
             return b""
         return self.address[2:].partition(b"\0")[0]
+
+    def _is_meant(self, found: Resolved) -> bool:
+        if not is_plain(self.path):
+            return False
+        if found.parent >= 0:
+            return leads_by_roots_links(self.path.rpartition(b"/")[0], found.parent)
+        return found.fd < 0 or leads_by_roots_links(self.path, found.fd)
 
     def look_up(self) -> Resolved:
         """Pin what the path leads to."""

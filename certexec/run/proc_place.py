@@ -25,6 +25,21 @@ _PROC_ROOT_INODE = 1
 _STATUS_HEAD = 4096
 """bytes of /proc/PID/status: the thread group stands in its first lines."""
 _PROC = b"/proc"
+OWN_PROC = "/proc/self/"
+"""How names of the program's own directory in /proc begin, as policies see them."""
+_EVERYONES_OWN = ("/fd", "/fdinfo")
+SELF_LINKS = (b"self", b"thread-self")
+"""Links in the root of a proc file system that lead whoever follows them to himself."""
+
+
+def is_everyones_own(text: str) -> bool:
+    """Tell whether a name in OWN_PROC is open to every program about itself, whatever its mode.
+
+    Where ids differ it is root's (fs/proc/fd.c and proc_tid_comm_permission).
+    """
+    if not text.startswith(OWN_PROC):
+        return False
+    return text.endswith(_EVERYONES_OWN) or (text.endswith("/comm") and "/task/" in text)
 
 
 def is_procfs(fd: int) -> bool:

@@ -17,6 +17,7 @@ import stat
 
 from certexec.run.mounts import Mounts
 from certexec.run.proc_place import (
+    SELF_LINKS,
     is_ours,
     is_proc_root,
     is_procfs,
@@ -49,26 +50,11 @@ LINKS_MAX = 40
 """symbolic links in one resolution, as in the kernel's MAXSYMLINKS."""
 COMPONENTS_MAX = 8192
 """components walked for one name, links included: a bound on the work that a name can cause."""
-OWN_PROC = "/proc/self/"
-"""How names of the program's own directory in /proc begin, as policies see them."""
-_EVERYONES_OWN = ("/fd", "/fdinfo")
-SELF_LINKS = (b"self", b"thread-self")
-"""Links in the root of a proc file system that lead whoever follows them to himself."""
 NON_EXISTENT = "/<non-existent filename>: "
 _SCOPED = 0x18
 """RESOLVE_BENEATH and RESOLVE_IN_ROOT: absolute names, too, are about the descriptor."""
 
 _DELETED = " (deleted)"
-
-
-def is_everyones_own(text: str) -> bool:
-    """Tell whether a name in OWN_PROC is open to every program about itself, whatever its mode.
-
-    Where ids differ it is root's (fs/proc/fd.c and proc_tid_comm_permission).
-    """
-    if not text.startswith(OWN_PROC):
-        return False
-    return text.endswith(_EVERYONES_OWN) or (text.endswith("/comm") and "/task/" in text)
 
 
 class Task:

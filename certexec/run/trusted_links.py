@@ -1,0 +1,63 @@
+"""Whether a name leads to its object by symbolic links that only root could have put there.
+
+Rules on UNIX sockets are written against well-known names, some of which are links (/dev/log). Such
+a name may stand for what it leads to; a link that the program made itself may not.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from certexec.run.proc_place import is_procfs
+from certexec.run.resolve import LINKS_MAX
+from certexec.run.step import OPEN_PATH, step
+
+_ROOT = 0
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def leads_by_roots_links(path: bytes, target: int) -> bool:
+    """Tell whether an absolute path leads to the O_PATH descriptor ``target`` by root's links only.
+
+    The walk pins each component as the program would find it: a link counts as root's when root
+    owns it and its directory, and nobody else may write to that.
+    """
+    current = os.open("/", OPEN_PATH)
+    pending = path.split(b"/")[::-1]
+    links = 0
+    try:
+        while pending:
+            name = pending.pop()
+            if name in (b"", b"."):
+                continue
+            if is_procfs(current):
+                return False  # its links lead everybody elsewhere
+            following = step(current, name)
+            try:
+                if not stat.S_ISLNK(os.fstat(following).st_mode):
+                    current, following = following, current
+                    continue
+                links += 1
+                if links > LINKS_MAX or not _is_roots(current, following):
+                    return False
+                to = os.readlink(b"", dir_fd=following)
+            finally:
+                os.close(following)
+            pending.extend(to.split(b"/")[::-1])
+            if to.startswith(b"/"):
+                os.close(current)
+                current = -1
+                current = os.open("/", OPEN_PATH)
+        return os.path.samestat(os.fstat(current), os.fstat(target))
+    except OSError:
+        return False
+    finally:
+        if current >= 0:
+            os.close(current)
+
+
+def _is_roots(directory: int, link: int) -> bool:
+    around = os.fstat(directory)
+    owners = (around.st_uid, os.fstat(link).st_uid)
+    return owners == (_ROOT, _ROOT) and not around.st_mode & _OTHERS_WRITE
