@@ -5,6 +5,7 @@ Sources: seccomp_unotify(2), linux/seccomp.h.
 
 from __future__ import annotations
 
+import _signal
 import errno
 import fcntl
 import struct
@@ -24,6 +25,8 @@ RESPONSE_CONTINUE = 1
 """SECCOMP_USER_NOTIF_FLAG_CONTINUE: only for verdicts that depend on registers alone."""
 _ADDFD_SEND = 2
 _SYNC_WAKE_UP = 1
+_ALL_SIGNALS = frozenset(range(1, 32))
+"""Every signal that has a number of its own; the C library's and real-time ones are not sent."""
 O_CLOEXEC = 0o2000000
 ERESTARTSYS = 512
 """Not an errno of user space: tells the kernel to restart the call after its signal handler."""
@@ -108,11 +111,16 @@ class Listener:
         descriptor it was not told.
         """
         flags = O_CLOEXEC if close_on_exec else 0
+        # a signal that breaks this off leaves the call answered with 0 and no descriptor: the
+        # caller would take its standard input for the file that it opened
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
             request = bytearray(_ADD.pack(cookie, _ADDFD_SEND, fd, 0, flags))
             number = fcntl.ioctl(self.fd, _ADDFD, request)  # mutable: then ioctl gives its result
         except OSError as error:
             return -1, error.errno or errno.EIO
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         return number, 0
 
     def _send(self, response: bytes) -> bool:
