@@ -5,7 +5,6 @@ Sources: seccomp_unotify(2), linux/seccomp.h.
 
 from __future__ import annotations
 
-import _signal
 import errno
 import fcntl
 import struct
@@ -23,10 +22,7 @@ _ID = struct.Struct("=Q")
 
 RESPONSE_CONTINUE = 1
 """SECCOMP_USER_NOTIF_FLAG_CONTINUE: only for verdicts that depend on registers alone."""
-_ADDFD_SEND = 2
 _SYNC_WAKE_UP = 1
-_ALL_SIGNALS = frozenset(range(1, 32))
-"""Every signal that has a number of its own; the C library's and real-time ones are not sent."""
 O_CLOEXEC = 0o2000000
 ERESTARTSYS = 512
 """Not an errno of user space: tells the kernel to restart the call after its signal handler."""
@@ -87,7 +83,7 @@ class Listener:
         a dead caller's id may belong to another process by now.
         """
         try:
-            fcntl.ioctl(self.fd, _ID_VALID, _ID.pack(cookie))
+            self._ioctl(_ID_VALID, _ID.pack(cookie))
         except OSError:
             return False
         return True
@@ -104,30 +100,39 @@ class Listener:
         return self._send(_RESP.pack(cookie, 0, 0, RESPONSE_CONTINUE))
 
     def answer_with_fd(self, cookie: int, fd: int, close_on_exec: bool) -> tuple[int, int]:
-        """Install a copy of ``fd`` in the caller and end the call with its number, in one step.
+        """Install a copy of ``fd`` in the caller and end the call with its number.
 
         Returns (number, 0), or (-1, errno) with what the caller would have got (EMFILE, ...).
-        One step (FLAG_SEND, Linux 5.14), so that a caller that dies between never keeps a
-        descriptor it was not told.
+
+        In two steps. SECCOMP_ADDFD_FLAG_SEND would do it in one, but that waits for the caller to
+        take the descriptor, and whatever breaks the wait off (a signal, a stop, a freezer, a
+        machine that suspends) leaves the call answered with 0 and no descriptor: the caller would
+        take its standard input for the file that it opened. Without the flag it is still
+        unanswered then, and the kernel says whether it has the descriptor. Between the steps only
+        death takes the caller away (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV).
         """
         flags = O_CLOEXEC if close_on_exec else 0
-        # a signal that breaks this off leaves the call answered with 0 and no descriptor: the
-        # caller would take its standard input for the file that it opened
-        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ALL_SIGNALS)
+        request = bytearray(_ADD.pack(cookie, 0, fd, 0, flags))
         try:
-            request = bytearray(_ADD.pack(cookie, _ADDFD_SEND, fd, 0, flags))
-            number = fcntl.ioctl(self.fd, _ADDFD, request)  # mutable: then ioctl gives its result
+            number = self._ioctl(_ADDFD, request)  # mutable: then ioctl gives its result
         except OSError as error:
             return -1, error.errno or errno.EIO
-        finally:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+        self.answer(cookie, value=number)
         return number, 0
 
     def _send(self, response: bytes) -> bool:
         try:
-            fcntl.ioctl(self.fd, _SEND, response)
+            self._ioctl(_SEND, response)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINPROGRESS):
                 return False  # the caller is gone, or has its answer already
             raise
         return True
+
+    def _ioctl(self, request: int, argument: bytes | bytearray) -> int:
+        """Ask until no signal came between: every request waits for a lock at least."""
+        while True:
+            try:
+                return fcntl.ioctl(self.fd, request, argument)  # type: ignore[return-value]
+            except InterruptedError:
+                continue
