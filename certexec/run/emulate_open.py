@@ -117,9 +117,12 @@ class Open(Operation):
             raise OSError(errno.ENXIO, "nothing but its name may be opened")
         if self.flags & _TMPFILE_BIT:
             os.umask(self.call.status.umask)
-        # the magic link leads to the very inode that was judged, whatever its name is by now
+        return self._open_pinned(flags)
+
+    def _open_pinned(self, flags: int) -> int:
+        """Open by magic link: it leads to the very inode that was judged, whatever its name is."""
+        found, task = self.found, self.call.task
         opened = (AT_FDCWD, f"/proc/self/fd/{found.fd}", flags & ~os.O_NOFOLLOW, self.mode)
-        task = self.call.task
         if not found.text.startswith(OWN_PROC):
             return raw_open(*opened)
         if is_everyones_own(found.text):
@@ -135,8 +138,7 @@ class Open(Operation):
                 # it was reached by a magic link (a pipe, a deleted file): no directory holds it
                 if stat.S_ISDIR(os.fstat(found.fd).st_mode):
                     raise IsADirectoryError(errno.EISDIR, "a directory")
-                magic = f"/proc/self/fd/{found.fd}"
-                return raw_open(AT_FDCWD, magic, flags & ~(os.O_CREAT | os.O_NOFOLLOW), 0)
+                return self._open_pinned(flags & ~os.O_CREAT)
             if found.fd < 0 and (found.parent < 0 or found.error == errno.EISDIR):
                 raise OSError(found.error or errno.ENOENT, "missing")
             fd = self._create_in_parent(flags)

@@ -1,0 +1,161 @@
+"""The supervisor outlives everything, and keeps nothing: odd bytes, dying callers, many calls."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.execution.world import SUPERVISED, World
+from tests.supervision.conftest import Cage, descriptors, wait_for
+
+HERE = Path(__file__).parent
+GRANTS = [(), ("--setuid", "root"), ("--setuid", "service")]
+QUIET = 5
+"""descriptors of an idle supervisor: three null ones, the mount table, the listener."""
+GROWTH = 4096
+"""KiB by which a supervisor's memory may grow in a test: buffers, never one call after another."""
+
+
+def supervisor_of(world: World) -> int:
+    """Return the only supervisor's pid."""
+    found = [pid for pid, line in world.processes().items() if "serve.py" in line]
+    assert len(found) == 1
+    return found[0]
+
+
+def memory(pid: int) -> int:
+    """Return a process's resident memory in KiB."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("VmRSS:")[2].split()[0])
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+@pytest.mark.parametrize("options", GRANTS)
+def test_odd_registers_and_bytes_are_answered_and_nothing_is_kept(
+    cage: Cage, place: Path, options: tuple[str, ...]
+) -> None:
+    world = cage.world
+    odd = world.compile("odd_calls", (HERE / "odd_calls.c").read_text())
+    certificate = cage.certificate(SUPERVISED, options, program="/bin/sh")
+    rounds = f"cd {place} || exit 9; while read seed; do {odd} $seed 3000 && echo fine; done"
+    shell = world.start(certificate, "-c", rounds)
+    assert shell.stdin is not None and shell.stdout is not None
+    sizes = []
+    for seed in range(3):
+        shell.stdin.write(f"{seed}\n")
+        shell.stdin.flush()
+        assert shell.stdout.readline() == "fine\n"
+        pid = supervisor_of(world)
+        wait_for(lambda pid=pid: descriptors(pid) == QUIET)  # type: ignore[misc]
+        sizes.append(memory(pid))
+    assert max(sizes) - sizes[0] < GROWTH
+    assert shell.communicate(timeout=20) == ("", "")
+    assert not [line for line in world.logged() if "internal" in line]
+
+
+@pytest.mark.parametrize("options", GRANTS)
+def test_callers_that_die_stop_and_exec_get_nobody_elses_answer(
+    cage: Cage, place: Path, options: tuple[str, ...]
+) -> None:
+    world = cage.world
+    place.chmod(0o777)
+    storm = world.compile("storm", (HERE / "storm.c").read_text(), "-pthread")
+    certificate = cage.certificate(SUPERVISED, options, program=storm)
+    program = world.start(certificate, "4", before=f"os.chdir({str(place)!r})")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "served\n"
+    pid = supervisor_of(world)
+    wait_for(lambda: (descriptors(pid), threads(pid)) == (QUIET, 1))
+    assert program.communicate("\n", timeout=20) == ("", "")
+    assert program.returncode == 0
+
+
+def test_descriptors_come_back_when_a_real_path_is_too_long(cage: Cage, place: Path) -> None:
+    code = f"""
+os.chdir({str(place)!r})
+for _ in range(25):
+    why(os.mkdir, "d" * 200)
+    if why(os.chdir, "d" * 200) != "ok":
+        break
+pid = supervisor()
+for _ in range(200):
+    why(os.stat, ".")
+    why(os.open, "x", os.O_CREAT | os.O_RDWR)
+    why(os.mkdir, "y")
+    why(os.unlink, "z")
+print(pid, why(os.stat, ".") == "ENAMETOOLONG", flush=True)
+sys.stdin.read()
+"""
+    program = cage.start(code)
+    assert program.stdout is not None
+    pid, too_long = program.stdout.readline().split()
+    assert too_long == "True"
+    wait_for(lambda: descriptors(int(pid)) == QUIET)
+    assert program.communicate(timeout=20) == ("", "")
+
+
+@pytest.mark.parametrize("options", [(), ("--setuid", "root")])
+def test_many_blocked_calls_hold_up_no_other(
+    cage: Cage, place: Path, options: tuple[str, ...]
+) -> None:
+    code = f"""
+os.chdir({str(place)!r})
+os.mkfifo("fifo")
+_thread.stack_size(65536)
+opened = []
+for _ in range(300):
+    _thread.start_new_thread(lambda: opened.append(os.open("fifo", os.O_RDONLY)), ())
+pid = supervisor()
+while len(os.listdir("/proc/self/task")) < 301:
+    time.sleep(0.01)
+time.sleep(0.5)
+start = time.monotonic()
+for _ in range(100):
+    os.stat("/")
+print(pid, time.monotonic() - start, flush=True)
+sys.stdin.readline()
+fd = os.open("fifo", os.O_WRONLY)
+while len(opened) < 300:
+    time.sleep(0.01)
+print("all", flush=True)
+sys.stdin.read()
+"""
+    program = cage.start(code, options=options)
+    assert program.stdin is not None and program.stdout is not None
+    pid, seconds = program.stdout.readline().split()
+    assert threads(int(pid)) > 300
+    assert float(seconds) < 5.0  # two of them on an idle machine; without care it is a minute
+    program.stdin.write("\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "all\n"
+    wait_for(lambda: (descriptors(int(pid)), threads(int(pid))) == (QUIET, 1))
+    assert program.communicate(timeout=20) == ("", "")
+
+
+def test_a_call_for_which_there_is_no_thread_fails_alone(cage: Cage, place: Path) -> None:
+    code = f"""
+os.chdir({str(place)!r})
+os.mkfifo("fifo")
+children = []
+try:
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(60)
+            os._exit(0)
+        children.append(pid)
+except OSError:
+    pass
+print(why(os.open, "fifo", os.O_RDONLY), why(os.stat, "/") != "ENOSYS")
+for pid in children:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+"""
+    before = "resource.setrlimit(resource.RLIMIT_NPROC, (20, 20))"
+    # the limit counts Alice's processes, and her supervisor's threads among them
+    assert cage.says(code, before=before) == "ENOMEM True"
