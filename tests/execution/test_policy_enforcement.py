@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -422,3 +423,34 @@ def test_real_programs_run_as_ever(world: World, mode: str) -> None:
             done.stderr,
         )
         assert bare.stdout
+
+
+@supervised
+def test_a_supervisor_that_is_stopped_again_and_again_never_lies(
+    programs: Programs, mode: str, world: World
+) -> None:
+    """The kernel wakes a waiting ioctl for a stop, a freezer or a suspended machine, too."""
+    code = """
+import os, sys
+print("ready", flush=True)
+bad = []
+for _ in range(1500):
+    fd = os.open("/usr/bin/env", os.O_RDONLY)
+    if fd != 3 or os.readlink(f"/proc/self/fd/{fd}") != "/usr/bin/env":
+        bad.append(fd)
+    os.close(fd)
+print(bad)
+"""
+    running = programs.start(mode, code)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "ready\n"
+    (helper,) = [pid for pid in world.strangers() if pid != running.pid]
+    while running.poll() is None:
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            try:
+                os.kill(helper, number)
+            except ProcessLookupError:
+                break
+            time.sleep(0.0003)
+    out, err = running.communicate(timeout=TIMEOUT)
+    assert (running.returncode, out, err) == (0, "[]\n", "")
