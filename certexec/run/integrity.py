@@ -12,6 +12,7 @@ file. Two ways, by what the file system and the kernel promise:
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 import stat
 
@@ -117,7 +118,7 @@ def open_file(
             "root can install a certificate for it that grants an identity",
         ) from None
     except OSError as error:
-        if os.path.islink(path):
+        if error.errno == errno.ELOOP:  # by name again it may already be something else
             raise RunError(changed, f'"{path}" is a symbolic link now') from None
         raise RunError(unusable, f'"{path}": {error.strerror}') from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
