@@ -10,6 +10,7 @@ import os
 import struct
 
 from certexec.errors import KernelError
+from certexec.kernel.libc import syscall
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -64,6 +65,13 @@ STATX_BTIME = 0x800
 STATX_MNT_ID = 0x1000
 STATX_SIZE = 256
 """bytes; sizeof(struct statx)."""
+
+_OPENAT2 = 437
+_HOW = struct.Struct("=QQQ")
+NO_XDEV = 0x01
+"""RESOLVE_NO_XDEV: cross no mount."""
+NO_MAGICLINKS = 0x02
+"""RESOLVE_NO_MAGICLINKS: jump to no object of a process's."""
 
 _STATX = struct.Struct("<IIQIIIHHQQQQ" + "qIi" * 4 + "IIIIQ")
 
@@ -135,6 +143,11 @@ def identify(fd: int, path: bytes = b"", *, follow: bool = True) -> FileIdentity
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return FileIdentity(buffer.raw)
+
+
+def openat2(dirfd: int, path: bytes, flags: int, resolve: int) -> int:
+    """Open with RESOLVE_* restrictions (openat2(2)); raises OSError."""
+    return syscall(_OPENAT2, dirfd, path, _HOW.pack(flags, 0, resolve), _HOW.size)
 
 
 def type_number(fd: int) -> int:

@@ -8,13 +8,71 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 from certexec.kernel.libc import syscall
 
+_OPEN_TREE = 428
+_OPEN_TREE_CLONE = 1
+_MOUNT_SETATTR = 442
+_MS_PRIVATE = struct.pack("=4Q", 0, 0, 1 << 18, 0)
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
 PAGE = 4096
 _PROCESS_VM_WRITEV = 311
 _MAX_STATUS = 1 << 20
 """bytes; a process in 65,536 groups has a status file of some 500 KB."""
+
+
+class _View:
+    """Where this process sees the proc file system: by its usual name until ``settle_in``."""
+
+    __slots__ = ("fd", "place")
+
+    def __init__(self) -> None:
+        self.place = "/proc"
+        self.fd = -1
+
+
+_view = _View()
+
+
+def settle_in() -> None:
+    """Make a private copy of the mount on /proc this process's working directory.
+
+    A program that may mount could cover /proc, or a directory in it, and so tell its supervisor
+    what it likes about itself. Nothing can be mounted on the copy, which nobody else can reach.
+    Who may not make one has no program that may mount, either: the directory itself is kept.
+    Threads that share no working directory yet come back to it by ``go_home``. Raises OSError.
+    """
+    try:
+        # with what stands on it now: in a user namespace no part may be copied without
+        fd = syscall(
+            _OPEN_TREE, _AT_FDCWD, b"/proc", _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC
+        )
+        flags = _AT_EMPTY_PATH | _AT_RECURSIVE
+        syscall(_MOUNT_SETATTR, fd, b"", flags, _MS_PRIVATE, len(_MS_PRIVATE))
+    except OSError:
+        fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fchdir(fd)
+    _view.fd, _view.place = fd, "."
+
+
+def go_home() -> None:
+    """Return to the working directory of ``settle_in``."""
+    if _view.fd >= 0:
+        os.fchdir(_view.fd)
+
+
+def proc(*names: object) -> str:
+    """Return the name of something in /proc, as this process is to use it."""
+    return "/".join((_view.place, *map(str, names)))
+
+
+def own_fd(fd: int) -> str:
+    """Return the magic link to an open file of this process."""
+    return f"{_view.place}/self/fd/{fd}"
 
 
 class Status:
@@ -87,7 +145,7 @@ def read_file(path: str, limit: int = _MAX_STATUS) -> bytes:
 def read_status(tid: int) -> Status:
     """Read and parse /proc/``tid``/status; raises OSError when the thread is gone."""
     fields = {}
-    for line in read_file(f"/proc/{tid}/status").split(b"\n"):
+    for line in read_file(proc(tid, "status")).split(b"\n"):
         name, _, value = line.partition(b":")
         fields[name] = value
     return Status(fields)
@@ -95,13 +153,13 @@ def read_status(tid: int) -> Status:
 
 def read_tty(pid: int) -> int:
     """Return the device number of the controlling terminal of ``pid``, 0 for none (proc(5))."""
-    text = read_file(f"/proc/{pid}/stat")
+    text = read_file(proc(pid, "stat"))
     return int(text[text.rindex(b")") + 2 :].split()[4])
 
 
 def read_argv(pid: int, limit: int = 4 << 20) -> list[bytes]:
     """Return the arguments on the stack of ``pid``, at most ``limit`` bytes of them."""
-    text = read_file(f"/proc/{pid}/cmdline", limit)
+    text = read_file(proc(pid, "cmdline"), limit)
     return text.split(b"\0")[:-1] if text.endswith(b"\0") else text.split(b"\0")
 
 
@@ -124,7 +182,7 @@ class Memory:
 
     def __init__(self, tid: int) -> None:
         self.tid = tid
-        self.fd = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = os.open(proc(tid, "mem"), os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -8,15 +8,16 @@ import os
 import stat
 import struct
 
+from certexec.kernel.filesystem import openat2
 from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import read_tty
+from certexec.kernel.procfs import own_fd, proc, read_tty
 from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.operations import Operation
 from certexec.run.proc_place import OWN_PROC, is_everyones_own, is_procfs
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, text_of
-from certexec.run.step import OPEN_PATH, openat2
+from certexec.run.step import OPEN_PATH
 
 _OPENAT = 257
 _HOW = struct.Struct("=QQQ")
@@ -122,7 +123,7 @@ class Open(Operation):
     def _open_pinned(self, flags: int) -> int:
         """Open by magic link: it leads to the very inode that was judged, whatever its name is."""
         found, task = self.found, self.call.task
-        opened = (AT_FDCWD, f"/proc/self/fd/{found.fd}", flags & ~os.O_NOFOLLOW, self.mode)
+        opened = (AT_FDCWD, own_fd(found.fd), flags & ~os.O_NOFOLLOW, self.mode)
         if not found.text.startswith(OWN_PROC):
             return raw_open(*opened)
         if is_everyones_own(found.text):
@@ -199,7 +200,7 @@ class Open(Operation):
         As in the kernel only the mode of /dev/tty counts, not that of the terminal's own file.
         """
         try:
-            os.close(raw_open(AT_FDCWD, f"/proc/self/fd/{self.found.fd}", flags, 0))
+            os.close(raw_open(AT_FDCWD, own_fd(self.found.fd), flags, 0))
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
@@ -209,13 +210,13 @@ class Open(Operation):
             raise OSError(errno.ENXIO, "no terminal")
         # its own descriptors lead to the right terminal, /dev/pts may be another instance
         device = os.makedev((number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00))
-        for own in sorted(task.touch(os.listdir, f"/proc/{task.tid}/fd"), key=int):
+        for own in sorted(task.touch(os.listdir, proc(task.tid, "fd")), key=int):
             try:
-                pinned = task.touch(os.open, f"/proc/{task.tid}/fd/{own}", OPEN_PATH)
+                pinned = task.touch(os.open, proc(task.tid, "fd", own), OPEN_PATH)
             except OSError:
                 continue
             # pinned before it is looked at: a thread of the program may exchange its descriptors
-            pin = f"/proc/self/fd/{pinned}"
+            pin = own_fd(pinned)
             try:
                 if _is_device(pin, device):
                     return task.touch(raw_open, AT_FDCWD, pin, flags, 0)

@@ -7,11 +7,13 @@ import errno
 import os
 import struct
 
+from certexec.kernel.filesystem import NO_MAGICLINKS, openat2
 from certexec.kernel.libc import syscall
+from certexec.kernel.procfs import go_home, own_fd
 from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver
-from certexec.run.step import NO_MAGICLINKS, OPEN_PATH, openat2
+from certexec.run.step import OPEN_PATH
 from certexec.run.trusted_links import leads_by_roots_links
 
 _CONNECT = 42
@@ -165,7 +167,7 @@ class Connect(SocketCall):
         if self.found is not None:
             if self.found.fd < 0:
                 raise OSError(self.found.error or errno.ENOENT, "missing")
-            address = _FAMILY.pack(AF_UNIX) + b"/proc/self/fd/%d\0" % self.found.fd
+            address = _FAMILY.pack(AF_UNIX) + own_fd(self.found.fd).encode() + b"\0"
         syscall(_CONNECT, self.fd, address, len(address))
         self.call.finish(0)
 
@@ -200,7 +202,7 @@ class Bind(SocketCall):
         try:
             syscall(_BIND, self.fd, address, len(address))
         finally:
-            os.chdir("/")  # a directory that we stand in keeps its file system busy
+            go_home()  # a directory that we stand in keeps its file system busy
 
 
 def _same_directory(path: bytes, directory: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from certexec.kernel.procfs import proc
 from certexec.kernel.userdb import SystemUsers
 from certexec.observe.event import Event, escape
 from certexec.policy.evaluate import Verdict, effective_rules, evaluate, subject_of
@@ -119,6 +120,6 @@ def raw_arguments(notification: Notification) -> bytes:
 
 def _image(call: Call) -> str:
     try:
-        return os.readlink(f"/proc/{call.task.tgid}/exe")
+        return os.readlink(proc(call.task.tgid, "exe"))
     except OSError:
         return ""

@@ -16,8 +16,8 @@ import select
 import stat
 
 from certexec.kernel.filesystem import identify
+from certexec.kernel.procfs import own_fd, proc
 
-MOUNTINFO = "/proc/self/mountinfo"
 _CHUNK = 1 << 16
 _NULL_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 _PTS_MAJORS = range(136, 144)
@@ -41,7 +41,7 @@ class Mounts:
 
     def __init__(self) -> None:
         """Read the table. Raises OSError."""
-        self._fd = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(proc("self", "mountinfo"), os.O_RDONLY | os.O_CLOEXEC)
         self._lock = _thread.allocate_lock()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLPRI)
@@ -64,7 +64,7 @@ class Mounts:
         A walk that begins at home stays there, so this is asked of what did not come from a walk:
         of bases, and of what magic links lead to.
         """
-        if not os.readlink(b"/proc/self/fd/%d" % fd).startswith(b"/"):
+        if not os.readlink(own_fd(fd)).startswith("/"):
             return  # a pipe, a socket: it has no name anywhere
         info = os.fstat(fd)
         if info.st_nlink == 0 and not stat.S_ISDIR(info.st_mode):

@@ -11,8 +11,9 @@ import ctypes
 import errno
 import os
 
-from certexec.kernel.filesystem import identify
+from certexec.kernel.filesystem import NO_XDEV, identify, openat2
 from certexec.kernel.libc import syscall
+from certexec.kernel.procfs import own_fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,16 +58,24 @@ def is_proc_root(fd: int) -> bool:
 def own_number(root: int) -> bytes:
     """Return our number in the proc file system with this root, b"" where we are not seen."""
     try:
-        return os.readlink(b"self", dir_fd=root)
-    except OSError:
+        link = openat2(root, b"self", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, NO_XDEV)
+    except FileNotFoundError:
         return b""
+    try:
+        return os.readlink(b"", dir_fd=link)
+    finally:
+        os.close(link)
 
 
 def thread_group(root: int, number: bytes) -> bytes:
-    """Return whose thread ``number`` is in the proc file system with this root, b"" if nobody's."""
+    """Return whose thread ``number`` is in the proc file system with this root.
+
+    b"" when nobody's, or when it is hidden from the program, which we never are. Raises OSError
+    when something was mounted over it (EXDEV), or it cannot be told.
+    """
     try:
-        fd = os.open(number + b"/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
-    except OSError:
+        fd = openat2(root, number + b"/status", os.O_RDONLY | os.O_CLOEXEC, NO_XDEV)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
     try:
         text = os.read(fd, _STATUS_HEAD)
@@ -106,10 +115,10 @@ NO_PROCESS = ProcPlace(0, b"", False)
 def place_of(fd: int, mounts: Mounts) -> ProcPlace:
     """Return what a descriptor on a proc file system is about.
 
-    Raises PermissionError when that is this process, or cannot be told.
+    Raises PermissionError when that is this process, and OSError when it cannot be told.
     """
     mount = mounts.of(fd)
-    path = os.readlink(b"/proc/self/fd/%d" % fd)
+    path = os.readlink(own_fd(fd).encode())
     if mount is None:
         raise PermissionError(errno.EACCES, "not a mount of ours")
     point = mount.point.rstrip(b"/")

@@ -12,7 +12,7 @@ import errno
 import os
 
 from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import Status, read_file, read_status
+from certexec.kernel.procfs import Status, own_fd, proc, read_file, read_status
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 
@@ -96,10 +96,10 @@ def _pid_of(fd: int) -> int:
     Raises Fault(EBADF) when it is neither.
     """
     try:
-        for line in read_file(f"/proc/self/fdinfo/{fd}").split(b"\n"):
+        for line in read_file(proc("self", "fdinfo", fd)).split(b"\n"):
             if line.startswith(b"Pid:"):
                 return int(line[4:])
-        text = read_file(f"/proc/self/fd/{fd}/status")
+        text = read_file(own_fd(fd) + "/status")
     except (OSError, ValueError):
         raise Fault(errno.EBADF) from None
     for line in text.split(b"\n"):

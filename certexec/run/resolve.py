@@ -15,6 +15,8 @@ import errno
 import os
 import stat
 
+from certexec.kernel.filesystem import NO_MAGICLINKS, openat2
+from certexec.kernel.procfs import own_fd, proc
 from certexec.run.mounts import Mounts
 from certexec.run.proc_place import (
     SELF_LINKS,
@@ -24,15 +26,7 @@ from certexec.run.proc_place import (
     own_number,
     place_of,
 )
-from certexec.run.step import (
-    NO_MAGICLINKS,
-    OPEN_PATH,
-    dangling,
-    follow_link,
-    jump,
-    openat2,
-    step,
-)
+from certexec.run.step import OPEN_PATH, dangling, follow_link, jump, step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +109,7 @@ class Resolved:
 
 def text_of(fd: int) -> str | None:
     """Return the real path of a descriptor, None when no name leads to it any more."""
-    path = os.readlink(f"/proc/self/fd/{fd}")
+    path = os.readlink(own_fd(fd))
     if not path.startswith("/"):
         return None
     if path.endswith(_DELETED) and os.fstat(fd).st_nlink == 0:
@@ -124,10 +118,10 @@ def text_of(fd: int) -> str | None:
 
 
 def base_path(task: Task, dirfd: int) -> str:
-    """Return the name under /proc that leads to where a relative name of ``task`` begins."""
+    """Return the name in /proc that leads to where a relative name of ``task`` begins."""
     if dirfd == AT_FDCWD:
-        return f"/proc/{task.tid}/cwd"
-    return f"/proc/{task.tid}/fd/{dirfd}"
+        return proc(task.tid, "cwd")
+    return proc(task.tid, "fd", dirfd)
 
 
 def open_base(task: Task, dirfd: int) -> int:
@@ -413,9 +407,7 @@ class Resolver:
                 # without a name of its own: a pipe or memfd reached through /proc/self/fd, or
                 # deleted
                 info = os.fstat(fd)
-                text = self.named.get((info.st_dev, info.st_ino)) or os.readlink(
-                    f"/proc/self/fd/{fd}"
-                )
+                text = self.named.get((info.st_dev, info.st_ino)) or os.readlink(own_fd(fd))
                 if text.endswith(_DELETED):
                     text = NON_EXISTENT + os.fsdecode(path)
             elif is_procfs(fd):

@@ -17,7 +17,7 @@ from certexec.kernel.credentials import forbid_attach
 from certexec.kernel.libc import syscall
 from certexec.kernel.notify import Listener
 from certexec.kernel.ownership import root_owners
-from certexec.kernel.procfs import read_status
+from certexec.kernel.procfs import read_status, settle_in
 from certexec.reasons import EXIT_INTERNAL
 from certexec.run.channel import Channel
 from certexec.run.decide import Approved, decide, reason_line
@@ -113,6 +113,7 @@ def serve(socket_fd: int, settings: Settings) -> int:
     try:
         # 1. who asks; our own memory is nobody's business from here on
         forbid_attach()
+        settle_in()
         if settings.certificate_fd >= 0:
             channel.send_ready()  # the launcher's own child has done so in C
         hello = channel.recv_hello()

@@ -9,24 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 
-from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import read_file
+from certexec.kernel.filesystem import NO_MAGICLINKS, openat2
+from certexec.kernel.procfs import proc, read_file
 from certexec.run.proc_place import is_procfs
 
 OPEN_PATH = os.O_PATH | os.O_CLOEXEC
-NO_MAGICLINKS = 0x02
-_OPENAT2 = 437
-_HOW = struct.Struct("=QQQ")
 _STICKY_FOR_ALL = stat.S_ISVTX | stat.S_IWOTH
 _ST_NOSYMFOLLOW = 0x2000
-_PROTECTED_SYMLINKS = "/proc/sys/fs/protected_symlinks"
-
-
-def openat2(dirfd: int, path: bytes, flags: int, resolve: int) -> int:
-    """Open with RESOLVE_* restrictions (openat2(2)); raises OSError."""
-    return syscall(_OPENAT2, dirfd, path, _HOW.pack(flags, 0, resolve), _HOW.size)
 
 
 def step(current: int, name: bytes) -> int:
@@ -67,7 +57,7 @@ def follow_link(directory: int, link: int) -> bytes:
 
 def _symlinks_are_protected() -> bool:
     try:
-        return read_file(_PROTECTED_SYMLINKS).strip() != b"0"
+        return read_file(proc("sys", "fs", "protected_symlinks")).strip() != b"0"
     except OSError:
         return True
 

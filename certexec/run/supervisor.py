@@ -19,7 +19,7 @@ from certexec.errors import CertexecError
 from certexec.kernel.credentials import Mask, unshare_fs
 from certexec.kernel.libc import syscall
 from certexec.kernel.notify import ERESTARTSYS, Listener, Notification
-from certexec.kernel.procfs import read_status
+from certexec.kernel.procfs import proc, read_status
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
 from certexec.run.call import Call, Fault, GoneError
@@ -449,6 +449,6 @@ def _namespaces(pid: str) -> tuple[tuple[int, int], ...]:
     """Identify root directory, mount table and user namespace of a thread."""
     result = []
     for name in ("root", "ns/mnt", "ns/user"):
-        info = os.stat(f"/proc/{pid}/{name}")
+        info = os.stat(proc(pid, name))
         result.append((info.st_dev, info.st_ino))
     return tuple(result)
