@@ -45,12 +45,10 @@ def children() -> set[str]:
         return set(file.read().split())
 
 
-def test_probes_change_nothing_and_take_less_than_a_second() -> None:
+def test_probes_change_nothing() -> None:
     before, ours = state(), children()
-    start = time.monotonic()
     for ask in ALL:
         ask()
-    assert time.monotonic() - start < 1
     assert state() == before
     assert children() <= ours
 
