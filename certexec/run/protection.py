@@ -11,10 +11,12 @@ from __future__ import annotations
 import errno
 import os
 
+from certexec.kernel.filesystem import NO_XDEV, openat2
 from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import Status, own_fd, proc, read_file, read_status
+from certexec.kernel.procfs import Status, proc, read_file, read_status
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
+from certexec.run.proc_place import is_procfs
 
 _PIDFD_SEND_SIGNAL = 424
 _EVERYBODY = -1
@@ -26,6 +28,9 @@ _SIGINFO_SIZE = 128
 _PIDFD_SIGNAL_ONE = 3
 """PIDFD_SIGNAL_THREAD and PIDFD_SIGNAL_THREAD_GROUP."""
 _CAP_KILL = 1 << 5
+_NOT_SEEN = 0
+"""What fdinfo says of a process in a PID namespace that is neither ours nor within it."""
+_STATUS_HEAD = 4096
 
 PID_ARGUMENTS: dict[str, tuple[int, ...]] = {
     "kill": (0,),
@@ -78,13 +83,16 @@ def send_signal(call: Call, own_tgid: int) -> None:
     fd = copy_descriptor(call, call.int_arg(0))
     try:
         pid = _pid_of(fd)
+        if pid == _NOT_SEEN:
+            raise Fault(errno.EPERM)
         if pid > 0:
             target = _status(pid)
-            if target.tgid == own_tgid or not _may_signal(call, target):
+            if target.tgid == own_tgid or not _may_signal(call, pid, target):
                 raise Fault(errno.EPERM)
         info = call.block(2, _SIGINFO_SIZE) if call.arg(2) else None
         call.still_waits()
-        syscall(_PIDFD_SEND_SIGNAL, fd, call.int_arg(1), info, call.int_arg(3))
+        flags = call.int_arg(3)
+        call.task.touch(syscall, _PIDFD_SEND_SIGNAL, fd, call.int_arg(1), info, flags)
     finally:
         os.close(fd)
     call.finish(0)
@@ -96,16 +104,19 @@ def _pid_of(fd: int) -> int:
     Raises Fault(EBADF) when it is neither.
     """
     try:
-        for line in read_file(proc("self", "fdinfo", fd)).split(b"\n"):
-            if line.startswith(b"Pid:"):
-                return int(line[4:])
-        text = read_file(own_fd(fd) + "/status")
+        text = read_file(proc("self", "fdinfo", fd))
+        if b"\nPid:" not in text:
+            if not is_procfs(fd):
+                raise Fault(errno.EBADF)
+            # what the program may have mounted over it says nothing
+            status = openat2(fd, b"status", os.O_RDONLY | os.O_CLOEXEC, NO_XDEV)
+            try:
+                text = os.read(status, _STATUS_HEAD)
+            finally:
+                os.close(status)
+        return int(text.partition(b"\nPid:")[2].partition(b"\n")[0])
     except (OSError, ValueError):
         raise Fault(errno.EBADF) from None
-    for line in text.split(b"\n"):
-        if line.startswith(b"Pid:"):
-            return int(line[4:])
-    raise Fault(errno.EBADF)
 
 
 def _status(pid: int) -> Status:
@@ -115,13 +126,17 @@ def _status(pid: int) -> Status:
         raise Fault(errno.ESRCH) from None
 
 
-def _may_signal(call: Call, target: Status) -> bool:
-    """kill(2): the same thread group, CAP_KILL, or the real or effective uid is the target's real
-    or saved one. A sender outside the target's user namespace is refused by the kernel itself.
+def _may_signal(call: Call, pid: int, target: Status) -> bool:
+    """kill(2): the same thread group, the real or effective uid is the target's real or saved one,
+    or CAP_KILL, here only over the program's own user namespace.
     """
     status = call.status
-    if target.tgid == status.tgid or status.caps["eff"] & _CAP_KILL:
+    if target.tgid == status.tgid:
         return True
+    if status.caps["eff"] & _CAP_KILL:
+        spaces = (proc(each, "ns/user") for each in (pid, call.task.tid))
+        if os.path.samestat(*(call.task.touch(os.stat, space) for space in spaces)):
+            return True
     return not {status.uids[0], status.uids[1]}.isdisjoint((target.uids[0], target.uids[2]))
 
 
