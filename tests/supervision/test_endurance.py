@@ -12,8 +12,8 @@ from tests.supervision.conftest import Cage, descriptors, wait_for
 
 HERE = Path(__file__).parent
 GRANTS = [(), ("--setuid", "root"), ("--setuid", "service")]
-QUIET = 5
-"""descriptors of an idle supervisor: three null ones, the mount table, the listener."""
+QUIET = 6
+"""descriptors of an idle supervisor: three null ones, /proc, the mount table, the listener."""
 GROWTH = 4096
 """KiB by which a supervisor's memory may grow in a test: buffers, never one call after another."""
 
@@ -66,7 +66,7 @@ def test_callers_that_die_stop_and_exec_get_nobody_elses_answer(
     place.chmod(0o777)
     storm = world.compile("storm", (HERE / "storm.c").read_text(), "-pthread")
     certificate = cage.certificate(SUPERVISED, options, program=storm)
-    program = world.start(certificate, "4", before=f"os.chdir({str(place)!r})")
+    program = world.start(certificate, "3", before=f"os.chdir({str(place)!r})")
     assert program.stdout is not None
     assert program.stdout.readline() == "served\n"
     pid = supervisor_of(world)

@@ -12,7 +12,7 @@ import pytest
 from tests.execution.world import ALICE
 from tests.supervision.conftest import Cage, only
 
-COUNT = 1000
+COUNT = 600
 HERE = Path(__file__).parent
 GRANTS = [(), ("--setuid", "root"), ("--setuid", "service")]
 
