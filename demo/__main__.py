@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from demo.acts import ACTS, LeftOutError
+from demo.acts import LeftOutError, acts
 from demo.stage import RUN_ONLY, Stage, stage
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     with stage() as place:
         say = "typed by name through the kernel" if place.mode != RUN_ONLY else '"certexec run"'
         print(f"# certexec on Linux {os.uname().release}, {place.mode}: {say}\n", flush=True)
-        for act in ACTS:
+        for act in acts(place):
             print(f"## {title(act)}", flush=True)
             try:
                 act(place)

@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 from demo.stage import NAMESPACE, ROOT, RUN_ONLY, STRANGER_UID, Stage
 
@@ -29,6 +30,17 @@ def keys(place: Stage) -> None:
         add += ["--trust", place.path("trust")]
     print("   $ certexec trust add ops.pub --may-grant root")
     print(indent(place.certexec(*add)))
+
+
+def barred(place: Stage) -> None:
+    """Where Yama bars an ordinary user's supervisor, that is said and nothing runs."""
+    sign(place, "barred.cert", "/usr/bin/id", policy(place, "/usr/bin/id"))
+    done = show(place, "barred.cert", user=place.ordinary, who="an ordinary user")
+    refused = done.returncode == REFUSED and "ptrace_scope" in done.stderr
+    check(refused and not done.stdout, "refused, and the sysctl is named")
+    if place.mode != ROOT:
+        raise LeftOutError("without root every act that needs a supervisor ends like this")
+    print("   from here on root types, except where a grant is shown")
 
 
 def by_name(place: Stage) -> None:
@@ -95,13 +107,14 @@ def identity(place: Stage) -> None:
     program = real("id")
     text = policy(place, program)
     unsigned = place.path("rootid.cert")
-    sign(place, unsigned, program, text, "--setuid", "root", "--allow-user", f"#{place.user}")
+    sign(place, unsigned, program, text, "--setuid", "root", "--allow-user", f"#{place.ordinary}")
     print("   $ certexec install rootid.cert /usr/local/bin/rootid")
     place.certexec("install", unsigned, "/usr/local/bin/rootid")
-    done = show(place, "rootid")
-    check(f"uid={place.user}" in done.stdout and "euid=0" in done.stdout, "uid stays, euid is root")
+    done = show(place, "rootid", user=place.ordinary)
+    stays = f"uid={place.ordinary}" in done.stdout
+    check(stays and "euid=0" in done.stdout, "uid stays, euid is root")
     check(os.stat(program).st_mode & 0o6000 == 0, f"{program} itself has no set-user-ID bit")
-    done = show(place, "rootid", user=STRANGER_UID)
+    done = show(place, "rootid", user=STRANGER_UID, who="a stranger")
     check(done.returncode == REFUSED and "acl-denied" in done.stderr, "a stranger is refused")
 
 
@@ -132,6 +145,11 @@ def tampered(place: Stage) -> None:
         file.write(b"/usr/bin/su")
     done = show(place, "hello.cert")
     check(done.returncode == REFUSED and "bad-signature" in done.stderr, "nor a certificate")
+
+
+def acts(place: Stage) -> tuple[Callable[[Stage], None], ...]:
+    """Return what is played here, in order."""
+    return ACTS if not place.barred else (keys, barred, *ACTS[1:])
 
 
 ACTS = (keys, by_name, two_policies, server, identity, stranger, tampered)
@@ -222,11 +240,11 @@ def sign(place: Stage, name: str, program: str, text: str, *options: str) -> Non
 
 
 def show(
-    place: Stage, *argv: str, user: int | None = None, timeout: float = 60
+    place: Stage, *argv: str, user: int | None = None, who: str = "", timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """Run a command line as its user would, and show what came."""
-    who = "" if user is None else "(a stranger) "
-    print(f"   {who}$ {' '.join(os.path.basename(word) for word in argv)}", flush=True)
+    words = " ".join(os.path.basename(word) for word in argv)
+    print(f"   ({who}) $ {words}" if who else f"   $ {words}", flush=True)
     done = subprocess.run(place.shell(*argv), timeout=timeout, **place.surroundings(user))
     lines = (done.stdout + done.stderr).strip().splitlines()
     if len(lines) > SHOWN_LINES:

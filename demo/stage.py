@@ -24,6 +24,7 @@ CLONE_NEWNS = 0x20000
 ORDINARY_UID = 54321
 """Nobody's uid: the ordinary user of the show, where root plays it."""
 STRANGER_UID = 54322
+YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
 INSIDE = "CERTEXEC_DEMO_INSIDE"
 
 
@@ -32,13 +33,18 @@ class Stage:
 
     Attributes:
         mode: ROOT, NAMESPACE or RUN_ONLY; directory: everybody may enter it, only we write.
-        user: uid that plays the ordinary user, None for ourselves.
+        ordinary: uid of the ordinary user, None for ourselves.
+        user: uid of the one who types. That is the ordinary user, or root where Yama keeps
+            ordinary users from supervising their own programs.
+        barred: whether Yama does.
     """
 
     def __init__(self, mode: str, directory: str) -> None:
         self.mode = mode
         self.directory = directory
-        self.user = ORDINARY_UID if mode == ROOT else None
+        self.barred = _ptrace_scope() > 0
+        self.ordinary = ORDINARY_UID if mode == ROOT else None
+        self.user = 0 if self.barred and mode == ROOT else self.ordinary
         self.bin = os.path.join(directory, "bin")
         os.mkdir(self.bin, 0o755)
 
@@ -99,6 +105,15 @@ class Stage:
             "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
             **as_user,
         }  # fmt: skip
+
+
+def _ptrace_scope() -> int:
+    """Return kernel.yama.ptrace_scope, 0 on a kernel without Yama."""
+    try:
+        with open(YAMA_SCOPE) as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
 
 
 @contextlib.contextmanager

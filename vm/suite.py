@@ -2,10 +2,10 @@
 
     python -m vm.suite [--kernel 6.1|6.12|all]
 
-Each kernel boots twice. With Yama's ptrace_scope 0 the identity step prints `uname -r` and the ids
-from /proc/PID/status, and the demonstration plays with every act. With ptrace_scope 1 the identity
-step runs again: grants hold, and what needs an unprivileged supervisor is refused by name, which
-is most of the demonstration. The serial logs are kept in vm/cache/logs.
+Each kernel boots twice: with Yama's ptrace_scope 0 and 1. Both times the identity step prints
+`uname -r` and the ids from /proc/PID/status, and the demonstration plays with every act. Under
+ptrace_scope 1 an ordinary user's supervisor is barred: the demonstration shows that this is refused
+by name, and lets root type what needs one. The serial logs are kept in vm/cache/logs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pathlib import Path
 from vm import run
 
 PROJECT = Path(__file__).resolve().parents[1]
-STEPS = {"0": ("identity.py", "demo.py"), "1": ("identity.py",)}  # by ptrace_scope
+SCOPES = ("0", "1")  # of ptrace
+STEPS = ("identity.py", "demo.py")
 DEPENDENCIES = "cryptography,cbor2,click,python-ptrace"
 LAUNCHER = "certexec/libexec/launch"
 STEP_TIMEOUT = 600  # seconds; emulated CPUs are ten to thirty times slower
@@ -50,9 +51,9 @@ def main(arguments: list[str]) -> int:
         "--dist", f"{DEPENDENCIES}:{guest_packages()}",
     ]
     statuses = []
-    for yama, steps in STEPS.items():
+    for yama in SCOPES:
         print(f"# stock kernels, ptrace_scope {yama}", flush=True)
-        scripts = [str(PROJECT / "vm" / "steps" / step) for step in steps]
+        scripts = [str(PROJECT / "vm" / "steps" / step) for step in STEPS]
         statuses.append(run.main(["--yama", yama, *common, *scripts]))
     return max(statuses)
 
