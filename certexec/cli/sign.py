@@ -32,6 +32,7 @@ from certexec.cli.common import (
 from certexec.cli.measure import measure_program
 from certexec.cli.policy_gate import check_policy, decode, options_for, read_policy_file
 from certexec.cli.render import certificate_text
+from certexec.cli.spec import spec_words
 from certexec.errors import CertificateError, CliError
 from certexec.kernel.digest import sha256
 from certexec.run.environment import is_dangerous
@@ -45,11 +46,17 @@ SUFFIX = ".cert"
 
 
 class SignCommand(click.Command):
-    """``sign``, whose list of who may run the certificate keeps its order."""
+    """``sign``, whose list of who may run the certificate keeps its order, and with its spec."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments with the list's options rewritten."""
-        return super().parse_args(ctx, sign_options.ordered(args))
+        """Parse the arguments with the list's options rewritten, those of a spec before them."""
+        words = sign_options.ordered(args)
+        if not ctx.resilient_parsing:
+            typed, _, seen = self.make_parser(ctx).parse_args(list(words))
+            if "spec" in typed and self.get_help_option(ctx) not in seen:
+                options = {name.replace("_", "-") for name in typed}
+                words = [*sign_options.ordered(spec_words(typed["spec"], options)), *words]
+        return super().parse_args(ctx, words)
 
 
 # 1. what the flags say, read before any file is ------------------------------------------------
@@ -199,7 +206,10 @@ def _prove(data: bytes, certificate: Certificate, keys: list[SigningKey]) -> Non
 
 
 @click.command(name="sign", cls=SignCommand)
-@click.argument("binary")
+@click.argument("binary", required=False)
+@click.option("--spec", metavar="FILE",
+              help="Take options from this TOML file; those that are typed win, or add to it.")
+@click.option("--spec-binary", hidden=True)
 @click.option("-k", "--key", "keys", multiple=True, required=True, metavar="KEY",
               help="The private key; repeat it for several signatures.")
 @click.option("-p", "--policy", metavar="FILE", help="The policy; it becomes part of the file.")
@@ -247,13 +257,19 @@ def _prove(data: bytes, certificate: Certificate, keys: list[SigningKey]) -> Non
 @click.option("-C", "--note", default="", help="A comment, signed with the rest.")
 @click.option("--passphrase-fd", type=int, metavar="N",
               help="Read passphrases from descriptor N, one a line.")
-def command(binary: str, **flags: Any) -> None:
+def command(binary: str | None, **flags: Any) -> None:
     """Write a signed certificate for the program BINARY.
 
     The certificate holds the program's path and digests, the policy that confines it, who may run
     it, and the identity that it may take. It is a program itself: put it into $PATH.
     """
     # 1. the flags
+    binary = binary or flags["spec_binary"]
+    if not binary:
+        raise CliError(
+            "usage", "no program is named",
+            'give its path as the last argument, or as "binary" in a spec',
+        )  # fmt: skip
     _check_flags(flags)
     identity = _identity(flags)
     invocation = _invocation(flags, identity is not None)
