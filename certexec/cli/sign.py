@@ -19,7 +19,6 @@ from certexec.certificate.verify import verify_certificate
 from certexec.cli import output, sign_options
 from certexec.cli.common import (
     CERTIFICATE_MODE,
-    Passphrases,
     check_output,
     find_group,
     find_user,
@@ -32,12 +31,12 @@ from certexec.cli.common import (
 from certexec.cli.measure import measure_program
 from certexec.cli.policy_gate import check_policy, decode, options_for, read_policy_file
 from certexec.cli.render import certificate_text
+from certexec.cli.signing_keys import AnyKey, load_keys
 from certexec.cli.spec import spec_words
 from certexec.errors import CertificateError, CliError
 from certexec.kernel.digest import sha256
 from certexec.run.environment import is_dangerous
 from certexec.trust.constraints import Constraints
-from certexec.trust.private_keys import SigningKey, from_pem, is_encrypted, read_key_file
 from certexec.trust.store import TrustedKey
 
 DEFAULT_LIFETIME = "1y"
@@ -171,32 +170,10 @@ def _policy(flags: dict[str, Any], program: str, grant: bool) -> PolicyRef:
     )
 
 
-def _load_keys(references: tuple[str, ...], descriptor: int | None) -> list[SigningKey]:
-    passphrases = None
-    keys: dict[bytes, SigningKey] = {}
-    for reference in references:
-        scheme, colon, rest = reference.partition(":")
-        if colon and scheme in ("agent", "pkcs11"):
-            raise CliError("usage", f'keys of the kind "{scheme}:" cannot be used yet')
-        path = rest if colon and scheme == "file" else reference
-        pem, status = read_key_file(path)
-        if status.st_mode & 0o077:
-            output.warn(f'others can read the private key "{path}"; "chmod 600 {path}" mends that')
-        passphrase = None
-        if is_encrypted(pem):
-            passphrases = passphrases or Passphrases(descriptor)
-            passphrase = passphrases.ask(f'"{path}"')
-        key = from_pem(pem, passphrase, path)
-        if key.public.kid in keys:
-            raise CliError("usage", f'the key "{path}" was given twice')
-        keys[key.public.kid] = key
-    return list(keys.values())
-
-
 # 3. and the result --------------------------------------------------------------------------------
 
 
-def _prove(data: bytes, certificate: Certificate, keys: list[SigningKey]) -> None:
+def _prove(data: bytes, certificate: Certificate, keys: list[AnyKey]) -> None:
     """Verify our own output as if every signer were trusted with everything."""
     anything = Constraints(grants=["user:root"])
     trusted = {one.public.kid: TrustedKey(one.public, anything, "signer") for one in keys}
@@ -211,7 +188,8 @@ def _prove(data: bytes, certificate: Certificate, keys: list[SigningKey]) -> Non
               help="Take options from this TOML file; those that are typed win, or add to it.")
 @click.option("--spec-binary", hidden=True)
 @click.option("-k", "--key", "keys", multiple=True, required=True, metavar="KEY",
-              help="The private key; repeat it for several signatures.")
+              help="The private key, a file or agent:SHA256:...; several keys make several "
+                   "signatures.")
 @click.option("-p", "--policy", metavar="FILE", help="The policy; it becomes part of the file.")
 @click.option("--policy-path", metavar="FILE",
               help="The policy, referred to by path and digest instead.")
@@ -282,7 +260,7 @@ def command(binary: str | None, **flags: Any) -> None:
     # 2. the program, the policy, the keys
     program, files = measure_program(binary)
     policy = _policy(flags, program.path, identity is not None)
-    keys = _load_keys(flags["keys"], flags["passphrase_fd"])
+    keys = load_keys(flags["keys"], flags["passphrase_fd"])
     # 3. the certificate
     claims = _claims(flags, keys[0].public.fingerprint, label(name, "certificate name"))
     certificate = Certificate(
@@ -305,7 +283,7 @@ def command(binary: str | None, **flags: Any) -> None:
 
 
 def _deliver(
-    data: bytes, certificate: Certificate, out: str, keys: list[SigningKey], flags: dict[str, Any]
+    data: bytes, certificate: Certificate, out: str, keys: list[AnyKey], flags: dict[str, Any]
 ) -> None:
     """Write the certificate, see that it arrived, and say so."""
     if flags["dry_run"]:

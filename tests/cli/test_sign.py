@@ -16,7 +16,6 @@ from certexec.cli import sign_options
 from certexec.cli.common import parse_time, printable, show_time
 from certexec.errors import CliError
 from tests.cli.conftest import POLICY, Script
-from tests.cli.test_keygen import with_descriptor
 
 DAY = 86400
 
@@ -220,42 +219,6 @@ def test_several_keys_make_several_signatures(signed: Script) -> None:
     )
 
 
-def test_an_encrypted_key_needs_its_passphrase(signed: Script) -> None:
-    line = bytes([10])
-    signed(f"certexec keygen -f locked --passphrase-fd {with_descriptor(b'secret' + line)}")
-    sign = "certexec sign -k locked.key -p hello.policy -o out.cert"
-    signed(
-        f"""
-        ! {sign} --passphrase-fd {with_descriptor(b'wrong' + line)} hello
-        stderr 'the passphrase does not open "locked.key"'
-        ! exists out.cert
-        {sign} --passphrase-fd {with_descriptor(b'secret' + line)} hello
-        """
-    )
-
-
-def test_passphrases_of_several_keys_are_read_line_by_line(signed: Script) -> None:
-    one, two = with_descriptor(b"1"), with_descriptor(b"2")
-    signed(f"certexec keygen -f one --passphrase-fd {one}")
-    signed(f"certexec keygen -f two --passphrase-fd {two}")
-    both = with_descriptor(b"1" + bytes([10]) + b"2")
-    sign = "certexec sign -k one.key -k two.key -p hello.policy -o out.cert"
-    signed(f"{sign} --passphrase-fd {both} hello")
-
-
-def test_a_key_that_others_can_read_is_mentioned(signed: Script) -> None:
-    signed(
-        """
-        chmod 644 ops.key
-        certexec sign -k ops.key -p hello.policy -o out.cert hello
-        stderr 'warning: others can read the private key "ops.key"'
-        chmod 600 ops.key
-        certexec sign -k ops.key -p hello.policy -o out.cert --force hello
-        ! stderr warning
-        """
-    )
-
-
 def test_a_dry_run_shows_everything_and_writes_nothing(signed: Script) -> None:
     signed(
         """
@@ -329,7 +292,6 @@ FLAGS: dict[str, tuple[list[str], str]] = {
     "a window at no time": (["--time-window", "daily 08:61-09:00"], "clock"),
     "an empty window": (["--time-window", "daily 08:00-08:00"], "empty"),
     "arguments with an open quote": (["--fixed-args", "'x"], "split"),
-    "an agent's key": (["-k", "agent:SHA256:x"], "cannot be used yet"),
     "a missing key": (["-k", "missing.key"], "no key"),
 }  # fmt: skip
 
