@@ -46,6 +46,10 @@ _TRAILING_SPACE = " \t\r\v\f"
 _INT_SIGN = 1 << 31
 _INT_SPAN = 1 << 32
 _LONG_MAX = (1 << 63) - 1
+JOIN_THE_LINES = (
+    'a rule cannot go on in the next line: join the lines ("certexec policy fmt --join" does)'
+)
+"""The hint for a line that ends in a backslash, as rules on slides and in mails do."""
 
 
 class PolicySyntaxError(PolicyError):
@@ -104,7 +108,7 @@ def source_lines(text: str, file: str) -> Iterator[tuple[int, str, str]]:
     number = 0
     for raw in raws:
         number += 1
-        if len(raw) * 4 > LINE_MAX and _byte_length(raw) > LINE_MAX:
+        if len(raw) * 4 > LINE_MAX and byte_length(raw) > LINE_MAX:
             raise PolicySyntaxError(
                 f"line too long, at most {LINE_MAX} bytes", file=file, line=number,
                 column=LINE_MAX + 1, source_line=raw,
@@ -121,14 +125,24 @@ def source_lines(text: str, file: str) -> Iterator[tuple[int, str, str]]:
         )
 
 
-def _byte_length(line: str) -> int:
+def byte_length(line: str) -> int:
+    """Return how many bytes a line of a policy has."""
     return len(line.encode("utf-8", "replace"))  # a lone surrogate stands for one byte
 
 
+def split_comment(raw: str) -> tuple[str, str]:
+    """Return what stands before a line's comment, and the comment with its "#" or ""."""
+    cut = _comment_start(raw) if "#" in raw else len(raw)
+    return raw[:cut], raw[cut:]
+
+
+def goes_on(raw: str) -> bool:
+    """Tell whether a line ends in a backslash, as if the next one continued it."""
+    return split_comment(raw)[0].rstrip(_TRAILING_SPACE).endswith("\\")
+
+
 def _strip(raw: str) -> str:
-    line = raw
-    if "#" in line:
-        line = line[: _comment_start(line)]
+    line = raw[: _comment_start(raw)] if "#" in raw else raw
     stripped = line.rstrip(_TRAILING_SPACE)
     if not stripped:
         # The original never looked at the first character: an empty line that ends in CR LF is
@@ -252,10 +266,7 @@ def _parts(word: str, column: int, found: list[Token]) -> None:
             part = word[position:end]
             kind = _SPECIAL.get(part)
             if kind is None:
-                hint = ""
-                if part == "\\" and end == length:
-                    hint = "a rule cannot go on in the next line: join the lines"
-                raise RuleError(f'illegal character "{part}"', column + position, hint)
+                raise RuleError(f'illegal character "{part}"', column + position)
             found.append((kind, part, column + position))
         position = end
 

@@ -69,12 +69,13 @@ def parse_template(text: str, *, name: str, users: UserDb, privileged: bool) -> 
         if not line:
             continue
         if line[:10].lower() == "template: ":
-            if template is None:
-                template = reader.template_header(number, raw, line)
+            header = reader.template_header(number, raw, line)
+            template = template or header  # of several headers the first counts
             continue
         if template is None:
             raise reader.error("a template begins with its header", number, raw, line)
-        template.rules.append(reader.rule(template.emulation, number, raw, line))
+        emulation = _first_bytes(template.emulation, EMULATION_MAX)
+        template.rules.append(reader.rule(emulation, number, raw, line))
     if template is None:
         raise PolicySyntaxError("no template header", file=name, line=1, column=1, source_line="")
     return template
@@ -110,7 +111,7 @@ class _PolicyReader:
         indent = len(raw) - len(raw.lstrip(" \t")) if stripped else 0
         return PolicySyntaxError(
             message, file=self.name, line=line, column=indent + offset + 1, source_line=raw,
-            hint=hint,
+            hint=lexer.JOIN_THE_LINES if lexer.goes_on(raw) else hint,
         )
 
     # file = { line newline }
@@ -243,7 +244,8 @@ class _PolicyReader:
         except RuleError as error:
             raise PolicySyntaxError(
                 error.message, file=self.name, line=number,
-                column=max(column + error.column, 0) + 1, source_line=raw, hint=error.hint,
+                column=max(column + error.column, 0) + 1, source_line=raw,
+                hint=lexer.JOIN_THE_LINES if lexer.goes_on(raw) else error.hint,
             ) from None
         if parser.open_quote:
             self.open_quote = number
