@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 CERTIFICATE_MODE = 0o755
 KEY_MODE = 0o600
+PUBLIC_MODE = 0o644
 
 
 # -- text for terminals ----------------------------------------------------------------------------
@@ -190,17 +191,41 @@ def looks_like_certificate(path: str) -> bool:
         return False
 
 
+def check_writable(path: str) -> None:
+    """Refuse a file in a directory that is missing or cannot be written, before any work is done.
+
+    Raises CliError: "not-found" or "unreadable".
+    """
+    directory = os.path.dirname(path) or "."
+    if not os.path.isdir(directory):
+        raise CliError(
+            "not-found", f'there is no directory "{directory}"', f'"mkdir -p {directory}" first'
+        )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise CliError(
+            "unreadable", f'cannot write "{path}": its directory is not writable for you',
+            "choose another place, or another owner or mode for the directory",
+        )  # fmt: skip
+
+
 def check_output(path: str, force: bool) -> None:
-    """Refuse an output file that exists, before any work is done; see ``write_file``."""
+    """Refuse an output file that exists or cannot be made, before any work is done.
+
+    Raises CliError: "exists", "not-found" or "unreadable"; see ``write_file``.
+    """
+    check_writable(path)
     if not force and os.path.lexists(path):
         raise CliError("exists", f'"{path}" exists', 'use "--force" to replace it')
 
 
-def write_file(path: str, content: bytes, mode: int, *, force: bool) -> None:
+def write_file(
+    path: str, content: bytes, mode: int, *, force: bool, owner: tuple[int, int] | None = None
+) -> None:
     """Write a file so that it appears whole or not at all, with exactly ``mode``.
 
     Temporary file beside it, fsync, then link(2) (which never replaces anything) or, with
-    ``force``, rename(2), then fsync of the directory. Raises CliError: "exists" or "unreadable".
+    ``force``, rename(2), then fsync of the directory. ``owner`` is a uid and a gid where the file
+    shall not become the caller's. Raises CliError: "exists" or "unreadable".
     """
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
@@ -215,6 +240,8 @@ def write_file(path: str, content: bytes, mode: int, *, force: bool) -> None:
             with open(fd, "wb") as file:
                 file.write(content)
                 file.flush()
+                if owner is not None and owner[0] != os.geteuid():
+                    os.fchown(fd, *owner)
                 os.fchmod(fd, mode)
                 os.fsync(fd)
             if force:
@@ -262,10 +289,10 @@ class Passphrases:
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
 
-    def ask(self, what: str) -> bytes:
+    def ask(self, what: str, wanted: str = "passphrase") -> bytes:
         """Return a passphrase; raises CliError("usage") where there is nobody to ask."""
         if self._descriptor is None:
-            return ask_terminal(f"passphrase for {what}: ")
+            return ask_terminal(f"{wanted} for {what}: ")
         line = b""
         try:
             # byte by byte: what follows the line belongs to the next key, or to somebody else
@@ -280,9 +307,9 @@ class Passphrases:
             raise CliError("usage", f"no passphrase is left for {what}")
         return line
 
-    def ask_new(self, what: str) -> bytes:
+    def ask_new(self, what: str, wanted: str = "passphrase") -> bytes:
         """Return a new passphrase, typed twice where a person types it."""
-        first = self.ask(what)
+        first = self.ask(what, wanted)
         if self._descriptor is None and ask_terminal("the same again: ") != first:
             raise CliError("usage", "the two passphrases differ")
         if not first:

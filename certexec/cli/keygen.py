@@ -7,12 +7,10 @@ import os
 import click
 
 from certexec.cli import output
-from certexec.cli.common import KEY_MODE, Passphrases, check_output, write_file
+from certexec.cli.common import KEY_MODE, PUBLIC_MODE, Passphrases, check_output, write_file
 from certexec.errors import CliError
 from certexec.trust.keys import ALGORITHMS, ED25519
 from certexec.trust.private_keys import generate
-
-PUBLIC_MODE = 0o644
 
 
 @click.command(name="keygen")

@@ -61,6 +61,7 @@ VERBS = (
     Verb("show", "certexec.cli.inspect", "Daily", "The same as inspect.", alias_of="inspect"),
     Verb("setup", "certexec.cli.setup", "Set-up", "Make certificates run by name on this machine."),
     Verb("keygen", "certexec.cli.keygen", "Set-up", "Make a signing key."),
+    Verb("key", "certexec.cli.key", "Set-up", "Look at keys, change a passphrase."),
     Verb("trust", "certexec.cli.trust", "Set-up", "Choose the keys whose certificates count."),
     Verb("doctor", "certexec.cli.doctor", "Set-up", "Say what this machine can promise."),
     Verb("binfmt", "certexec.cli.binfmt", "Set-up", "Register the kernel's handler by hand."),

@@ -1,9 +1,10 @@
 """What the command line says, and how.
 
-The rules: a verb's result goes to standard output, everything else to standard error. Everything
-on standard error starts with ``certexec:``, is in lower case, has no full stop, and puts paths in
-double quotes. There are four ways to say something and no others: ``info``, ``warn``, ``error``
-and ``error_with_hint``. Machine-readable results are one JSON object, by ``print_json``.
+The rules: a verb's result goes to standard output, everything else to standard error. A result
+that only tells what was done is printed by ``done``, what was asked to be shown by click, one JSON
+object by ``print_json``. Everything on standard error starts with ``certexec:``, is in lower case,
+has no full stop, and puts paths in double quotes. There are four ways to say something and no
+others: ``info``, ``warn``, ``error`` and ``error_with_hint``.
 """
 
 from __future__ import annotations
@@ -62,6 +63,15 @@ def _say(kind: str, color: str, message: str) -> None:
     sys.stdout.flush()
     sys.stderr.write(f"certexec: {label}{message}\n")
     sys.stderr.flush()
+
+
+def done(message: str) -> None:
+    """Print what a verb did as its result, unless only the exit status is wanted.
+
+    What was asked to be shown is printed by other means, whatever the flags.
+    """
+    if not settings.quiet:
+        click.echo(message)
 
 
 def info(message: str, *, detail: bool = False) -> None:

@@ -8,6 +8,7 @@ from certexec.cli import output
 from certexec.cli.common import Passphrases
 from certexec.errors import CliError
 from certexec.trust.agent import Agent, AgentKey
+from certexec.trust.key_files import wrong_private
 from certexec.trust.private_keys import SigningKey, from_pem, is_encrypted, read_key_file
 
 AGENT_VARIABLE = "SSH_AUTH_SOCK"
@@ -43,6 +44,9 @@ def load_key(reference: str, passphrases: Passphrases) -> AnyKey:
         )
     path = rest if colon and scheme == "file" else reference
     pem, status = read_key_file(path)
+    problem = wrong_private(path, pem)
+    if problem is not None:
+        raise problem
     passphrase = passphrases.ask(f'"{path}"') if is_encrypted(pem) else None
     key = from_pem(pem, passphrase, path)
     if status.st_mode & 0o077:

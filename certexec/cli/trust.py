@@ -15,12 +15,11 @@ from certexec.cli.common import (
     printable,
     store_directory,
     trust_option,
-    unreadable,
 )
 from certexec.errors import CliError
 from certexec.trust.constraints import ANYWHERE, Constraints, show_duration
 from certexec.trust.edit import add_key, find_key, remove_key
-from certexec.trust.keys import MAX_LINE, PublicKey, parse_public
+from certexec.trust.key_files import read_public
 from certexec.trust.store import TrustedKey, load_store
 
 
@@ -41,14 +40,6 @@ def _grant(text: str) -> str:
         return f"group:{name}#{number}"
     name, number = find_user(text)
     return f"user:{name}#{number}"
-
-
-def _read_public(path: str) -> PublicKey:
-    try:
-        with open(path, "rb") as file:
-            return parse_public(file.read(MAX_LINE + 1))
-    except OSError as error:
-        raise unreadable(path, error) from None
 
 
 @command.command(name="add")
@@ -76,7 +67,7 @@ def add(
     Without --may-grant the key may sign programs, but give them no identity. Adding a key that is
     in the store already replaces what it may sign.
     """
-    key = _read_public(pub)
+    key = read_public(pub)
     stem = os.path.basename(pub).removesuffix(".pub") if name is None else name
     constraints = Constraints(
         list(paths) or None,

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from certexec.errors import TrustError
+from certexec.trust.key_files import missing_key
 from certexec.trust.keys import ED25519, MLDSA65, P256, PublicKey
 
 MAX_FILE = 16384
@@ -148,7 +149,8 @@ def generate(kind: str, comment: str = "") -> SigningKey:
 
 def is_encrypted(pem: bytes) -> bool:
     """Tell whether a key file needs a passphrase."""
-    return b"ENCRYPTED" in pem.partition(b"\n")[0]
+    # in the label (RFC 7468), or in the header of the older forms (RFC 1421)
+    return any(b"ENCRYPTED" in line for line in pem.lstrip().split(b"\n", 2)[:2])
 
 
 def from_pem(pem: bytes, passphrase: bytes | None, shown: str, comment: str = "") -> SigningKey:
@@ -162,9 +164,12 @@ def from_pem(pem: bytes, passphrase: bytes | None, shown: str, comment: str = ""
         if is_encrypted(pem):
             raise TrustError("bad-passphrase", f'the passphrase does not open "{shown}"') from None
         raise TrustError(
-            "bad-key", f'"{shown}" is not a private key', "give the .key file, not the .pub file"
+            "bad-key", f'"{shown}" is not a private key, or is damaged'
         ) from None
-    return SigningKey(private, comment)
+    try:
+        return SigningKey(private, comment)
+    except TrustError as error:
+        raise TrustError(error.reason, f'"{shown}": {error.message}', error.hint) from None
 
 
 def read_key_file(path: str) -> tuple[bytes, os.stat_result]:
@@ -179,7 +184,7 @@ def read_key_file(path: str) -> tuple[bytes, os.stat_result]:
                 raise TrustError("bad-key", f'"{path}" is not a file')
             content = file.read(MAX_FILE + 1)
     except FileNotFoundError:
-        raise TrustError("not-found", f'there is no key "{path}"') from None
+        raise missing_key(path, ".key") from None
     except OSError as error:
         raise TrustError("unreadable", f'cannot read "{path}": {error.strerror}') from None
     if len(content) > MAX_FILE:

@@ -71,8 +71,13 @@ def test_what_is_not_a_key_is_not_added(script: Script) -> None:
         """
         certexec keygen -f ops --no-passphrase
         ! certexec trust add ops.key --trust trust
-        stderr 'bad|not'
+        stderr '"ops.key" is a private key'
+        stderr 'hint: give its public half: "ops.pub"'
+        ? certexec trust add ops --trust trust
+        stderr 'there is no key "ops"'
+        stderr 'hint: did you mean "ops.pub"'
         ? certexec trust add missing.pub --trust trust
+        stderr 'hint: make one with "certexec keygen -f missing"'
         ? certexec trust add ops.pub --trust trust --may-grant nobody-of-this-name
         stderr 'there is no user'
         ? certexec trust add ops.pub --trust trust --may-grant ':no-such-group'
@@ -84,6 +89,30 @@ def test_what_is_not_a_key_is_not_added(script: Script) -> None:
         ! certexec trust add ops.pub --trust trust --path relative
         ! exists trust
         ! exists evil
+        """
+    )
+
+
+def test_a_file_that_is_no_public_key_is_named(signed: Script) -> None:
+    signed.write("damaged.pub", "certexec-ed25519 AAAA ops")
+    signed.write("id.pub", "ssh-ed25519 AAAAC3Nz me")
+    signed.write("empty.pub", "")
+    signed(
+        """
+        ! certexec trust add damaged.pub --trust other
+        stderr '"damaged.pub": the ed25519 key has 3 bytes'
+        ! certexec trust add id.pub --trust other
+        stderr '"id.pub" is a public key of OpenSSH'
+        stderr 'hint: .*certexec key public -k agent:SHA256:'
+        ! certexec trust add empty.pub --trust other
+        stderr '"empty.pub" is not a public key of certexec'
+        stderr 'hint: "certexec keygen -f NAME"'
+        ! certexec trust add hello.cert --trust other
+        stderr '"hello.cert" is a certificate of certexec'
+        rm ops.pub
+        ! certexec trust add ops.key --trust other
+        stderr 'hint: write its public half with "certexec key public -k ops.key -o ops.pub"'
+        ! exists other
         """
     )
 
