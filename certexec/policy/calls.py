@@ -172,8 +172,8 @@ def _supervised() -> dict[str, Call]:
     flags = Argument("oflags", 1)
     at_flags = Argument("oflags", 2)
     unpassed = Argument("oflags", NO_REGISTER)  # openat2 has them in memory, creat none at all
-    address = Argument("sockaddr", 1)
-    table = (
+    address, target = Argument("sockaddr", 1), Argument("string", 0)
+    table: tuple[tuple[str, tuple[Argument, ...], tuple[Variant, ...]], ...] = (
         ("open", (_path(0), flags), _open(1, "open")),
         ("openat", (_path(1, 0), at_flags), _open(2, "openat", "open")),
         ("openat2", (_path(1, 0), unpassed), _open(-1, "openat2", "openat", "open")),
@@ -201,6 +201,13 @@ def _supervised() -> dict[str, Call]:
                 Variant("file", ("unlinkat", "unlink", "fswrite")),
             ),
         ),
+        ("rename", (_path(0), _path(1)), _one("rename")),
+        ("renameat", (_path(1, 0), _path(3, 2)), _one("renameat", "rename")),
+        ("renameat2", (_path(1, 0), _path(3, 2)), _one("renameat2", "renameat", "rename")),
+        ("link", (_path(0), _path(1)), _one("link")),
+        ("linkat", (_path(1, 0), _path(3, 2)), _one("linkat", "link")),
+        ("symlink", (target, _path(1)), _one("symlink")),
+        ("symlinkat", (target, _path(2, 1)), _one("symlinkat", "symlink")),
         ("connect", (address,), _one("connect")),
         ("bind", (address,), _one("bind")),
     )
@@ -228,17 +235,10 @@ def _fifo(name: str, mode: int, *others: str) -> tuple[Variant, ...]:
 
 def _pending() -> dict[str, Call]:
     """Return the calls that take a name or an address and cannot be judged yet."""
-    mode, at_mode, target = Argument("mode", 1), Argument("mode", 2), Argument("string", 0)
+    mode, at_mode = Argument("mode", 1), Argument("mode", 2)
     owner = (Argument("uid", 1), Argument("gid", 2))
     at_owner = (Argument("uid", 2), Argument("gid", 3))
     table: list[tuple[str, tuple[Argument, ...], tuple[Variant, ...]]] = [
-        ("rename", (_path(0), _path(1)), _one("rename")),
-        ("renameat", (_path(1, 0), _path(3, 2)), _one("renameat", "rename")),
-        ("renameat2", (_path(1, 0), _path(3, 2)), _one("renameat2", "renameat", "rename")),
-        ("link", (_path(0), _path(1)), _one("link")),
-        ("linkat", (_path(1, 0), _path(3, 2)), _one("linkat", "link")),
-        ("symlink", (target, _path(1)), _one("symlink")),
-        ("symlinkat", (target, _path(2, 1)), _one("symlinkat", "symlink")),
         ("chmod", (_path(0), mode), _one("chmod")),
         ("fchmodat", (_path(1, 0), at_mode), _one("fchmodat", "chmod")),
         ("fchmodat2", (_path(1, 0), at_mode), _one("fchmodat2", "fchmodat", "chmod")),

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 OPENS = ("open", "openat", "openat2", "creat")
 
 LANDLOCKED = numbers_of(
-    *(*OPENS, "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "connect", "bind")
+    *(*OPENS, "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "connect", "bind"),
+    *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"),
 )
 """The supervised calls that a Landlock domain of the program's own would have bound."""
 

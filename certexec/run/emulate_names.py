@@ -8,16 +8,13 @@ import os
 import stat
 
 from certexec.kernel.libc import syscall
-from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
-from certexec.run.operations import Operation
+from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, InDirectory, OnObject
 from certexec.run.proc_place import OWN_PROC, SELF_LINKS, is_everyones_own, is_procfs
-from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, open_base
+from certexec.run.resolve import AT_FDCWD, Resolver
 
-AT_SYMLINK_NOFOLLOW = 0x100
 AT_REMOVEDIR = 0x200
 AT_EACCESS = 0x200
-AT_EMPTY_PATH = 0x1000
 _AT_NO_AUTOMOUNT = 0x800
 _AT_STATX_SYNC = 0x6000
 _STATX_RESERVED = 0x80000000
@@ -31,44 +28,6 @@ _FACCESSAT2 = 439
 _READLINK_MAX = 4096
 
 
-class OnObject(Operation):
-    """Base of the calls that look at one existing object."""
-
-    def __init__(
-        self, call: Call, resolver: Resolver, dirfd: int, path_index: int, flags: int
-    ) -> None:
-        super().__init__(call)
-        # Linux 6.11 takes a null pointer for the empty name beside AT_EMPTY_PATH in stat's family
-        null = call.arg(path_index) == 0 and call.name in ("newfstatat", "statx")
-        empty = flags & AT_EMPTY_PATH and null
-        self.path = b"" if empty else call.path(path_index)
-        if not self.path and flags & AT_EMPTY_PATH:
-            self.found = self._descriptor(dirfd)
-        else:
-            follow = not flags & AT_SYMLINK_NOFOLLOW
-            self.found = resolver.object(call.task, dirfd, self.path, follow)
-        self.values = {"filename": [self.found.text]}
-
-    def _descriptor(self, dirfd: int) -> Resolved:
-        """The call is about an open descriptor: fstat(2) in its modern clothes."""
-        args = self.call.notification.args
-        self.variant = choose_variant(self.call.name, args, empty_path=True).label
-        try:
-            return Resolved("", open_base(self.call.task, dirfd), -1, b"", 0)
-        except OSError as error:
-            raise Fault(error.errno or errno.EBADF) from None
-
-    def object(self) -> int:
-        """Return the pinned object; raises OSError with what the caller would get."""
-        if self.found.fd < 0:
-            raise OSError(self.found.error or errno.ENOENT, "missing")
-        return self.found.fd
-
-    def close(self) -> None:
-        """Give back what was pinned."""
-        self.found.close()
-
-
 class Stat(OnObject):
     """stat, lstat, newfstatat: struct stat of the object."""
 
@@ -77,7 +36,8 @@ class Stat(OnObject):
             flags = call.int_arg(3)
             if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | _AT_NO_AUTOMOUNT):
                 raise Fault(errno.EINVAL)
-            super().__init__(call, resolver, call.int_arg(0), 1, flags)
+            # Linux 6.11 takes a null pointer for the empty name beside AT_EMPTY_PATH
+            super().__init__(call, resolver, call.int_arg(0), 1, flags, null=True)
         else:
             flags = AT_SYMLINK_NOFOLLOW if call.name == "lstat" else 0
             super().__init__(call, resolver, AT_FDCWD, 0, flags)
@@ -99,7 +59,7 @@ class Statx(OnObject):
         sync = self.flags & _AT_STATX_SYNC
         if self.flags & ~known or sync == _AT_STATX_SYNC or call.arg(3) & _STATX_RESERVED:
             raise Fault(errno.EINVAL)
-        super().__init__(call, resolver, call.int_arg(0), 1, self.flags)
+        super().__init__(call, resolver, call.int_arg(0), 1, self.flags, null=True)
 
     def perform(self) -> None:
         """Write struct statx where the caller wants it."""
@@ -184,25 +144,6 @@ class Readlink(OnObject):
             # of a descriptor that is no link the kernel says ENOENT, of a name EINVAL
             code = errno.EINVAL if error.errno == errno.ENOENT and self.path else error.errno
             raise OSError(code, "no link") from None
-
-
-class InDirectory(Operation):
-    """Base of the calls that make or remove a name in a pinned directory."""
-
-    def __init__(self, call: Call, resolver: Resolver, dirfd: int, path_index: int) -> None:
-        super().__init__(call)
-        self.found = resolver.parent(call.task, dirfd, call.path(path_index))
-        self.values = {"filename": [self.found.text]}
-
-    def parent(self) -> int:
-        """Return the pinned directory; raises OSError with what the caller would get."""
-        if self.found.parent < 0:
-            raise OSError(self.found.error or errno.ENOENT, "missing")
-        return self.found.parent
-
-    def close(self) -> None:
-        """Give back what was pinned."""
-        self.found.close()
 
 
 class Mkdir(InDirectory):

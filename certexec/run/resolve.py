@@ -218,6 +218,20 @@ class Resolver:
                 if unused >= 0:
                     os.close(unused)
 
+    def descriptor(self, task: Task, dirfd: int) -> Resolved:
+        """Pin what a descriptor of ``task`` stands for, its working directory for AT_FDCWD."""
+        try:
+            fd = open_base(task, dirfd)
+            try:
+                self.mounts.stay_home(fd)
+                self._keep_out(fd)
+            except BaseException:
+                os.close(fd)
+                raise
+            return self._found(task, fd, b"")
+        except OSError as error:
+            return self._unreachable(b"", error)
+
     # -- the two ways to an object ------------------------------------------------------------
 
     def _base(self, task: Task, dirfd: int) -> int:

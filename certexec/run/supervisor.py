@@ -10,6 +10,7 @@ from __future__ import annotations
 import _signal
 import _thread
 import errno
+import gc
 import os
 import select
 import struct
@@ -23,17 +24,15 @@ from certexec.kernel.procfs import proc, read_status
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
 from certexec.run.call import Call, Fault, GoneError
-from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statx, Unlink, wants_real_ids
-from certexec.run.emulate_open import Open
-from certexec.run.emulate_sockets import Bind, Connect
+from certexec.run.emulate_names import wants_real_ids
 from certexec.run.exec_guard import guard
 from certexec.run.judge import Judge
+from certexec.run.operation_table import OPERATIONS
 from certexec.run.protection import concerns_supervisor, send_signal
 from certexec.run.resolve import Resolver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Protocol
 
     from certexec.policy.decisions import Table
@@ -65,30 +64,6 @@ _TGKILL = 234
 _RT_SIGACTION = 13
 _IGNORE = struct.pack("=4Q", 1, 0, 0, 0)  # struct kernel_sigaction: SIG_IGN, flags, restorer, mask
 _SIGSET_SIZE = 8
-
-OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
-    "open": Open,
-    "openat": Open,
-    "openat2": Open,
-    "creat": Open,
-    "stat": Stat,
-    "lstat": Stat,
-    "newfstatat": Stat,
-    "statx": Statx,
-    "access": Access,
-    "faccessat": Access,
-    "faccessat2": Access,
-    "readlink": Readlink,
-    "readlinkat": Readlink,
-    "mkdir": Mkdir,
-    "mkdirat": Mkdir,
-    "rmdir": Unlink,
-    "unlink": Unlink,
-    "unlinkat": Unlink,
-    "connect": Connect,
-    "bind": Bind,
-}
-"""The calls that are carried out here; every other conditional one is denied."""
 
 
 class Manner:
@@ -146,6 +121,8 @@ class Supervisor:
         _signal.signal(WAKE_SIGNAL, _nothing)
         _signal.siginterrupt(WAKE_SIGNAL, True)
         self.listener.wake_synchronously()
+        gc.freeze()  # what is loaded stays; only what calls leave behind is looked at
+        gc.enable()
         while True:
             event, notification = self.next_event()
             if event == ENDED:
@@ -316,6 +293,13 @@ class Supervisor:
 
     def _permitted(self, operation: Operation) -> bool:
         """Judge a prepared call; a denial is answered and, where due, logged here."""
+        for values in (*operation.also, operation.values):
+            operation.values = values
+            if not self._reading_permitted(operation):
+                return False
+        return True
+
+    def _reading_permitted(self, operation: Operation) -> bool:
         verdict = self.judge.judge(operation)
         if verdict is not None and verdict.action == "permit":
             if verdict.log or self.manner.log_permits:

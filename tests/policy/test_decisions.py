@@ -111,7 +111,7 @@ def test_conditional_rules_on_a_call_that_is_carried_out_are_judged(name):
     assert found.needs_listener
 
 
-@pytest.mark.parametrize("name", ["rename", "chmod", "execve", "symlink", "truncate", "mount"])
+@pytest.mark.parametrize("name", ["chmod", "execve", "truncate", "mount", "pivot_root"])
 def test_conditional_rules_on_any_other_call_deny_it_and_are_logged(name):
     found = table(judged(name))
     assert decide(found, name) == told("denied-until-supported", errno.EPERM)
@@ -363,7 +363,9 @@ def test_nor_by_the_constant_half_of_its_opens():
     assert decide(found, "openat", 0, 0, WRONLY) == EPERM
 
 
-@pytest.mark.parametrize("name", ["openat", "mkdir", "unlinkat", "connect", "bind"])
+@pytest.mark.parametrize(
+    "name", ["openat", "mkdir", "unlinkat", "connect", "bind", "renameat2", "linkat", "symlink"]
+)
 def test_a_landlock_domain_that_would_not_bind_the_supervisor_is_refused(name):
     found = table(permit("landlock_restrict_self"), judged(name))
     assert decide(found, "landlock_restrict_self") == (DENY, errno.EOPNOTSUPP, "")
@@ -390,7 +392,7 @@ def test_io_uring_is_refused_unless_everything_that_it_does_is_permitted(name):
     assert decide(watched, name) == told("denied-until-supported", errno.EPERM)
 
 
-@pytest.mark.parametrize("judged_name", ["openat", "connect", "rename"])
+@pytest.mark.parametrize("judged_name", ["openat", "connect", "rename", "pivot_root"])
 @pytest.mark.parametrize("name", URING)
 def test_io_uring_beside_rules_that_it_evades_is_not_a_policy(name, judged_name):
     with pytest.raises(PolicyError) as caught:
@@ -402,7 +404,7 @@ def test_io_uring_beside_rules_that_it_evades_is_not_a_policy(name, judged_name)
     st.dictionaries(
         st.sampled_from(sorted(set(NUMBERS) - set(URING))), st.sampled_from([permit, deny])
     ),
-    st.sets(st.sampled_from([*SUPERVISED, "rename", "execve", "truncate"])),
+    st.sets(st.sampled_from([*SUPERVISED, "pivot_root", "truncate"])),
     st.fixed_dictionaries(
         dict.fromkeys(("full_log", "privileged", "capable", "may_exec"), st.booleans())
     ),

@@ -143,10 +143,10 @@ def test_rules_that_can_decide_are_left_alone(lines):
 
 
 def test_calls_that_will_be_denied_until_they_can_be_judged_are_told():
-    [one] = findings('native-rename: filename eq "/a" then permit')
+    [one] = findings('native-pivot_root: filename eq "/a" then permit')
     assert one.code == "pending"
-    assert "renameat2" in one.message
-    assert codes("native-rename: true then permit") == []
+    assert "pivot_root" in one.message
+    assert codes("native-pivot_root: true then permit") == []
 
 
 def test_colliding_policy_files_are_found():
