@@ -68,10 +68,10 @@ def main() -> int:
         lines += launch_lines(place, options.rounds * 5, LAUNCH_TARGETS)
     for entry in lines:
         low, high = entry["quartiles"]  # type: ignore[misc]
-        verdict = "holds" if entry["held"] else "MISSED"
+        target = f"target {entry['target']}: {'holds' if entry['held'] else 'MISSED'}"
         print(
-            f"{entry['what']:24} {entry['ratio']:6.2f} x {entry['base']}"
-            f" [{low:.2f} .. {high:.2f}]  target {entry['target']}: {verdict}"
+            f"{entry['what']:30} {entry['ratio']:6.2f} x {entry['base']}"
+            f" [{low:.2f} .. {high:.2f}]  {'' if entry['target'] is None else target}".rstrip()
         )
     os.makedirs(RESULTS, exist_ok=True)
     report = {

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+Command = Sequence[str] | Callable[[], AbstractContextManager[Sequence[str]]]
+"""An argument vector, or what makes one for each run and tidies up behind it, both untimed."""
 
 WARM_UP = 3
 """rounds that are not counted: page cache, first-use costs of the kernel."""
@@ -24,13 +28,17 @@ def run_once(argv: Sequence[str], environment: Mapping[str, str]) -> float:
 
 
 def measure(
-    commands: Mapping[str, Sequence[str]], rounds: int, environment: Mapping[str, str]
+    commands: Mapping[str, Command], rounds: int, environment: Mapping[str, str]
 ) -> dict[str, list[float]]:
     """Run every command once per round, in turn; seconds by name, one per counted round."""
     result: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(WARM_UP + rounds):
-        for name, argv in commands.items():
-            taken = run_once(argv, environment)
+        for name, command in commands.items():
+            if callable(command):
+                with command() as argv:
+                    taken = run_once(argv, environment)
+            else:
+                taken = run_once(command, environment)
             if number >= WARM_UP:
                 result[name].append(taken)
     return result

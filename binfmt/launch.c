@@ -26,6 +26,8 @@ static struct {
     u32 run_form, secure, ruid, euid, rgid, egid;
     u32 gated, late_nofile;     /* late: the final limit waits until the listener exists */
     s32 certificate, channel, server_end, program;
+    s32 between;                /* the server's parent, until it is reaped */
+    long server;                /* the server's pid; its parent writes it into our memory */
     struct limit nofile, final; /* RLIMIT_NOFILE: the invoker's, and what the program gets */
     u32 *groups;                /* room to read them back */
     struct instruction *filter;
@@ -212,11 +214,21 @@ static void run_server(void) {
 }
 
 static void run_parent_of_server(void) {
-    sys(SYS_exit_group, spawn(1, run_server) < 0);
+    self.server = spawn(1, run_server);
+    sys(SYS_exit_group, self.server < 0);
+}
+
+/* The server's parent must be gone before the program comes: it never started that child. */
+static void reap(void) {
+    s32 status = 1, between = self.between;
+    self.between = 0;
+    if (between > 0)
+        sys(SYS_wait4, between, &status, WALL);
+    expect(between == 0 || status == 0, "no process for the policy server");
 }
 
 static void start_server(void) {
-    s32 pair[2], subreaper = 0, status = 1;
+    s32 pair[2], subreaper = 0;
     expect(sys(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0,
            "no socket for the policy server");
     self.channel = pair[0];
@@ -225,10 +237,14 @@ static void start_server(void) {
     sys(SYS_prctl, PR_GET_CHILD_SUBREAPER, &subreaper);
     if (subreaper)
         sys(SYS_prctl, PR_SET_CHILD_SUBREAPER, 0);
-    long child = spawn(0, run_parent_of_server);
-    if (child > 0)
-        sys(SYS_wait4, child, &status, WALL);
-    expect(status == 0, "no process for the policy server");
+    self.between = (s32)spawn(0, run_parent_of_server);
+    /* Yama denies ptrace to descendants: it must know the server before that is asked. Elsewhere
+     * nobody is waited for: a sleep less is a tenth of the whole launch. */
+    s32 yama = !self.secure && sys(SYS_prctl, PR_SET_PTRACER, 0) != -E_INVAL;
+    if (yama || subreaper || self.between < 0)
+        reap();
+    if (yama)
+        sys(SYS_prctl, PR_SET_PTRACER, self.server);
     if (subreaper)
         sys(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
     sys(SYS_close, pair[1]);
@@ -247,6 +263,8 @@ static u64 receive(void *buffer, u64 size, s32 *fd) {
         message.control_length = sizeof rights;
         length = sys(SYS_recvmsg, self.channel, &message, MSG_CMSG_CLOEXEC);
     }
+    if (length <= 0)
+        reap(); /* it may never have started */
     expect(length > 0, "certexec's policy server ended");
     u32 given = message.control_length != 0;
     expect(!(message.flags & (MSG_TRUNC | MSG_CTRUNC))
@@ -273,13 +291,14 @@ static u64 receive_reply(struct reply *reply, s32 *fd) {
 }
 
 static void introduce(struct reply *buffer) {
-    struct ready ready = { 0, 0 };
-    u64 length = receive_reply(buffer, 0);
-    memcpy(&ready, buffer, sizeof ready);
-    expect(length == sizeof ready && ready.magic == READY_MAGIC,
-           "the policy server did not start properly");
-    if (!self.secure) /* for Yama, which denies ptrace to descendants; elsewhere it fails, unneeded */
-        sys(SYS_prctl, PR_SET_PTRACER, ready.pid);
+    if (self.run_form) { /* the server was there before us */
+        struct ready ready = { 0, 0 };
+        u64 length = receive_reply(buffer, 0);
+        memcpy(&ready, buffer, sizeof ready);
+        expect(length == sizeof ready && ready.magic == READY_MAGIC,
+               "the policy server did not start properly");
+        sys(SYS_prctl, PR_SET_PTRACER, ready.pid); /* for Yama; elsewhere it fails, unneeded */
+    }
     struct hello hello = { HELLO_MAGIC, PROTOCOL_VERSION,
                            (self.secure ? HELLO_SECURE : 0) | (self.run_form ? HELLO_RUN_FORM : 0),
                            (u32)self.argc, self.ruid, self.euid, self.euid, /* the saved ids */
@@ -578,6 +597,7 @@ static NORETURN void launch(u64 *stack) {
         start_server();
     introduce(&reply);
     fetch_plan(&reply);
+    reap();
     validate();
     apply_settings();
     s32 listener = install_filter();

@@ -3,7 +3,7 @@
  * Everything that the invoker could have prepared to stop, starve or confuse a server is undone
  * here: ids, session, directory, signals, scheduling, limits, descriptors. Part of launch.c. */
 
-/* Tells the launcher why there is no server, by a refusal in place of what it waits for. */
+/* Tells the launcher why there is no server, by a refusal in place of the reply it waits for. */
 static NORETURN void server_failed(int channel, const char *text, long error) {
     static struct reply refusal = { .magic = REPLY_MAGIC, .version = PROTOCOL_VERSION,
                                     .kind = REPLY_REFUSE, .exit_code = EXIT_INTERNAL };
@@ -84,8 +84,6 @@ static NORETURN void become_server(int channel, int privileged) {
         if (sys(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR) != fd)
             server_failed(3, "the policy server cannot open \"/dev/null\"", 0);
     }
-    struct ready ready = { READY_MAGIC, (u32)sys(SYS_getpid) };
-    send_packet(3, &ready, sizeof ready, -1);
     const char *argv[] = { "python", "-I", "-S", SERVER, 0 }, *environment[] = { 0 };
     error = sys(SYS_execve, PYTHON, argv, environment);
     server_failed(3, "certexec is not set up: \"" PYTHON "\" cannot be executed", error);

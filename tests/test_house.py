@@ -37,8 +37,8 @@ FORBIDDEN = {
     "tomllib", "cbor2", "hashlib", "base64", "datetime", "ipaddress", "random", "site",
 }  # fmt: skip
 STANDARD = {
-    "ctypes", "os", "sys", "time", "errno", "stat", "struct", "select", "fcntl", "syslog", "pwd",
-    "grp", "array", "binascii", "zlib", "resource", "io", "abc", "codecs", "posixpath",
+    "ctypes", "gc", "os", "sys", "time", "errno", "stat", "struct", "select", "fcntl", "syslog",
+    "pwd", "grp", "array", "binascii", "zlib", "resource", "io", "abc", "codecs", "posixpath",
     "genericpath", "encodings", "types", "zipimport", "marshal", "posix", "builtins", "os.path",
 }  # fmt: skip
 LINES_MAX = 500

@@ -2,7 +2,7 @@
 
 docs/plan-format.md describes the messages, binfmt/plan.h is the other side. A launch is
 
-    server > launcher   READY    I am process PID, you may let me trace you
+    server > launcher   READY    I am process PID, you may let me trace you (run form only)
     launcher > server   HELLO    who I am, how many arguments; the certificate's descriptor
     server > launcher   REPLY    a refusal, or a plan's size with the program's descriptor
     server > launcher   PLAN     the plan, in as many packets as it takes
@@ -99,7 +99,7 @@ class Channel:
         self._socket.close()
 
     def send_ready(self) -> None:
-        """Open the conversation. In the kernel's form the launcher's child has done so in C."""
+        """Open the conversation in the run form, where the server was there first."""
         self._send(_READY.pack(READY_MAGIC, os.getpid()))
 
     def recv_hello(self) -> Hello:

@@ -6,6 +6,7 @@ the socket to the launcher on 3. Everything that may be needed is imported befor
 is read, from beside this file and from nowhere else, so that an upgrade cannot mix versions.
 """
 
+import gc
 import os
 import sys
 
@@ -17,6 +18,7 @@ TREE = os.path.dirname(os.path.realpath(__file__)) + "/lib"
 
 def main() -> int:
     """Serve one execution, or with --self-test only prove that everything can be loaded."""
+    gc.disable()  # until something runs for long: start-up makes many objects and no garbage
     sys.path.insert(0, TREE)
     sys.dont_write_bytecode = True
     from certexec.run.server import Settings, self_test, serve

@@ -114,8 +114,8 @@ def serve(socket_fd: int, settings: Settings) -> int:
         # 1. who asks; our own memory is nobody's business from here on
         forbid_attach()
         settle_in()
-        if settings.certificate_fd >= 0:
-            channel.send_ready()  # the launcher's own child has done so in C
+        if settings.certificate_fd >= 0:  # the run form, where we were there first
+            channel.send_ready()
         hello = channel.recv_hello()
         invoker = Invoker(channel.peer_pid)
         if settings.certificate_fd < 0:
@@ -206,15 +206,15 @@ class _Execution:
 
     def run(self) -> int:
         self.channel.send_plan(self.approved.plan.encode(), self.approved.judged.exec_fd)
-        if self.approved.compiled.needs_listener:
-            # loaded while the launcher applies the plan; nothing can fail half-way: the program
-            # stays at its exec stop until this is done, and dies with this process
-            from certexec.run.supervise import supervisor_for
         if not self._follow_to_exec():
             return DONE
         self.channel.close()
         if self.listener is None:
             return DONE
+        # loaded while the program starts: what it asks meanwhile waits at the listener, and would
+        # fail if this did
+        from certexec.run.supervise import supervisor_for
+
         supervisor = supervisor_for(self.listener, self.approved, self.invoker, self.settings)
         self._forget_what_is_done()
         supervisor.run()

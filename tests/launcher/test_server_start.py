@@ -17,6 +17,7 @@ pytestmark = pytest.mark.root
 
 SETRESUID, SETRESGID, SETGROUPS = 117, 119, 116
 SCHEDULER, SETPRIORITY, PRLIMIT, CLOSE_RANGE, DUP3, CHDIR = 144, 141, 302, 436, 292, 80
+PRCTL, PR_SET_PTRACER = 157, 0x59616D61
 PR_GET_CHILD_SUBREAPER, PR_SET_CHILD_SUBREAPER = 37, 36
 PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 29, 30
 INFINITY = resource.RLIM_INFINITY
@@ -340,16 +341,36 @@ def test_the_server_may_trace_the_launcher(rig: Rig) -> None:
     assert rig.note("traced") == 0
 
 
-def test_ready_tells_the_servers_pid(rig: Rig) -> None:
+def calls_of_a_launch(rig: Rig, names: str, before: Callable[[], None] | None = None) -> list[str]:
     trace = rig.notes / "trace"
     rig.server("note('pid', os.getpid())\nserve(NOOP)")
     certificate = rig.certificate()
     rig.register()
     done = subprocess.run(
-        ["strace", "-e", "trace=prctl", "-o", trace, certificate], check=False, timeout=30,
-        capture_output=True,
+        ["strace", "-e", f"trace={names}", "-o", trace, certificate], check=False, timeout=30,
+        capture_output=True, preexec_fn=before,
     )  # fmt: skip
     assert done.returncode == 42
-    calls = [line for line in trace.read_text().splitlines() if "PR_SET_PTRACER" in line]
-    assert len(calls) == 1
-    assert str(rig.note("pid")) in calls[0]
+    return trace.read_text().splitlines()
+
+
+def place_of(calls: list[str], text: str) -> int:
+    return next(place for place, line in enumerate(calls) if text in line)
+
+
+def test_where_yama_is_the_server_is_known_to_it_before_it_is_asked(rig: Rig) -> None:
+    calls = calls_of_a_launch(
+        rig, "prctl,wait4,sendmsg", lambda: lie(PRCTL, (0, PR_SET_PTRACER), errno=0)
+    )
+    allowed = place_of(calls, f"PR_SET_PTRACER, {rig.note('pid')}")
+    assert place_of(calls, "wait4") < allowed < place_of(calls, "sendmsg")
+
+
+def test_elsewhere_the_launcher_sleeps_once_only(rig: Rig) -> None:
+    calls = calls_of_a_launch(rig, "prctl,wait4,sendmsg,recvmsg,execveat")
+    assert sum("PR_SET_PTRACER" in line for line in calls) == 1
+    # the server's parent has ended long before the answer comes, and is gone before the program is
+    assert (
+        place_of(calls, "sendmsg") < place_of(calls, "recvmsg") < place_of(calls, "wait4")
+        < place_of(calls, "execveat")
+    )  # fmt: skip
