@@ -33,24 +33,32 @@ def tree(expression: Expression) -> str:
     return done[0]
 
 
-def format_expression(expression: Expression) -> str:
-    """Return an expression as text that parses to the same tree, with no needless parenthesis.
+def format_expression(expression: Expression, *, explicit: bool = True) -> str:
+    """Return an expression as text that parses to the same tree.
 
     Everything groups to the right and ``not`` takes all that follows, so only a left side that
-    is more than one comparison needs parentheses.
+    is more than one comparison needs parentheses. With ``explicit`` they stand as well wherever a
+    reader might group otherwise: around the other connective, and around what ``not`` takes.
     """
     done: list[str] = []
     for node in postorder(expression):
         if isinstance(node, Symbol):
             done.append(_comparison(node))
         elif isinstance(node, Not):
-            done.append("not " + done.pop())
+            operand = done.pop()
+            clear = isinstance(node.operand, (Symbol, Not)) or not explicit
+            done.append("not " + (operand if clear else _parenthesised(operand)))
         else:
             right, left = done.pop(), done.pop()
             if not isinstance(node.left, Symbol):
-                left = f"( {left} )"  # spaces: a parenthesis can be part of a word
-            done.append(f"{left} {node.word} {right}")
+                left = _parenthesised(left)
+            clear = isinstance(node.right, (Symbol, Not, type(node))) or not explicit
+            done.append(f"{left} {node.word} {right if clear else _parenthesised(right)}")
     return done[0]
+
+
+def _parenthesised(text: str) -> str:
+    return f"( {text} )"  # spaces: a parenthesis can be part of a word
 
 
 def _comparison(symbol: Symbol) -> str:
@@ -84,6 +92,22 @@ def format_policy(policy: Policy) -> str:
     if policy.detached:
         lines.append("detached")
     return "\n".join(lines) + "\n"
+
+
+def same_rule(one: Rule, two: Rule) -> bool:
+    """Tell whether two rules mean the same: same name, same tree, same answer."""
+    return meaning(one) == meaning(two)
+
+
+def meaning(rule: Rule) -> tuple[object, ...]:
+    """Return all that a rule says, whatever its spelling and its place."""
+    predicate = rule.predicate
+    return (
+        rule.emulation, rule.syscall, rule.simple, rule.now, rule.flaw,
+        format_expression(rule.expression, explicit=False),
+        rule.action, rule.errno, rule.errno_name, rule.inherit, rule.detach, rule.log, rule.elevate,
+        predicate and (predicate.kind, predicate.relation, predicate.number),
+    )
 
 
 def _elevate(ids: tuple[int | None, int | None] | None) -> str:

@@ -220,9 +220,9 @@ class _PolicyReader:
         text = body
         comma = body.rfind(",")
         if comma >= 0 and body[comma : comma + 4].lower() == ", if":
-            rewritten = _simple(body[:comma]) is not None
+            rewritten = bare_action(body[:comma]) is not None
         else:
-            simple = _simple(body)
+            simple = bare_action(body)
             if simple is not None and is_system_call(emulation, syscall):
                 action, errno_name, now = simple
                 return Rule(
@@ -253,7 +253,7 @@ class _PolicyReader:
         return rule
 
 
-def _simple(body: str) -> tuple[str, str, bool] | None:
+def bare_action(body: str) -> tuple[str, str, bool] | None:
     """Take apart a bare permit or deny: (action, error name, now); None for anything else."""
     known = _SIMPLE.get(body)
     if known is not None or body[:4] != "deny" or body[-1:] != "]":

@@ -3,7 +3,14 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certexec.policy.format import format_expression, format_policy, format_rule, quote, tree
+from certexec.policy.format import (
+    format_expression,
+    format_policy,
+    format_rule,
+    quote,
+    same_rule,
+    tree,
+)
 from certexec.policy.model import TRUE, And, Not, Or, Predicate, Rule, Symbol
 from certexec.policy.syntax import parse_policy
 from tests.policy.common import USERS, notation, policy, rule
@@ -52,14 +59,16 @@ def test_a_formatted_rule_parses_to_the_same_rule(one):
     again = rule(body, name=line.partition(": ")[0])
     assert notation(again, root=True) == notation(one, root=True)
     assert again.errno == one.errno
+    assert same_rule(again, one)
     assert format_rule(again) == line
 
 
 @settings(deadline=None)
 @given(EXPRESSIONS)
 def test_formatting_keeps_the_tree(expression):
-    again = rule(format_expression(expression) + " then permit").expression
-    assert tree(again) == tree(expression)
+    for explicit in (True, False):
+        again = rule(format_expression(expression, explicit=explicit) + " then permit").expression
+        assert tree(again) == tree(expression)
 
 
 @settings(deadline=None)
@@ -70,12 +79,32 @@ def test_quoting_is_undone_by_the_parser(text):
     assert parsed.data == text
 
 
-def test_parentheses_stand_only_where_they_are_needed():
+def test_parentheses_stand_where_they_are_needed_or_help_the_reader():
+    for text, shown in (
+        ("true and true and true", "true and true and true"),
+        ("true and true or not true", "true and ( true or not true )"),
+        ("true or true and true", "true or ( true and true )"),
+        ("( true and true ) or true", "( true and true ) or true"),
+        ("( true or true ) or true", "( true or true ) or true"),
+        ("not true and true", "not ( true and true )"),
+        ("( not true ) and true", "( not true ) and true"),
+        ("not ( not true ) and true", "not ( ( not true ) and true )"),
+        ("not not true", "not not true"),
+        ("true and not true", "true and not true"),
+        ("( ( true ) )", "true"),
+    ):
+        expression = rule(text + " then permit").expression
+        assert format_expression(expression) == shown
+        assert tree(rule(shown + " then permit").expression) == tree(expression)
+
+
+def test_without_help_for_the_reader_there_is_no_needless_parenthesis():
     for text in (
         "true and true or not true", "( true and true ) or true", "not true and true",
         "( not true ) and true", "not ( not true ) and true",
     ):
-        assert format_expression(rule(text + " then permit").expression) == text
+        expression = rule(text + " then permit").expression
+        assert format_expression(expression, explicit=False) == text
 
 
 def test_trees_show_how_a_rule_groups():
@@ -95,3 +124,23 @@ def test_a_formatted_policy_parses_to_the_same_policy():
     assert format_rule(one.rules[4]) == "native-fsread: true then deny, if user = 5"
     one.detached = True
     assert format_policy(one).endswith("\ndetached\n")
+
+
+def test_rules_differ_in_meaning_not_in_spelling():
+    text = 'filename eq "/a" and true or true then deny[enoent] log, if user = root'
+    for same in (
+        text, text.replace("root", "0"), text.replace("then", "->"), text.replace("eno", "ENO"),
+        '( filename eq "\\/a" and ( true or true ) ) then deny[enoent] log, if user = 0',
+    ):
+        assert same_rule(rule(text), rule(same))
+    for other in (
+        text.replace("eq", "neq"), text.replace("/a", "/b"), text.replace("and", "or"),
+        text.replace("enoent", "eio"), text.replace(" log", ""),
+        text.replace("deny[enoent]", "ask"), text.replace("root", "1"),
+        text.replace("user", "group"), text.replace(", if user = root", ""),
+        text.replace("filename eq", "filename[0] eq"), text.replace("=", "!="),
+        text.replace("log", "log as root"), text.replace("deny[enoent]", "permit[inherit]"),
+    ):
+        assert not same_rule(rule(text), rule(other))
+    assert not same_rule(rule("permit", name="native-read"), rule("true then permit"))
+    assert not same_rule(rule("deny[eftype]"), rule("deny[einval]"))
