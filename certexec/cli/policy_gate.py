@@ -7,13 +7,10 @@ from certexec.cli.common import unreadable
 from certexec.cli.output import warn
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
-from certexec.policy.compile import compile_policy
-from certexec.policy.decisions import TreeOptions
 from certexec.policy.lint import lint
-from certexec.policy.select import select_policy
 from certexec.policy.syntax import PolicySyntaxError, parse_policy
-from certexec.policy.unsupported import refuse_unsupported
 from certexec.run import decide
+from certexec.run.confinement import confine
 
 TOLD_WHEN_SIGNING = ("inactive", "pending")
 """The lint findings that mean: this rule permits nothing here."""
@@ -41,8 +38,12 @@ def decode(data: bytes, name: str) -> str:
         raise CliError("policy-syntax", f'the policy "{name}" is not UTF-8 text') from None
 
 
-def check_policy(text: str, name: str, program: str, options: TreeOptions, inherit: bool) -> None:
+def check_policy(
+    text: str, name: str, program: str, *, log: str, grant: bool, inherit: bool
+) -> None:
     """Parse a policy and see that all it says about ``program`` can be enforced.
+
+    ``log``, ``grant``, ``inherit``: as the certificate will say.
 
     Raises PolicyError: "policy-syntax" with the line and a caret below the place,
     "policy-mismatch" when it is not for this program, or "policy-unsupported".
@@ -54,9 +55,10 @@ def check_policy(text: str, name: str, program: str, options: TreeOptions, inher
     for finding in lint(parsed):
         if finding.code in TOLD_WHEN_SIGNING:
             warn(f"{name}:{finding.line}: {finding.message} ({finding.code})")
-    policy = select_policy(parsed, program)
-    refuse_unsupported(policy, name, inherit=inherit)
-    compile_policy(policy, options)
+    confine(
+        parsed, program, name,
+        inherit=inherit, full_log=log == "full", privileged=grant, capable=grant,
+    )  # fmt: skip
 
 
 def check_certificate_policy(certificate: Certificate) -> None:
@@ -64,10 +66,9 @@ def check_certificate_policy(certificate: Certificate) -> None:
 
     Raises RunError("policy-mismatch"), or PolicyError as ``check_policy`` does.
     """
-    options = options_for(certificate.log, certificate.is_grant())
-    compile_policy(decide.read_policy(certificate), options)
-
-
-def options_for(log: str, grant: bool) -> TreeOptions:
-    """Return what the compiler must know about a certificate."""
-    return TreeOptions(full_log=log == "full", privileged=grant, capable=grant)
+    grant = certificate.is_grant()
+    confine(
+        decide.read_policy(certificate), certificate.program.path, certificate.claims.sub,
+        inherit=certificate.policy.inherit, full_log=certificate.log == "full",
+        privileged=grant, capable=grant,
+    )  # fmt: skip

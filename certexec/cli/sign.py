@@ -29,7 +29,7 @@ from certexec.cli.common import (
     write_file,
 )
 from certexec.cli.measure import measure_program
-from certexec.cli.policy_gate import check_policy, decode, options_for, read_policy_file
+from certexec.cli.policy_gate import check_policy, decode, read_policy_file
 from certexec.cli.render import certificate_text
 from certexec.cli.signing_keys import AnyKey, load_keys
 from certexec.cli.spec import spec_words
@@ -159,7 +159,9 @@ def _policy(flags: dict[str, Any], program: str, grant: bool) -> PolicyRef:
     data = sys.stdin.buffer.read() if given == "-" else read_policy_file(given)
     name = "standard input" if given == "-" else given
     text = decode(data, name)
-    check_policy(text, name, program, options_for(flags["log"], grant), flags["inherit"])
+    check_policy(
+        text, name, program, log=flags["log"], grant=grant, inherit=flags["inherit"]
+    )
     beside = None if flags["policy"] else checked_path(os.path.realpath(given), "policy path")
     return PolicyRef(
         text if beside is None else None,

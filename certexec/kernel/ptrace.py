@@ -6,6 +6,7 @@ unwatched. Requests must come from the thread that seized.
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 from certexec.kernel.libc import syscall
@@ -13,11 +14,16 @@ from certexec.kernel.libc import syscall
 _PTRACE = 101
 _CONT = 7
 _DETACH = 17
+_GETEVENTMSG = 0x4201
 _SEIZE = 0x4206
 _INTERRUPT = 0x4207
 _LISTEN = 0x4208
-_O_TRACEEXEC = 0x10
 _O_EXITKILL = 0x100000
+EXECS = 0x10
+"""What to stop at: PTRACE_O_TRACEEXEC."""
+FORKS = 0x2 | 0x4 | 0x8
+"""PTRACE_O_TRACEFORK, TRACEVFORK, TRACECLONE: at new processes, which are seized from birth."""
+_EVENT_FORKS = (1, 2, 3)
 _EVENT_EXEC = 4
 _EVENT_STOP = 128
 _WALL = 0x40000000
@@ -26,6 +32,8 @@ _STOP_SIGNALS = (19, 20, 21, 22)
 
 EXEC_STOP = "exec-stop"
 """A new image is in place, its first instruction has not run."""
+FORK_STOP = "fork-stop"
+"""A child was made; neither it nor its parent has gone on."""
 INTERRUPT_STOP = "interrupt-stop"
 GROUP_STOP = "group-stop"
 SIGNAL_STOP = "signal-stop"
@@ -51,9 +59,19 @@ class Event:
         self.status = status
 
 
-def seize(pid: int) -> None:
-    """Trace ``pid`` without stopping it; it dies with this process. Raises OSError."""
-    syscall(_PTRACE, _SEIZE, pid, 0, _O_TRACEEXEC | _O_EXITKILL)
+def seize(pid: int, stops: int = EXECS) -> None:
+    """Trace ``pid`` without stopping it; it dies with this process. Raises OSError.
+
+    ``stops``: EXECS or FORKS.
+    """
+    syscall(_PTRACE, _SEIZE, pid, 0, stops | _O_EXITKILL)
+
+
+def child_of(pid: int) -> int:
+    """Return the child about which ``pid`` stands at its FORK_STOP. Raises OSError."""
+    message = ctypes.create_string_buffer(8)
+    syscall(_PTRACE, _GETEVENTMSG, pid, 0, message)
+    return int.from_bytes(message.raw, "little")
 
 
 def interrupt(pid: int) -> None:
@@ -90,6 +108,8 @@ def wait(pid: int = -1, block: bool = True) -> Event | None:
     event = status >> 16
     if event == _EVENT_EXEC:
         return Event(who, EXEC_STOP, 0, status)
+    if event in _EVENT_FORKS:
+        return Event(who, FORK_STOP, 0, status)
     if event == _EVENT_STOP:
         kind = GROUP_STOP if signal in _STOP_SIGNALS else INTERRUPT_STOP
         return Event(who, kind, 0, status)

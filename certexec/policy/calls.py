@@ -208,6 +208,8 @@ def _supervised() -> dict[str, Call]:
         ("linkat", (_path(1, 0), _path(3, 2)), _one("linkat", "link")),
         ("symlink", (target, _path(1)), _one("symlink")),
         ("symlinkat", (target, _path(2, 1)), _one("symlinkat", "symlink")),
+        ("execve", (_path(0), Argument("argv", 1)), _one("execve")),
+        ("execveat", (_path(1, 0), Argument("argv", 2)), _one("execveat", "execve")),
         ("connect", (address,), _one("connect")),
         ("bind", (address,), _one("bind")),
     )
@@ -258,8 +260,6 @@ def _pending() -> dict[str, Call]:
                 *_nofollow("utimensat", 3, "lutimes", "utimes", "utime"),
             ),
         ),
-        ("execve", (_path(0), Argument("argv", 1)), _one("execve")),
-        ("execveat", (_path(1, 0), Argument("argv", 2)), _one("execveat", "execve")),
         (
             "sendto", (Argument("sockaddr", 4),),
             (

@@ -32,6 +32,7 @@ from certexec.kernel.bpf import (
     merge_ranges,
 )
 from certexec.kernel.syscalls import numbers_of
+from certexec.policy.combine import Combined
 from certexec.policy.decisions import Table
 from certexec.policy.guards import DENY, KILL, PERMIT, Clause, Decision
 from certexec.policy.unsupported import refuse_unsupported
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from certexec.policy.decisions import TreeOptions
     from certexec.policy.model import Policy
+    from certexec.policy.reach import Reach
 
 GATED = frozenset(
     numbers_of("sendmsg", "write", "prctl", "exit_group", "execveat", "getgroups")
@@ -59,19 +61,26 @@ PLACEHOLDERS = (0x2D636E6F, 0x6E6F6E63)
 
 
 class Compiled:
-    """A filter and the table that it was made from.
+    """A filter and what it was made from.
 
     Attributes:
-        table: the decisions; ``table.decide`` says what the supervisor has to do with a call.
+        table: what the filter decides.
+        tables: the decisions of each policy that the tree can get to, the program's first;
+            ``decide`` of the caller's says what the supervisor has to do with a call.
+        own_policies: programs that are executed come under policies of their own.
         bpf: the instructions, with PLACEHOLDERS for the nonce.
         patches: (index of an instruction, LOW or HIGH): the instructions, all JEQ, whose ``k`` is
             to be replaced by that word of the nonce.
     """
 
-    __slots__ = ("bpf", "patches", "table")
+    __slots__ = ("bpf", "own_policies", "patches", "table", "tables")
 
-    def __init__(self, table: Table, bpf: bytes, patches: list[tuple[int, int]]) -> None:
+    def __init__(
+        self, table: Table | Combined, bpf: bytes, patches: list[tuple[int, int]]
+    ) -> None:
         self.table = table
+        self.own_policies = isinstance(table, Combined)
+        self.tables: Sequence[Table] = [table] if isinstance(table, Table) else table.tables
         self.bpf = bpf
         self.patches = patches
 
@@ -101,7 +110,17 @@ def compile_policy(policy: Policy, options: TreeOptions, *, name: str = "policy"
     return compile_table(Table(policy, options))
 
 
-def compile_table(table: Table) -> Compiled:
+def compile_reach(reach: Reach, options: TreeOptions, *, name: str = "policy") -> Compiled:
+    """Return the filter for a tree whose programs come under policies of their own.
+
+    ``options.own_policies`` must be set. Raises as ``compile_policy`` does; policies of others
+    that cannot be enforced have been left out of ``reach``.
+    """
+    refuse_unsupported(reach.policies[0], name, inherit=True, detach=True)
+    return compile_table(Combined([Table(policy, options) for policy in reach.policies]))
+
+
+def compile_table(table: Table | Combined) -> Compiled:
     """Return the filter for a table of decisions.
 
     Raises PolicyError("policy-unsupported") when the filter exceeds the kernel's limit.

@@ -33,6 +33,7 @@ from certexec.policy.guards import (
     deny,
     dumpable_guard,
     first_of,
+    follow_forks,
     inherent_guards,
     protect,
     signal_owner_guards,
@@ -72,6 +73,7 @@ IO_URING_REACHES = numbers_of(
 supervisor has to see it, io_uring is denied, too, even if the policy permits it."""
 
 EXECS = ("execve", "execveat")
+FORKS = numbers_of("clone", "fork", "vfork")
 LANDLOCK_RESTRICT_SELF = NUMBERS["landlock_restrict_self"]
 
 SOCKETCALL_EMULATION = "linux"
@@ -93,9 +95,11 @@ class TreeOptions:
             there is one, carries out every open. Follows from ``privileged``.
         may_exec: the program may execute others, as far as its policy permits.
         log_all: permitted calls become log lines, too (the enforcer option of that name).
+        own_policies: programs that are executed come under policies of their own, so that every
+            process and every exec is watched.
     """
 
-    __slots__ = ("capable", "full_log", "log_all", "may_exec", "privileged")
+    __slots__ = ("capable", "full_log", "log_all", "may_exec", "own_policies", "privileged")
 
     def __init__(
         self,
@@ -105,8 +109,10 @@ class TreeOptions:
         capable: bool,
         may_exec: bool = True,
         log_all: bool = False,
+        own_policies: bool = False,
     ) -> None:
         self.full_log = full_log
+        self.own_policies = own_policies
         self.log_all = log_all
         self.privileged = privileged
         self.capable = capable or privileged
@@ -131,19 +137,23 @@ class Table:
         """
         self._options = options
         self.default = deny(errno.EPERM, UNMATCHED if options.full_log else "")
+        if policy.detached:
+            self.default = PERMITTED
         self.clauses: dict[int, list[Clause]] = {}
         # Per call one decision for each of its variants.
         uses: dict[str, list[Decision]] = {}
-        for name in _reached(policy):
+        for name in EXECS if policy.detached else _reached(policy):
             if NUMBERS[name] in SETTLED:
                 continue
             bare = _bare_rule(policy, name)
-            if bare is None:
+            if policy.detached:
+                uses[name] = [self._of_name(name, PERMITTED)]
+            elif bare is None:
                 uses[name] = [self._of_variant(policy, name, each) for each in variants(name)]
             else:
                 uses[name] = [self._of_name(name, self._of_rule(bare))]
         decisions = [decision for each in uses.values() for decision in each]
-        self.needs_listener = any(
+        self.needs_listener = options.own_policies or any(
             decision.kind == NOTIFY for decision in (self.default, *decisions)
         ) or any(_must_look(name, each) for name, each in uses.items())
         for name, each in uses.items():
@@ -152,7 +162,15 @@ class Table:
             self.clauses[number] = [Clause((), PERMITTED)]
         # The flags of clone3 lie in memory. C libraries take clone where the kernel has no clone3.
         self.clauses[CLONE3] = [Clause((), deny(errno.ENOSYS))]
-        self._refuse_io_uring(any(each.why in (RULES, UNSUPPORTED) for each in decisions))
+        self._refuse_io_uring(
+            any(
+                each.why in (RULES, UNSUPPORTED)
+                for name, every in uses.items() if name not in EXECS for each in every
+            )
+        )
+        if options.own_policies:
+            for number in FORKS:
+                self.clauses[number] = follow_forks(number, self.of(number))
         if self.needs_listener:
             self._protect_supervisor()
         for number, guards in inherent_guards().items():
@@ -174,7 +192,7 @@ class Table:
         if constant:
             decision = self._of_rule(rule)
         elif call_of(name).supervised:
-            return JUDGED
+            return self._of_name(name, JUDGED)
         elif variant.bare and all(each.predicate is None for each in rules):
             verdict = evaluate(rules, {}, NOBODY)
             decision = self._of_rule(None if verdict is None else verdict.rule)
@@ -186,6 +204,10 @@ class Table:
         """Return the decision of a rule that applies to every use; None: no rule does."""
         if rule is None or rule.action == "ask":
             return self.default
+        if rule.detach and self._options.own_policies:
+            return JUDGED  # the rule that permits an exec says what becomes of it
+        if rule.inherit and self._options.own_policies and rule.action == "permit":
+            return JUDGED
         if rule.elevate is not None or rule.detach or rule.flaw:
             return deny(errno.EPERM, UNSUPPORTED, log=True)
         if rule.action == "permit":
@@ -196,12 +218,13 @@ class Table:
 
     def _of_name(self, name: str, decision: Decision) -> Decision:
         """Return a decision by rules as it holds in this tree: an exec may need an eye on it."""
-        if name not in EXECS or not decision.permitted:
+        if name not in EXECS or decision.denied:
             return decision
         if not self._options.may_exec:
             return deny(errno.EACCES, DENIED if self._options.full_log else "")
-        if self._options.privileged:
-            # An empty bounding set does not keep a set-user-ID file from giving euid 0.
+        if decision.permitted and (self._options.privileged or self._options.own_policies):
+            # Its policy, and what it gained, are settled at its exec stop: an empty bounding set
+            # does not keep a set-user-ID file from giving euid 0.
             return Decision(NOTIFY, 0, EXEC, decision.log)
         return decision
 
@@ -261,8 +284,8 @@ class Table:
 
     def _protect_supervisor(self) -> None:
         for number in PROTECTED:
-            if number in self.clauses:
-                self.clauses[number] = protect(number, self.clauses[number])
+            if number in self.clauses or self.default.permitted:
+                self.clauses[number] = protect(number, self.of(number))
         self._put_in_front(FCNTL, signal_owner_guards())
         if not self._options.privileged:
             self._put_in_front(PRCTL, [dumpable_guard()])

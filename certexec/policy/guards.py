@@ -37,6 +37,10 @@ EXEC = "exec"
 """Permitted; the supervisor watches that no right grows."""
 PROTECTION = "supervisor-protection"
 """Permitted unless it is aimed at the supervisor."""
+FORK = "fork"
+"""Permitted; the supervisor notes whose child the new process is."""
+BY_POLICY = "by-policy"
+"""The policies of the tree differ about it: that of the caller decides."""
 
 
 class Decision:
@@ -61,7 +65,7 @@ class Decision:
     @property
     def permitted(self) -> bool:
         """No rule speaks against the call; at most the supervisor looks at it."""
-        return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION)
+        return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION, FORK)
 
     @property
     def denied(self) -> bool:
@@ -143,6 +147,25 @@ def first_of(clauses: Sequence[Clause], args: Sequence[int]) -> Decision:
         if all(test.holds(args) for test in clause.tests):
             return clause.decision
     raise AssertionError("the last clause has no tests")
+
+
+CLONE_THREAD = 0x00010000
+"""clone(2): no new process."""
+
+
+def follow_forks(number: int, clauses: list[Clause]) -> list[Clause]:
+    """Return the clauses of clone, fork or vfork with each permitted new process handed over."""
+    followed: list[Clause] = []
+    for clause in clauses:
+        if not clause.decision.permitted:
+            followed.append(clause)
+            continue
+        if number == CLONE:
+            thread = Test(0, CLONE_THREAD, CLONE_THREAD)
+            followed.append(Clause([thread, *clause.tests], clause.decision, "a thread"))
+        watched = Decision(NOTIFY, 0, FORK, clause.decision.log)
+        followed.append(Clause(clause.tests, watched, clause.reason))
+    return followed
 
 
 PRCTL = NUMBERS["prctl"]

@@ -23,39 +23,43 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.policy.model import Policy, PolicyFile, Rule
 
-JUDGED_ARGUMENTS = frozenset(("filename", "sockaddr", "oflags", "mode", "string"))
+JUDGED_ARGUMENTS = frozenset(("filename", "argv", "sockaddr", "oflags", "mode", "string"))
 """Arguments whose texts the supervisor makes, or (mode) whose calls are denied until it can."""
 _SHOWN_CALLS = 3
 """names of calls in one message"""
 
 
 def unsupported_features(
-    policy_file: PolicyFile, *, inherit: bool = False
+    policy_file: PolicyFile, *, inherit: bool = False, detach: bool = False
 ) -> list[tuple[Rule | Policy, str]]:
     """Return everything in a file that is parsed but not enforced, with the reason.
 
     ``inherit``: the certificate says that programs which the program executes keep its policy;
-    then ``permit[inherit]`` means what happens anyway.
+    then ``permit[inherit]`` means what happens anyway. ``detach``: programs can be let go.
     """
     found: list[tuple[Rule | Policy, str]] = []
     for policy in policy_file.policies:
-        found += unsupported_in(policy, inherit=inherit)
+        found += unsupported_in(policy, inherit=inherit, detach=detach)
     return found
 
 
-def unsupported_in(policy: Policy, *, inherit: bool = False) -> list[tuple[Rule | Policy, str]]:
+def unsupported_in(
+    policy: Policy, *, inherit: bool = False, detach: bool = False
+) -> list[tuple[Rule | Policy, str]]:
     """Return the same for one policy."""
     found: list[tuple[Rule | Policy, str]] = []
     if policy.detached:
         found.append((policy, "a detached policy confines nothing"))
     for rule in policy.rules:
-        why = why_unsupported(policy, rule, inherit=inherit)
+        why = why_unsupported(policy, rule, inherit=inherit, detach=detach)
         if why:
             found.append((rule, why))
     return found
 
 
-def why_unsupported(policy: Policy, rule: Rule, *, inherit: bool = False) -> str:
+def why_unsupported(
+    policy: Policy, rule: Rule, *, inherit: bool = False, detach: bool = False
+) -> str:
     """Return why a rule of a policy cannot be enforced, "" when it can or need not be."""
     if rule.flaw:
         return rule.flaw
@@ -65,7 +69,7 @@ def why_unsupported(policy: Policy, rule: Rule, *, inherit: bool = False) -> str
         return '"ask" needs somebody to ask'
     if rule.elevate is not None:
         return '"as" is not supported yet'
-    if rule.detach:
+    if rule.detach and not detach:
         return '"permit[detach]" is not supported yet'
     if rule.inherit and not inherit:
         return '"permit[inherit]" needs a certificate with the option inherit'
@@ -100,10 +104,12 @@ def _calls_where_it_counts(policy: Policy, rule: Rule, reached: tuple[str, ...])
     return [name for name in reached if is_consulted(policy, name, meaning)]
 
 
-def refuse_unsupported(policy: Policy, name: str, *, inherit: bool = False) -> None:
+def refuse_unsupported(
+    policy: Policy, name: str, *, inherit: bool = False, detach: bool = False
+) -> None:
     """Raise PolicyError("policy-unsupported") for the first rule that cannot be enforced.
 
     ``name`` is what the policy's file is called in the message.
     """
-    for where, why in unsupported_in(policy, inherit=inherit):
+    for where, why in unsupported_in(policy, inherit=inherit, detach=detach):
         raise PolicyError("policy-unsupported", f"{name}({where.line}): {why}")

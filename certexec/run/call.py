@@ -36,13 +36,14 @@ class Call:
 
     Attributes:
         notification: the registers; name: the system call's name.
-        task: whose call it is; status: its ids and masks when the call was taken up.
+        task: whose call it is; status: its ids and masks when the call was taken up; place: that of
+            its policy among those of the tree.
         answer: (value, errno, left to the kernel) once ``answered``; text: for the trace.
     """
 
     __slots__ = (
-        "_memory", "answer", "answered", "listener", "name", "notification", "status", "task",
-        "text",
+        "_memory", "answer", "answered", "listener", "name", "notification", "place", "status",
+        "task", "text",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, notification: Notification, name: str) -> None:
@@ -53,6 +54,7 @@ class Call:
         self.answered = False
         self.answer = (0, 0, False)
         self.text = ""
+        self.place = 0
         self._memory: Memory | None = None
         try:
             self.status: Status = read_status(notification.tid)

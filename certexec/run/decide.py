@@ -16,11 +16,9 @@ from certexec.errors import CertexecError, KernelError, RunError
 from certexec.kernel.digest import sha256
 from certexec.kernel.procfs import read_file
 from certexec.kernel.userdb import SystemUsers
-from certexec.policy.compile import compile_policy
-from certexec.policy.decisions import TreeOptions
-from certexec.policy.select import select_policy
 from certexec.policy.syntax import parse_policy
 from certexec.run import environment, identity, integrity
+from certexec.run.confinement import confine
 from certexec.run.invocation import admit
 from certexec.run.plan import Plan
 from certexec.run.plan_build import build_plan
@@ -30,7 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.certificate.model import Certificate
     from certexec.policy.compile import Compiled
-    from certexec.policy.model import Policy
+    from certexec.policy.model import PolicyFile
+    from certexec.policy.reach import Reach
     from certexec.run.identity import Permitted
     from certexec.run.integrity import Judged
     from certexec.run.invoker import Invoker
@@ -45,24 +44,25 @@ class Approved:
     """A certificate that may run, and how.
 
     Attributes:
-        certificate: what was signed; policy: the part of its policy for this program.
+        certificate: what was signed; reach: the policies of its program and of those that this
+            one may execute.
         compiled: the filter; permitted: the identity; judged: the binary; plan: for the launcher.
         grant: whether this process is root because of the certificate.
     """
 
-    __slots__ = ("certificate", "compiled", "grant", "judged", "permitted", "plan", "policy")
+    __slots__ = ("certificate", "compiled", "grant", "judged", "permitted", "plan", "reach")
 
     def __init__(
         self,
         certificate: Certificate,
-        policy: Policy,
+        reach: Reach,
         compiled: Compiled,
         permitted: Permitted,
         judged: Judged,
         plan: Plan,
     ) -> None:
         self.certificate = certificate
-        self.policy = policy
+        self.reach = reach
         self.compiled = compiled
         self.permitted = permitted
         self.judged = judged
@@ -107,7 +107,8 @@ def decide(
     2. the file's set-user-ID bit fits what is granted, and the kernel honoured it;
     3. the invoker is on the list, with these arguments, now;
     4. the identity, name and number agreeing here;
-    5. the policy: its digest, its syntax, the part for this program, its filter;
+    5. the policy: its digest, its syntax, the part for this program, those that programs which it
+       executes come under, and the filter;
     6. the binary: opened, judged, its mode chosen;
     7. the plan.
     """
@@ -133,16 +134,16 @@ def decide(
     permitted = identity.permitted_identity(certificate.identity, invoker)
     groups_only = grant and identity.leaves_attachable(certificate.identity, permitted)
     # 5. the policy
-    policy = read_policy(certificate)
-    compiled = compile_policy(
-        policy,
-        TreeOptions(
-            full_log=certificate.log == "full" or notify_denials,
-            privileged=grant,
-            capable=invoker.is_elevated or invoker.capabilities != 0,
-            may_exec=not groups_only and certificate.policy.inherit,
-            log_all=certificate.policy.log_all,
-        ),
+    reach, compiled = confine(
+        read_policy(certificate),
+        certificate.program.path,
+        certificate.claims.sub,
+        inherit=certificate.policy.inherit,
+        full_log=certificate.log == "full" or notify_denials,
+        privileged=grant,
+        capable=invoker.is_elevated or invoker.capabilities != 0,
+        may_exec=not groups_only,
+        log_all=certificate.policy.log_all,
     )
     if compiled.needs_listener and not grant:
         _check_attachable()
@@ -152,11 +153,11 @@ def decide(
     typed = invoker.environment() if grant or certificate.environment is not None else {}
     entries = environment.build(certificate.environment, typed, invoker.uid, grant)
     plan = build_plan(certificate, permitted, compiled, judged, entries)
-    return Approved(certificate, policy, compiled, permitted, judged, plan)
+    return Approved(certificate, reach, compiled, permitted, judged, plan)
 
 
-def read_policy(certificate: Certificate) -> Policy:
-    """Read the policy once, compare its digest, parse it and pick the part for the program.
+def read_policy(certificate: Certificate) -> PolicyFile:
+    """Read the policy once, compare its digest and parse it.
 
     Raises RunError("policy-mismatch") and PolicyError.
     """
@@ -186,8 +187,7 @@ def read_policy(certificate: Certificate) -> Policy:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError:
         raise RunError("policy-syntax", f'the policy "{name}" is not UTF-8 text') from None
-    parsed = parse_policy(decoded, name=name, users=SystemUsers(), privileged=True)
-    return select_policy(parsed, certificate.program.path)
+    return parse_policy(decoded, name=name, users=SystemUsers(), privileged=True)
 
 
 def _check_surroundings(invoker: Invoker) -> None:

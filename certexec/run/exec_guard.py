@@ -1,8 +1,9 @@
-"""Every exec inside a tree that holds a grant: nobody comes out of it with more than before.
+"""One exec, watched to its stop: nobody comes out of it with more than they may have.
 
-no_new_privs cannot be set there (it resets the effective ids on older kernels), and an empty
-bounding set does not stop a set-user-ID file from giving euid 0. So each later exec is stopped
-before the first instruction of its new image, and compared.
+In a tree that holds a grant no_new_privs cannot be set (it resets the effective ids on older
+kernels), and an empty bounding set does not stop a set-user-ID file from giving euid 0. So each
+later exec is stopped before the first instruction of its new image, and compared. The same stop
+tells which file was executed with which arguments, where rules ask for that.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
 _SIGKILL = 9
 
 
-def guard(call: Call) -> str:
+def guard(call: Call, objection: Callable[[int], str]) -> str:
     """Let the exec happen and judge its outcome; returns why the process was killed, or "".
 
+    ``objection``: given the process at its exec stop, says why it must not run on, or "".
+
     1. seize the thread while it waits at the notification, so that nothing can be missed;
-    2. let the kernel run the call: which file runs is not judged here, only what it gains;
-    3. at the exec stop compare ids and capabilities, kill when any exceeds those before;
+    2. let the kernel run the call: registers and memory are the caller's to change;
+    3. at the exec stop ask for the objection, kill when there is one;
     4. let go.
     """
-    before = call.status
     tid, tgid = call.task.tid, call.task.tgid
     # 1. an already traced task cannot be seized, and its tracer could change what we compare
     try:
@@ -42,7 +44,7 @@ def guard(call: Call) -> str:
     except OSError:
         call.fail(errno.EPERM)
         return ""
-    # 2. registers and memory are the caller's to change; what counts is who comes out
+    # 2. what counts is who comes out
     call.resume()
     while True:
         event = ptrace.wait()
@@ -57,7 +59,10 @@ def guard(call: Call) -> str:
             continue
         if event.kind == ptrace.EXEC_STOP:
             # 3. the new image has not run yet
-            why = _excess(before, event.pid)
+            try:
+                why = objection(event.pid)
+            except OSError as error:
+                why = f"what runs cannot be told: {error.strerror}"
             if why:
                 _end(event.pid)
             else:
@@ -68,7 +73,8 @@ def guard(call: Call) -> str:
         return ""
 
 
-def _excess(before: Status, pid: int) -> str:
+def excess(before: Status, pid: int) -> str:
+    """Say which id or capability a process has at its exec stop that it had not before, or ""."""
     try:
         after = read_status(pid)
     except (OSError, KeyError, ValueError):

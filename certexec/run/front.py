@@ -75,11 +75,12 @@ def explain_execution(certificate: str, settings: Settings) -> list[str]:
     finally:
         os.close(fd)
     signed, table = approved.certificate, approved.compiled.table
+    policy = approved.reach.policies[0]
     where = "the kernel and a supervisor" if table.needs_listener else "the kernel alone"
     return [
         f"program: {signed.program.path} ({approved.judged.mode})",
         f"identity: uid {approved.permitted.uid}, gid {approved.permitted.gid}, nothing granted",
-        f"policy: {approved.policy.path}, {len(approved.policy.rules)} rules, enforced by {where}",
+        f"policy: {policy.path}, {len(policy.rules)} rules, enforced by {where}",
         f"log: {signed.log}",
     ]
 

@@ -14,9 +14,8 @@ from certexec.certificate import envelope
 from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import RunError, TrustError
 from certexec.kernel.ownership import check_chain, root_owners
-from certexec.policy.compile import compile_policy
-from certexec.policy.decisions import TreeOptions
 from certexec.run import decide, identity, integrity
+from certexec.run.confinement import confine
 from certexec.run.invoker import Invoker
 from certexec.run.layout import SYSTEM
 from certexec.trust.store import by_kid, load_store
@@ -87,8 +86,11 @@ def check_files(certificate: Certificate) -> None:
     for other in certificate.files:
         _check_file(other, "file-mismatch", "file-mismatch")
     grant = certificate.is_grant()
-    options = TreeOptions(full_log=certificate.log == "full", privileged=grant, capable=grant)
-    compile_policy(decide.read_policy(certificate), options)
+    confine(
+        decide.read_policy(certificate), certificate.program.path, certificate.claims.sub,
+        inherit=certificate.policy.inherit, full_log=certificate.log == "full",
+        privileged=grant, capable=grant,
+    )  # fmt: skip
 
 
 def destination(certificate_path: str, place: str) -> tuple[str, str]:

@@ -33,23 +33,26 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """The policy of one program tree, and the log of what it denied."""
+    """The policies that one program tree can get to, and the log of what they denied.
+
+    ``Call.place`` tells which of them counts for a call.
+    """
 
     def __init__(
         self,
-        policy: Policy,
+        policies: Sequence[Policy],
         program: str,
         certificate: str,
         cwd: str,
         sinks: Sequence[Sink],
     ) -> None:
-        self.policy = policy
+        self.policies = policies
         self.program = program
         self.certificate = certificate
         self.cwd = cwd
         self.sinks = sinks
         self._users = SystemUsers()
-        self._rules: dict[tuple[str, str], Sequence[Rule]] = {}
+        self._rules: dict[tuple[int, str, str], Sequence[Rule]] = {}
         self._subjects: dict[tuple[int, int], Subject] = {}
 
     def subject(self, call: Call) -> Subject:
@@ -65,11 +68,13 @@ class Judge:
 
     def judge(self, operation: Operation) -> Verdict | None:
         """Return the verdict of the first rule that matches, None when none does."""
-        key = operation.call.name, operation.variant
+        call = operation.call
+        key = call.place, call.name, operation.variant
         rules = self._rules.get(key)
         if rules is None:
-            rules = self._rules[key] = effective_rules(self.policy, *key)
-        return evaluate(rules, operation.values, self.subject(operation.call))
+            policy = self.policies[call.place]
+            rules = self._rules[key] = effective_rules(policy, call.name, operation.variant)
+        return evaluate(rules, operation.values, self.subject(call))
 
     def log(
         self,
@@ -86,6 +91,7 @@ class Judge:
             for index, text in enumerate(texts)
         ]
         uid = call.status.uids[0]
+        policy = self.policies[call.place]
         event = Event(
             time=time.time(),
             verdict=verdict,
@@ -94,9 +100,9 @@ class Judge:
             program=_image(call) or self.program,
             pid=call.task.tgid,
             ppid=call.status.ppid,
-            policy=self.policy.path,
-            filters=len(self.policy.rules),
-            emulation=self.policy.emulation,
+            policy=policy.path,
+            filters=len(policy.rules),
+            emulation=policy.emulation,
             syscall=call.name,
             number=call.notification.nr,
             arguments=arguments,

@@ -59,6 +59,11 @@ class Layout:
         """The directory of trusted keys."""
         return f"{self.config}/trust.d"
 
+    @property
+    def policies(self) -> str:
+        """The directory of policies for programs without a certificate."""
+        return f"{self.config}/policies.d"
+
     def version(self, identifier: str) -> str:
         """Return the directory of one version."""
         return f"{self.versions}/{identifier}"

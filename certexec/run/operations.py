@@ -23,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from certexec.policy.evaluate import Verdict
+
 AT_SYMLINK_NOFOLLOW = 0x100
 AT_SYMLINK_FOLLOW = 0x400
 AT_EMPTY_PATH = 0x1000
@@ -35,6 +37,7 @@ class Operation:
         call: whose, and the way to answer.
         variant: which of the things that the call can do it does (certexec.policy.calls).
         values: argument name to its texts, as policies see them.
+        verdict: of the rules on ``values``, once they were asked.
         also: what else the call does, each like ``values``: all of it must be permitted.
     """
 
@@ -42,6 +45,7 @@ class Operation:
         self.call = call
         self.variant = choose_variant(call.name, call.notification.args).label
         self.values: Mapping[str, list[str]] = {}
+        self.verdict: Verdict | None = None
         self.also: Sequence[Mapping[str, list[str]]] = ()
 
     def may_block(self) -> bool:

@@ -52,6 +52,8 @@ PID_ARGUMENTS: dict[str, tuple[int, ...]] = {
     "move_pages": (0,),
 }
 """Which registers hold a process or thread id."""
+INTO_OTHERS = frozenset(("ptrace", "process_vm_readv", "process_vm_writev"))
+"""The calls by which a process reaches into another, and could do what that one may."""
 GROUP_KILLS = frozenset(("kill",))
 """The calls for which a negative number means a process group, and -1 everybody."""
 

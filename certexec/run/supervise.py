@@ -11,6 +11,7 @@ import os
 from certexec.observe.sinks import Syslog
 from certexec.run.judge import Judge
 from certexec.run.supervisor import Manner, Supervisor
+from certexec.run.transitions import Transitions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def supervisor_for(
     """Return the supervisor, ready to run."""
     certificate = approved.certificate
     judge = Judge(
-        approved.policy,
+        approved.reach.policies,
         certificate.program.path,
         certificate.claims.sub,
         invoker.cwd,
@@ -42,5 +43,11 @@ def supervisor_for(
     if approved.judged.is_script:
         info = os.fstat(approved.judged.exec_fd)
         named[info.st_dev, info.st_ino] = certificate.program.path
-    table = approved.compiled.table
-    return Supervisor(listener, judge, table, privileged, manner, settings.trace, named)
+    compiled = approved.compiled
+    transitions = Transitions(
+        approved.reach, certificate.policy.inherit, not compiled.own_policies, invoker.pid
+    )
+    return Supervisor(
+        listener, judge, compiled.tables, transitions, privileged, approved.grant, manner,
+        settings.trace, named,
+    )  # fmt: skip

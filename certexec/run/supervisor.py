@@ -23,20 +23,30 @@ from certexec.kernel.notify import ERESTARTSYS, Listener, Notification
 from certexec.kernel.procfs import proc, read_status
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
+from certexec.policy.decisions import EXECS
 from certexec.run.call import Call, Fault, GoneError
 from certexec.run.emulate_names import wants_real_ids
-from certexec.run.exec_guard import guard
+from certexec.run.exec_judge import ExecJudge
+from certexec.run.fork_guard import follow
 from certexec.run.judge import Judge
 from certexec.run.operation_table import OPERATIONS
-from certexec.run.protection import concerns_supervisor, send_signal
+from certexec.run.protection import (
+    INTO_OTHERS,
+    PID_ARGUMENTS,
+    concerns_supervisor,
+    send_signal,
+)
 from certexec.run.resolve import Resolver
+from certexec.run.transitions import NONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Protocol
 
     from certexec.policy.decisions import Table
     from certexec.run.operations import Operation
+    from certexec.run.transitions import Transitions
 
     class Tracer(Protocol):
         """Renders calls: ``certexec.run.trace.Trace``."""
@@ -56,6 +66,7 @@ ENDED = "ended"
 
 BLOCKED_POLL = 10
 """milliseconds between looks at callers whose call blocks in a worker: a signal's worst delay."""
+SIGKILL = 9
 WAKE_SIGNAL = 10
 """SIGUSR1, sent to a worker to break off its blocking call."""
 LIBC_SIGNALS = (32, 33)
@@ -86,29 +97,37 @@ class Manner:
 class Supervisor:
     """Supervises the tree behind ``listener``.
 
-    ``table``: what the filter hands over and why; ``privileged``: this process is root and
-    takes the caller's rights for each call; ``trace`` gets every call and its answer.
+    ``tables``: what each policy of the tree says of a call; ``transitions``: whose policy counts;
+    ``privileged``: this process is root and takes the caller's rights for each call; ``gains``: the
+    tree holds a grant; ``trace`` gets every call and its answer.
     """
 
     def __init__(
         self,
         listener: Listener,
         judge: Judge,
-        table: Table,
+        tables: Sequence[Table],
+        transitions: Transitions,
         privileged: bool,
+        gains: bool,
         manner: Manner,
         trace: Tracer | None = None,
         named: dict[tuple[int, int], str] | None = None,
     ) -> None:
         self.listener = listener
         self.judge = judge
-        self.table = table
+        self.tables = tables
+        self.transitions = transitions
         self.privileged = privileged
         self.manner = manner
         self.trace = trace
         self.resolver = Resolver(os.getpid(), named)
         self.home = _namespaces("self")
         self.mask = Mask(privileged)
+        self.execs = ExecJudge(
+            judge, transitions, self.resolver, self.mask, gains, self._permitted,
+            manner.permissive,
+        )  # fmt: skip
         self.blocked: dict[int, Worker] = {}
         self.next_look = 0.0
         self.poll = select.poll()
@@ -191,26 +210,36 @@ class Supervisor:
 
     def _answer(self, call: Call) -> bool:
         """Answer one call, or hand it to a worker (True: the worker owns it now)."""
-        decision = self.table.decide(call.notification.nr, call.notification.args)
+        place = self.transitions.of(call.task.tgid)
+        if place == NONE:
+            self.judge.note(f"process {call.task.tgid} is nobody's child")
+            call.fail(errno.EPERM)
+            return False
+        call.place = place
+        decision = self.tables[place].decide(call.notification.nr, call.notification.args)
         why, code = decision.why, decision.errno
         if why == guards.RULES:
             return self._by_rules(call)
         if why == guards.PROTECTION and call.name in OPERATIONS:
             return self._carry_out_permitted(call, decision.log)
+        if decision.permitted and decision.log:
+            self.judge.log(call, "permit", "rule", 0)
         if why == guards.EXEC:
             self._check_place(call)
-            if decision.log:
-                self.judge.log(call, "permit", "rule", 0)
-            killed = guard(call)
-            if killed:
-                self.judge.log(call, "deny", "exec-gain", errno.EPERM, {"gain": [killed]})
+            self.execs.execute(call, by_rules=False)
+        elif why == guards.FORK:
+            child = follow(call)
+            if child:
+                self.transitions.born(child, call.task.tgid)
         elif why == guards.PROTECTION:
-            if decision.log:
-                self.judge.log(call, "permit", "rule", 0)
             self._protect(call)
-        elif why == guards.LOG:
-            self.judge.log(call, "permit", "rule", 0)
+        elif decision.permitted:
             call.resume()  # a plain permit: nothing about the arguments was judged
+        elif decision.kind == guards.KILL:
+            call.fail(errno.EPERM)
+            os.kill(call.task.tgid, SIGKILL)
+        elif decision.kind == guards.DENY:
+            call.fail(code)  # what the kernel would have done, had all policies said the same
         else:
             if why != guards.DENIED or decision.log or self.manner.log_denials:
                 self.judge.log(call, "deny", why, code or errno.EPERM)
@@ -239,7 +268,7 @@ class Supervisor:
             finally:
                 self.mask.restore()
             return
-        code = concerns_supervisor(call, own)
+        code = concerns_supervisor(call, own) or self._concerns_others(call)
         if code == errno.EPERM:
             self.judge.log(call, "deny", guards.PROTECTION, code)
         if code:
@@ -247,7 +276,22 @@ class Supervisor:
         else:
             call.resume()  # judged by registers alone
 
+    def _concerns_others(self, call: Call) -> int:
+        """Return the errno for getting into a process that is under another policy, 0 for none."""
+        if self.transitions.one_policy or call.name not in INTO_OTHERS:
+            return 0
+        target = call.int_arg(PID_ARGUMENTS[call.name][0])
+        try:
+            tgid = read_status(target).tgid if target > 0 else target
+        except (OSError, KeyError, ValueError):
+            return errno.ESRCH
+        return 0 if self.transitions.of(tgid) == call.place else errno.EPERM
+
     def _by_rules(self, call: Call) -> bool:
+        if call.name in EXECS:
+            self._check_place(call)
+            self.execs.execute(call, by_rules=True)
+            return False
         return self._emulate(call, judged=True, log=False)
 
     def _carry_out_permitted(self, call: Call, log: bool) -> bool:
@@ -300,7 +344,7 @@ class Supervisor:
         return True
 
     def _reading_permitted(self, operation: Operation) -> bool:
-        verdict = self.judge.judge(operation)
+        verdict = operation.verdict = self.judge.judge(operation)
         if verdict is not None and verdict.action == "permit":
             if verdict.log or self.manner.log_permits:
                 self.judge.log(operation.call, "permit", "rule", 0, operation.values)

@@ -13,7 +13,6 @@ from certexec.certificate.verify import Verified, read_unverified
 from certexec.errors import CertexecError, CertificateError
 from certexec.kernel import memfd
 from certexec.kernel.userdb import SystemUsers
-from certexec.policy.select import select_policy
 from certexec.policy.syntax import parse_policy
 from certexec.run import decide, integrity, server
 from certexec.run.integrity import Judged
@@ -111,8 +110,7 @@ def policy_read_twice(victim: Victim) -> None:
         read(certificate)
         with open(certificate.policy.path, "rb") as file:
             text = file.read().decode()
-        parsed = parse_policy(text, name="policy", users=SystemUsers(), privileged=True)
-        return select_policy(parsed, certificate.program.path)
+        return parse_policy(text, name="policy", users=SystemUsers(), privileged=True)
 
     decide.read_policy = mutated
 

@@ -20,10 +20,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from certexec.kernel.ownership import PersonalOwners, root_owners
-from certexec.policy.compile import compile_policy
-from certexec.policy.decisions import TreeOptions
 from certexec.reasons import EXIT_REFUSED, REASONS
 from certexec.run import decide, front, server
+from certexec.run.confinement import confine
 from certexec.run.server import Settings
 from tests.attack.victims import EVIL, PROJECT, Victim, Workshop
 
@@ -121,8 +120,11 @@ class Quick:
         """Judge once before the fork: what is imported late is then there for every run."""
         with open(self.victim.certificate, "rb") as file:
             verified = decide.verify(file.read(), self.store, self.owners)
-        options = TreeOptions(full_log=False, privileged=False, capable=True, may_exec=True)
-        compile_policy(decide.read_policy(verified.certificate), options)
+        certificate = verified.certificate
+        confine(
+            decide.read_policy(certificate), certificate.program.path, "policy",
+            inherit=True, full_log=False, privileged=False, capable=True,
+        )  # fmt: skip
 
     def _serve_all(self, control: int) -> None:
         """The policy server's process: what ``front`` makes of it, then one run after another."""

@@ -306,6 +306,16 @@ class World:
                   f"/usr/local/bin/{name}")  # fmt: skip
         return f"/usr/local/bin/{name}"
 
+    def directory_of_policies(self) -> Path:
+        """Return /etc/certexec/policies.d inside, as seen from here."""
+        directory = Path(self.machine.path("/etc/certexec/policies.d"))
+        directory.mkdir(mode=0o755, exist_ok=True)
+        return directory
+
+    def forget_policies(self) -> None:
+        """Take that directory away."""
+        shutil.rmtree(self.machine.path("/etc/certexec/policies.d"))
+
     def put_by_hand(self, source: str, mode: int = 0o4755, uid: int = 0, gid: int = 0) -> str:
         """Copy a certificate to its place as somebody would who does not use "certexec install"."""
         target = self.path("bin/by-hand")

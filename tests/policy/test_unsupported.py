@@ -26,7 +26,6 @@ def reasons(*lines: str, inherit: bool = False, emulation: str = "native") -> li
         ('native-kill: signame eq "SIGHUP" then permit', "kill"),
         ('native-socket: sockdom eq "AF_UNIX" then permit', "socket"),
         ('native-mmap: prot neq "PROT_EXEC" then permit', "mmap"),
-        ('native-execve: argv sub "x" then permit', "argv"),
         ('native-chown: uid eq "0" then deny', "uid"),
         ('native-seteuid: uid eq "0" then permit', "setresuid"),
         ("native-getpid: permit, if user = root", "getpid"),

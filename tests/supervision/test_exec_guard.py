@@ -109,7 +109,7 @@ def test_bits_that_give_rights_end_the_program(
         f"{way} script": KILLED, f"{way} caps": SAID_NO,  # the bounding set is empty
     }  # fmt: skip
     assert said.count("Uid:") == 1  # of the ended ones none ran
-    lines = [line for line in cage.world.logged() if "gain: exec gave" in line]
+    lines = [line for line in cage.world.logged() if "because: exec gave" in line]
     assert len(lines) == 4
 
 

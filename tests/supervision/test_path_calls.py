@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.calls import SUPERVISED as JUDGED
 from tests.execution.world import ALICE, BOB, SERVICE, World
 from tests.isolation import PROJECT

@@ -1,0 +1,62 @@
+"""One filter for a tree whose programs have policies of their own (pure).
+
+A filter stays over every execve. So the kernel decides alone only what all policies that the tree
+can get to decide alike; everything else comes to the supervisor, who knows whose policy counts.
+"""
+
+from __future__ import annotations
+
+from certexec.policy.guards import BY_POLICY, NOTIFY, Clause, Decision
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from certexec.policy.decisions import Table
+    from certexec.policy.guards import Test
+
+DIFFERENT = Decision(NOTIFY, 0, BY_POLICY)
+
+
+class Combined:
+    """The clauses of several tables, as far as they agree. Stands for a Table when compiling.
+
+    Attributes:
+        tables: one for each policy, in the order of their places.
+        clauses: number to clauses; default: for all other numbers.
+        needs_listener: something is notified.
+    """
+
+    __slots__ = ("clauses", "default", "needs_listener", "tables")
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        """``tables``: at least one, all for the same kind of tree."""
+        self.tables = tables
+        first = tables[0]
+        self.default = first.default
+        if any(table.default != first.default for table in tables):
+            self.default = DIFFERENT
+        self.clauses: dict[int, list[Clause]] = {}
+        for number in set().union(*(table.clauses for table in tables)):
+            clauses = first.of(number)
+            if all(_alike(table.of(number), clauses) for table in tables[1:]):
+                self.clauses[number] = clauses
+            else:
+                self.clauses[number] = [Clause((), DIFFERENT)]
+        self.needs_listener = any(table.needs_listener for table in tables)
+
+    def of(self, number: int) -> list[Clause]:
+        """Return the clauses of a call."""
+        return self.clauses.get(number) or [Clause((), self.default)]
+
+
+def _alike(one: Sequence[Clause], other: Sequence[Clause]) -> bool:
+    return len(one) == len(other) and all(
+        left.decision == right.decision
+        and [_key(test) for test in left.tests] == [_key(test) for test in right.tests]
+        for left, right in zip(one, other, strict=True)
+    )
+
+
+def _key(test: Test) -> tuple[int, int, int, int]:
+    return test.argument, test.word, test.mask, test.value

@@ -1,0 +1,123 @@
+"""Every watched exec: may it be, what came of it, and which policy holds from then on."""
+
+from __future__ import annotations
+
+import errno
+
+from certexec.run.exec_guard import excess, guard
+from certexec.run.execution import Execution
+from certexec.run.transitions import NONE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from certexec.kernel.credentials import Mask
+    from certexec.run.call import Call
+    from certexec.run.judge import Judge
+    from certexec.run.operations import Operation
+    from certexec.run.resolve import Resolver
+    from certexec.run.transitions import Transitions
+
+NO_POLICY = "no-policy"
+"""Why an exec is denied: the program has no policy of its own, and none is inherited."""
+OUTCOME = "exec-outcome"
+"""Why a program was killed at its exec stop."""
+
+
+class ExecJudge:
+    """Judges the execs of one tree.
+
+    ``gains``: the tree holds a grant, so nobody may come out of an exec with more than before;
+    ``permitted``: judges an operation, and answers and logs a denial.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        transitions: Transitions,
+        resolver: Resolver,
+        mask: Mask,
+        gains: bool,
+        permitted: Callable[[Operation], bool],
+        permissive: bool,
+    ) -> None:
+        self.judge = judge
+        self.transitions = transitions
+        self.resolver = resolver
+        self.mask = mask
+        self.gains = gains
+        self.permitted = permitted
+        self.permissive = permissive
+
+    def execute(self, call: Call, by_rules: bool) -> None:
+        """Let an exec happen that may be, and see that it is the one that may.
+
+        ``by_rules``: its file and arguments have to be judged; otherwise every exec is permitted.
+
+        1. pin the file and copy the arguments, with the caller's rights;
+        2. judge them, and see that there is a policy for what comes;
+        3. let the kernel do it, and stop at the new image;
+        4. compare: what it gained, the file, the arguments; judge anew what is not the same;
+        5. from here on its policy counts.
+        """
+        execution = None
+        if by_rules or not self.transitions.one_policy:
+            # 1.
+            execution = self._prepare(call)
+        try:
+            if execution is not None:
+                # 2.
+                if by_rules and not self.permitted(execution):
+                    return
+                exists = execution.found.fd >= 0  # where it does not, the kernel says so
+                if exists and self._place_after(execution) == NONE:
+                    self.judge.log(call, "deny", NO_POLICY, errno.EPERM, execution.values)
+                    call.fail(errno.EPERM)
+                    return
+            # 3.
+            killed = guard(call, lambda pid: self._objection(call, execution, by_rules, pid))
+            if killed:
+                self.judge.log(call, "deny", OUTCOME, errno.EPERM, {"because": [killed]})
+        finally:
+            if execution is not None:
+                execution.close()
+
+    def _prepare(self, call: Call) -> Execution:
+        call.task.mask = self.mask
+        try:
+            self.mask.assume(call.status)
+            return Execution(call, self.resolver)
+        finally:
+            self.mask.restore()
+
+    def _place_after(self, execution: Execution) -> int:
+        tgid = execution.call.task.tgid
+        program = execution.values["filename"][0]
+        place = self.transitions.after_exec(tgid, program, execution.verdict)
+        if place == NONE and self.permissive:
+            return self.transitions.of(tgid)
+        return place
+
+    def _objection(
+        self, call: Call, execution: Execution | None, by_rules: bool, pid: int
+    ) -> str:
+        # 4.
+        if self.gains and (gained := excess(call.status, pid)):
+            return gained
+        if execution is None:
+            return ""
+        values = execution.outcome(pid)
+        if values != execution.values:
+            execution.values = values
+            if by_rules:
+                verdict = execution.verdict = self.judge.judge(execution)
+                permitted = verdict is not None and verdict.action == "permit"
+                if not permitted and not self.permissive:
+                    return "another file or other arguments were executed than those judged"
+        # 5.
+        place = self._place_after(execution)
+        if place == NONE:
+            return "the program that was executed has no policy"
+        self.transitions.executed(pid, place)
+        return ""
