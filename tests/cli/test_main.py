@@ -13,7 +13,7 @@ from certexec.cli import main as main_module
 from certexec.cli import output
 from certexec.cli.main import VERBS, exit_code_for, main
 from certexec.errors import CertexecError, TrustError
-from certexec.reasons import REASONS
+from certexec.reasons import HINTS, REASONS
 from tests.cli.conftest import Script
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -206,3 +206,13 @@ def test_no_color_turns_colours_off_on_a_terminal(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not output.settings.colorful(1)
+
+
+def test_a_hint_of_the_table_stands_in_only_where_an_error_has_none() -> None:
+    assert set(HINTS) <= set(REASONS)
+    for word, hint in HINTS.items():
+        assert CertexecError(word, "x").hint == hint
+        assert CertexecError(word, "x", "its own").hint == "its own"
+        assert hint[0].islower() or hint[0] == '"'
+        assert not hint.endswith(".")
+    assert CertexecError("expired", "x").hint == ""
