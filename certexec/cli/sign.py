@@ -33,7 +33,7 @@ from certexec.cli.measure import measure_program
 from certexec.cli.policy_gate import check_policy, decode, options_for, read_policy_file
 from certexec.cli.render import certificate_text
 from certexec.cli.signing_keys import AnyKey, load_keys
-from certexec.cli.spec import spec_words
+from certexec.cli.spec import NO_CWD, spec_words
 from certexec.errors import CertificateError, CliError
 from certexec.kernel.digest import sha256
 from certexec.reasons import HINTS
@@ -208,11 +208,17 @@ def _prove(data: bytes, certificate: Certificate, keys: list[AnyKey]) -> None:
         raise CertificateError("internal", "the certificate that was written does not verify")
 
 
+def _refuse_cwd(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise CliError("usage", NO_CWD)
+
+
 @click.command(name="sign", cls=SignCommand)
 @click.argument("binary", required=False)
 @click.option("--spec", metavar="FILE",
               help="Take options from this TOML file; those that are typed win, or add to it.")
 @click.option("--spec-binary", hidden=True)
+@click.option("--cwd", hidden=True, expose_value=False, is_eager=True, callback=_refuse_cwd)
 @click.option("-k", "--key", "keys", multiple=True, required=True, metavar="KEY",
               help="The private key, a file or agent:SHA256:...; several keys make several "
                    "signatures.")

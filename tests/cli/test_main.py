@@ -103,6 +103,22 @@ def test_global_flags_work_before_and_after_the_verb(signed: Script) -> None:
     )
 
 
+def test_a_configuration_file_is_refused_with_the_reason(signed: Script) -> None:
+    for line in (
+        "? certexec --config x verify --trust trust hello.cert",
+        "? certexec verify --trust trust hello.cert --config=x",
+        "? certexec --config x",
+        "? certexec trust list --config x",
+    ):
+        signed(line)
+        assert signed.stderr == (
+            "certexec: error: there is no configuration file: "
+            "what counts is signed, or in the trust store\n"
+        )
+    assert signed.certexec("run", "--config", "x", "hello.cert") == 125
+    signed("certexec --help\n! stdout config")
+
+
 def test_an_error_is_one_line_and_a_hint(signed: Script) -> None:
     signed("! certexec verify --trust trust hello hello.cert")
     lines = signed.stderr.splitlines()

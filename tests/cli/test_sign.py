@@ -330,6 +330,14 @@ def test_a_certificate_that_would_be_too_long_keeps_its_own_hint(signed: Script)
     assert "--policy-path" in refuse(signed, code=1)
 
 
+def test_a_working_directory_is_refused_with_the_reason(signed: Script) -> None:
+    for flags in (["--cwd", "/tmp"], ["--cwd=/tmp"], ["--cwd", ""]):
+        assert refuse(signed, *flags) == (
+            "certexec: error: a certificate cannot name a working directory: "
+            "the program starts in its caller's\n"
+        )
+
+
 def test_the_same_key_twice_is_refused(signed: Script) -> None:
     assert "twice" in refuse(signed, "-k", "ops.key")
 
