@@ -4,7 +4,7 @@ Whoever catches ``CertexecError`` catches everything that certexec raises on pur
 exceptions are turned into one of these where they arise.
 """
 
-from certexec.reasons import EXIT_INTERNAL, REASONS
+from certexec.reasons import EXIT_INTERNAL, HINTS, REASONS
 
 
 class CertexecError(Exception):
@@ -13,14 +13,15 @@ class CertexecError(Exception):
     Attributes:
         reason: a key of ``certexec.reasons.REASONS``.
         message: one line, lower case, no full stop, paths quoted.
-        hint: what mends it, or an empty string.
+        hint: what mends it: the error's own words, else those of ``certexec.reasons.HINTS``, else
+            an empty string.
     """
 
     def __init__(self, reason: str, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.hint = hint
+        self.hint = hint or HINTS.get(reason, "")
 
     @property
     def exit_code(self) -> int:

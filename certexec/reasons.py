@@ -48,3 +48,12 @@ REASONS: dict[str, tuple[int, str]] = {
     "not-root": (EXIT_INTERNAL, "the command needs root"),
     "internal": (EXIT_INTERNAL, "certexec itself failed"),
 }
+
+HINTS: dict[str, str] = {
+    # word: what mends it, wherever an error says nothing better
+    "malformed": "if it was a certificate once, it is damaged: fetch it anew, or sign again",
+    "binary-missing": "install the program, or sign it anew where it is now",
+    "binary-unusable": '"ls -l" and "findmnt -T" show whether it may be read and executed there',
+    "argv-denied": '"certexec inspect" shows which arguments are allowed',
+    "time-denied": '"certexec inspect" shows when it may be run (UTC)',
+}

@@ -26,6 +26,5 @@ def command(certificate: str, destination: str, force: bool) -> None:
         output.warn(note)
     signers = ", ".join(signer.key.fingerprint for signer in done.verified.signers)
     output.info(f"signed by {signers}", detail=True)
-    if not output.settings.quiet:
-        verb = "replaced" if done.replaced else "installed"
-        click.echo(f"{done.path}: {verb} (mode {done.mode:04o})")
+    verb = "replaced" if done.replaced else "installed"
+    output.done(f"{done.path}: {verb} (mode {done.mode:04o})")

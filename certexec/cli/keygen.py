@@ -54,4 +54,4 @@ def command(
     write_file(private, key.to_pem(passphrase), KEY_MODE, force=force)
     write_file(public, (key.public.line() + "\n").encode(), PUBLIC_MODE, force=force)
     output.info(f'wrote "{private}" and "{public}"')
-    click.echo(key.public.fingerprint)
+    output.done(key.public.fingerprint)

@@ -24,7 +24,7 @@ import click
 
 from certexec import __version__
 from certexec.cli import output
-from certexec.errors import CertexecError
+from certexec.errors import CertexecError, CliError
 from certexec.reasons import EXIT_INTERNAL
 
 EXIT_NO = 1
@@ -86,6 +86,13 @@ def _set_color(ctx: click.Context, _param: click.Parameter, value: str | None) -
         ctx.color = {"auto": None, "always": True, "never": False}[value]
 
 
+def _refuse_config(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise CliError(
+            "usage", "there is no configuration file: what counts is signed, or in the trust store"
+        )
+
+
 def _global_options(*, hidden: bool) -> list[click.Option]:
     """Make the flags that hold for every verb, fresh for one command."""
     return [
@@ -101,6 +108,10 @@ def _global_options(*, hidden: bool) -> list[click.Option]:
             ["--color"], type=click.Choice(output.COLOR_CHOICES), expose_value=False,
             hidden=hidden, callback=_set_color, metavar="WHEN",
             help="auto (the default), always or never.",
+        ),
+        click.Option(
+            ["--config"], expose_value=False, hidden=True, is_eager=True,
+            callback=_refuse_config, metavar="FILE",
         ),
     ]
 

@@ -28,7 +28,9 @@ def _measure(path: str) -> tuple[bytes, int, bytes, bytes]:
     try:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
-            raise CliError("binary-unusable", f'"{path}" is not a regular file')
+            raise CliError(
+                "binary-unusable", f'"{path}" is not a regular file', "sign a program or a script"
+            )
         if not before.st_mode & 0o111:
             raise CliError(
                 "binary-unusable", f'"{path}" is not executable', f'"chmod +x {path}" first'
@@ -53,11 +55,15 @@ def _interpreter_of(path: str, head: bytes) -> str:
     line, newline, _ = head[2:].partition(b"\n")
     words = line.strip(b" \t").split(None, 1)
     if not newline and len(head) > SHEBANG_MAX:
-        raise CliError("binary-unusable", f'the first line of "{path}" is too long for the kernel')
+        raise CliError(
+            "binary-unusable", f'the first line of "{path}" is too long for the kernel',
+            f"it looks at {SHEBANG_MAX} bytes",
+        )  # fmt: skip
     if not words or not words[0].startswith(b"/"):
         raise CliError(
-            "binary-unusable", f'the first line of "{path}" names no absolute interpreter'
-        )
+            "binary-unusable", f'the first line of "{path}" names no absolute interpreter',
+            'write it like "#!/bin/sh"',
+        )  # fmt: skip
     interpreter = os.path.realpath(os.fsdecode(words[0]))
     if os.path.basename(words[0]) == b"env":
         wanted = os.fsdecode(words[1]).split()[-1] if len(words) > 1 else ""
@@ -78,8 +84,9 @@ def _refuse_foreign(path: str, head: bytes) -> None:
     elf = head.startswith(ELF_MAGIC) and len(head) >= 20
     if not elf or head[4] != _ELF_CLASS_64 or int.from_bytes(head[18:20], "little") != _ELF_X86_64:
         raise CliError(
-            "binary-unusable", f'"{path}" is neither an x86-64 program nor a script with "#!"'
-        )
+            "binary-unusable", f'"{path}" is neither an x86-64 program nor a script with "#!"',
+            "if another program runs it: sign that one, with this file in its arguments",
+        )  # fmt: skip
 
 
 def measure_program(given: str) -> tuple[Program, list[FileDigest]]:
@@ -96,7 +103,9 @@ def measure_program(given: str) -> tuple[Program, list[FileDigest]]:
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
-        raise CliError("binary-unusable", "the program's path is not UTF-8") from None
+        raise CliError(
+            "binary-unusable", "the program's path is not UTF-8", "give it another name"
+        ) from None
     head, size, sha256, sha512 = _measure(path)
     program = Program(path, size, sha256, sha512)
     if not head.startswith(b"#!"):
@@ -105,6 +114,9 @@ def measure_program(given: str) -> tuple[Program, list[FileDigest]]:
     interpreter = _interpreter_of(path, head)
     head, size, sha256, sha512 = _measure(interpreter)
     if head.startswith(b"#!"):
-        raise CliError("binary-unusable", f'the interpreter "{interpreter}" is a script itself')
+        raise CliError(
+            "binary-unusable", f'the interpreter "{interpreter}" is a script itself',
+            f'name the program that runs it in the first line of "{path}"',
+        )  # fmt: skip
     _refuse_foreign(interpreter, head)
     return program, [FileDigest("interpreter", interpreter, size, sha256, sha512)]

@@ -7,6 +7,7 @@ from certexec.cli.common import unreadable
 from certexec.cli.output import warn
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
+from certexec.policy.decisions import TreeOptions
 from certexec.policy.lint import lint
 from certexec.policy.syntax import PolicySyntaxError, parse_policy
 from certexec.run import decide
@@ -72,3 +73,8 @@ def check_certificate_policy(certificate: Certificate) -> None:
         inherit=certificate.policy.inherit, full_log=certificate.log == "full",
         privileged=grant, capable=grant,
     )  # fmt: skip
+
+
+def options_for(log: str, grant: bool) -> TreeOptions:
+    """Return what the compiler must know about a certificate whose programs keep its policy."""
+    return TreeOptions(full_log=log == "full", privileged=grant, capable=grant)

@@ -51,10 +51,10 @@ def command(remove: bool, purge: bool, yes: bool) -> None:
             _confirm_purge(yes)
         report = handler.take_down(SYSTEM, purge)
         _tell(report)
-        click.echo("certexec is removed" if report.changes else "nothing to remove")
+        output.done("certexec is removed" if report.changes else "nothing to remove")
         return
     # 3. set up
     report = handler.set_up(SYSTEM)
     _tell(report)
     state = "is set up" if report.changes else "is set up already, nothing changed"
-    click.echo(f'certexec {state}: version {report.version}, "{report.interpreter}"')
+    output.done(f'certexec {state}: version {report.version}, "{report.interpreter}"')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from typing import Any
@@ -32,9 +33,10 @@ from certexec.cli.measure import measure_program
 from certexec.cli.policy_gate import check_policy, decode, read_policy_file
 from certexec.cli.render import certificate_text
 from certexec.cli.signing_keys import AnyKey, load_keys
-from certexec.cli.spec import spec_words
+from certexec.cli.spec import NO_CWD, spec_words
 from certexec.errors import CertificateError, CliError
 from certexec.kernel.digest import sha256
+from certexec.reasons import HINTS
 from certexec.run.environment import is_dangerous
 from certexec.trust.constraints import Constraints
 from certexec.trust.store import TrustedKey
@@ -57,11 +59,26 @@ class SignCommand(click.Command):
                 words = [*sign_options.ordered(spec_words(typed["spec"], options)), *words]
         return super().parse_args(ctx, words)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Sign; a value that no certificate can hold is not a damaged certificate."""
+        try:
+            return super().invoke(ctx)
+        except CertificateError as error:
+            if error.hint == HINTS["malformed"]:
+                error.hint = "no certificate can hold that, see certexec.cert(5)"
+            raise
+
 
 # 1. what the flags say, read before any file is ------------------------------------------------
 
 
-def _check_flags(flags: dict[str, Any]) -> None:
+def _template_for(binary: str) -> str:
+    """Return the command that writes a first policy for a program as it was typed."""
+    path = binary if "/" in binary else f"./{binary}"
+    return f"certexec policy template {shlex.quote(path)}"
+
+
+def _check_flags(flags: dict[str, Any], binary: str) -> None:
     """Refuse every combination that cannot work, in one place."""
     if flags["valid_for"] and flags["not_after"]:
         raise CliError("usage", '"--valid-for" and "--not-after" exclude each other')
@@ -73,7 +90,7 @@ def _check_flags(flags: dict[str, Any]) -> None:
     if not flags["policy"] and not flags["policy_path"]:
         raise CliError(
             "usage", "a certificate needs a policy",
-            'give one with "-p FILE"; "certexec policy template PROGRAM" writes a first one',
+            f'give one with "-p FILE"; "{_template_for(binary)} > FILE" writes a first one',
         )  # fmt: skip
     if flags["fixed_args"] is not None and (flags["args"] or flags["no_args"]):
         raise CliError("usage", '"--fixed-args" already says all about the arguments')
@@ -154,9 +171,18 @@ def _claims(flags: dict[str, Any], issuer: str, name: str) -> Claims:
 # 2. what is read from files ---------------------------------------------------------------------
 
 
-def _policy(flags: dict[str, Any], program: str, grant: bool) -> PolicyRef:
+def _policy_text(given: str, binary: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if given == "-" else read_policy_file(given)
+    except CliError as error:
+        if error.reason == "not-found":
+            error.hint = f'"{_template_for(binary)} > {shlex.quote(given)}" writes a first one'
+        raise
+
+
+def _policy(flags: dict[str, Any], program: str, binary: str, grant: bool) -> PolicyRef:
     given: str = flags["policy"] or flags["policy_path"]
-    data = sys.stdin.buffer.read() if given == "-" else read_policy_file(given)
+    data = _policy_text(given, binary)
     name = "standard input" if given == "-" else given
     text = decode(data, name)
     check_policy(
@@ -184,11 +210,17 @@ def _prove(data: bytes, certificate: Certificate, keys: list[AnyKey]) -> None:
         raise CertificateError("internal", "the certificate that was written does not verify")
 
 
+def _refuse_cwd(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise CliError("usage", NO_CWD)
+
+
 @click.command(name="sign", cls=SignCommand)
 @click.argument("binary", required=False)
 @click.option("--spec", metavar="FILE",
               help="Take options from this TOML file; those that are typed win, or add to it.")
 @click.option("--spec-binary", hidden=True)
+@click.option("--cwd", hidden=True, expose_value=False, is_eager=True, callback=_refuse_cwd)
 @click.option("-k", "--key", "keys", multiple=True, required=True, metavar="KEY",
               help="The private key, a file or agent:SHA256:...; several keys make several "
                    "signatures.")
@@ -250,7 +282,7 @@ def command(binary: str | None, **flags: Any) -> None:
             "usage", "no program is named",
             'give its path as the last argument, or as "binary" in a spec',
         )  # fmt: skip
-    _check_flags(flags)
+    _check_flags(flags, binary)
     identity = _identity(flags)
     invocation = _invocation(flags, identity is not None)
     limits = _limits(flags)
@@ -261,7 +293,7 @@ def command(binary: str | None, **flags: Any) -> None:
     name = flags["name"] or os.path.basename(binary if out == "-" else out).removesuffix(SUFFIX)
     # 2. the program, the policy, the keys
     program, files = measure_program(binary)
-    policy = _policy(flags, program.path, identity is not None)
+    policy = _policy(flags, program.path, binary, identity is not None)
     keys = load_keys(flags["keys"], flags["passphrase_fd"])
     # 3. the certificate
     claims = _claims(flags, keys[0].public.fingerprint, label(name, "certificate name"))
@@ -300,7 +332,7 @@ def _deliver(
     if read_certificate(out) != data:
         raise CertificateError("internal", f'"{out}" does not hold what was written')
     fingerprints = ", ".join(one.public.fingerprint for one in keys)
-    click.echo(f"{out}: signed ({fingerprints}, expires {show_date(certificate.claims.exp)})")
+    output.done(f"{out}: signed ({fingerprints}, expires {show_date(certificate.claims.exp)})")
     if not any(text.startswith("--allow") for text in flags["entry"]):
         output.info("everyone may run it, since nobody was named")
     if certificate.is_grant():

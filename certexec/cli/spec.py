@@ -51,6 +51,8 @@ FILES = (BINARY, "key", "policy", "policy-path", "out")
 """Names of files: relative ones are taken from the spec's directory."""
 EITHER = (("policy", "policy-path"), ("valid-for", "not-after"))
 """Two ways to say one thing: the typed one replaces the other as well."""
+NO_CWD = "a certificate cannot name a working directory: the program starts in its caller's"
+"""The answer to a wish that is likely, since systemd's units and other tools have it."""
 ENTRIES = ("allow-user", "allow-group", "deny-user", "deny-group")
 
 
@@ -147,6 +149,8 @@ class _Spec:
             self.words.append(f"--{key}={self.text(key, value)}")
         elif key in TYPED_ONLY:
             self.fail(f'"{key}" is not for a spec', f'say "--{key}" on the command line')
+        elif key == "cwd":
+            self.fail(NO_CWD)
         else:
             close = difflib.get_close_matches(key, KEYS, 1, CLOSE_MATCH)
             hint = f'did you mean "{close[0]}"?' if close else f"the keys are {', '.join(KEYS)}"

@@ -79,7 +79,7 @@ def add(
     new = add_key(directory, key, constraints, stem, owner_ok=owners, create=True)
     for line in _limits(constraints):
         output.info(f"{stem}: {line}", detail=True)
-    click.echo(f"{stem}: {'trusted' if new else 'changed'} ({key.fingerprint})")
+    output.done(f"{stem}: {'trusted' if new else 'changed'} ({key.fingerprint})")
 
 
 @command.command(name="list")
@@ -111,7 +111,7 @@ def remove(key: str, trust: str | None) -> None:
     directory, owners = store_directory(trust)
     find_key(load_store(directory, owner_ok=owners), key)
     trusted = remove_key(directory, key, owner_ok=owners)
-    click.echo(f"{trusted.name}: removed ({trusted.key.fingerprint})")
+    output.done(f"{trusted.name}: removed ({trusted.key.fingerprint})")
 
 
 def _limits(constraints: Constraints) -> list[str]:

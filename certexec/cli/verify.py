@@ -27,10 +27,13 @@ from certexec.cli.main import COULD_NOT_TELL, EXIT_NO, EXIT_UNKNOWN
 from certexec.cli.policy_gate import check_certificate_policy
 from certexec.errors import CertexecError, CertificateError, CliError, RunError
 from certexec.kernel.userdb import SystemUsers
-from certexec.run.integrity import check_content, open_file
+from certexec.run import integrity
+from certexec.run.identity import Permitted, permitted_identity
+from certexec.run.invoker import Invoker
 from certexec.trust.store import TrustedKey, by_kid, load_store
 
 FINGERPRINT_PREFIX = "SHA256:"
+UNREADABLE_HINT = 'be root, or leave it out: "--no-binary"'
 
 
 class Result:
@@ -81,18 +84,59 @@ def check_numbers(certificate: Certificate) -> None:
 
 
 def _check_binary(certificate: Certificate) -> None:
-    """Compare the program and its interpreter with their digests; raises RunError."""
-    _check_file(certificate.program, "binary-missing", "binary-mismatch")
+    """Judge the program and its interpreter as an execution by the caller would.
+
+    Raises RunError, or CliError("unreadable") when they may not be read, which says nothing about
+    whether they are the right ones.
+    """
+    permitted = permitted_identity(certificate.identity, Invoker(os.getpid()))
+    _check_file(certificate.program, "binary-missing", "binary-mismatch", permitted)
     for one in certificate.files:
-        _check_file(one, "file-mismatch", "file-mismatch")
+        _check_file(one, "file-mismatch", "file-mismatch", permitted)
 
 
-def _check_file(signed: Program | FileDigest, missing: str, changed: str) -> None:
-    fd = open_file(signed.path, missing)
+def _check_file(
+    signed: Program | FileDigest, missing: str, changed: str, permitted: Permitted
+) -> None:
     try:
-        check_content(fd, signed, changed)
+        fd = integrity.open_file(signed.path, missing, changed)
+    except RunError as error:
+        raise _could_not_tell(error) from None
+    try:
+        _check_place(fd, signed.path, permitted)
+        try:
+            integrity.check_content(fd, signed, changed)
+        except RunError as error:
+            raise _could_not_tell(error) from None
     finally:
         os.close(fd)
+
+
+def _could_not_tell(error: RunError) -> CertexecError:
+    """Turn the error for a file that cannot be read into one that is neither yes nor no."""
+    if error.reason != "binary-unusable":
+        return error
+    return CliError("unreadable", error.message, UNREADABLE_HINT)
+
+
+def _check_place(fd: int, path: str, permitted: Permitted) -> None:
+    """See that an open file may be executed where it stands; raises RunError("binary-unusable").
+
+    The digests would not tell: neither the mode nor the mount is part of the content.
+    """
+    if os.fstatvfs(fd).f_flag & os.ST_NOEXEC:
+        raise RunError(
+            "binary-unusable",
+            f'"{path}" is on a mount without execution',
+            f'"findmnt -T {path}" shows the mount; take "noexec" from its options',
+        )
+    if not integrity._executable(fd, os.fstat(fd), permitted):
+        who = "you" if permitted.uid == permitted.euid else "the identity that is granted"
+        raise RunError(
+            "binary-unusable",
+            f'"{path}" is not executable for {who}',
+            f'"ls -l {path}" shows the mode; "chmod +x {path}" mends it',
+        )
 
 
 def _check_signer(verified: Verified, wanted: str | None) -> None:
@@ -114,7 +158,7 @@ def verify_file(
     2. a signer that was asked for;
     3. names and numbers of users and groups;
     4. the policy: digest, syntax, nothing that cannot be enforced;
-    5. unless ``binary`` is false, the program and its interpreter.
+    5. unless ``binary`` is false, the program and its interpreter: there, executable, unchanged.
     """
     try:
         verified = verify_certificate(read_certificate(path), keys, now)  # 1.
@@ -124,9 +168,6 @@ def verify_file(
         if binary:
             _check_binary(verified.certificate)  # 5.
     except CertexecError as error:
-        if error.reason == "binary-unusable":
-            # we may not read it, which says nothing about whether it is the right one
-            error = CliError("unreadable", error.message, 'be root, or leave it out: "--no-binary"')
         return Result(path, None, error)
     return Result(path, verified, None)
 
@@ -158,15 +199,12 @@ def _show(result: Result) -> None:
         assert result.verified is not None
         fingerprints = ", ".join(one.key.fingerprint for one in result.verified.signers)
         expiry = show_date(result.verified.certificate.claims.exp)
-        if not output.settings.quiet:
-            word = output.painted("OK", "green")
-            click.echo(f"{path}: {word} ({fingerprints}, expires {expiry})")
+        word = output.painted("OK", "green")
+        click.echo(f"{path}: {word} ({fingerprints}, expires {expiry})")
         return
-    if not output.settings.quiet:
-        word = output.painted("FAIL" if result.exit_code == EXIT_NO else "UNKNOWN", "red")
-        click.echo(f"{path}: {word} ({result.error.reason})")
-    if not output.settings.quiet or result.exit_code == EXIT_UNKNOWN:
-        output.error_with_hint(f"{path}: {printable(result.error.message)}", result.error.hint)
+    word = output.painted("FAIL" if result.exit_code == EXIT_NO else "UNKNOWN", "red")
+    click.echo(f"{path}: {word} ({result.error.reason})")
+    output.error_with_hint(f"{path}: {printable(result.error.message)}", result.error.hint)
 
 
 def _as_json(result: Result) -> dict[str, object]:
@@ -221,7 +259,7 @@ def command(
     for path in _expand(paths):
         result = verify_file(path, keys, now, binary=not no_binary, signer=require_signer)
         results.append(result)
-        if not as_json:
+        if not as_json and not output.settings.quiet:
             _show(result)
     if as_json:
         shown = [_as_json(result) for result in results]

@@ -167,12 +167,31 @@ def _stat(name: str, flags: int) -> tuple[Variant, ...]:
     )
 
 
+def _nofollow(name: str, flags: int, nofollow: str, *follow: str) -> tuple[Variant, ...]:
+    return (
+        Variant(
+            "nofollow", (name, nofollow), ((flags, _AT_SYMLINK_NOFOLLOW, _AT_SYMLINK_NOFOLLOW),)
+        ),
+        Variant("follow", (name, *follow)),
+    )
+
+
+def _fifo(name: str, mode: int, *others: str) -> tuple[Variant, ...]:
+    return (
+        Variant("fifo", (name, *others, "mkfifo", "fswrite"), ((mode, _S_IFMT, _S_IFIFO),)),
+        Variant("other", (name, *others)),
+    )
+
+
 def _supervised() -> dict[str, Call]:
     """Return the calls whose arguments are judged, in the order of design section 7."""
     flags = Argument("oflags", 1)
     at_flags = Argument("oflags", 2)
     unpassed = Argument("oflags", NO_REGISTER)  # openat2 has them in memory, creat none at all
     address, target = Argument("sockaddr", 1), Argument("string", 0)
+    mode, at_mode = Argument("mode", 1), Argument("mode", 2)
+    owner = (Argument("uid", 1), Argument("gid", 2))
+    at_owner = (Argument("uid", 2), Argument("gid", 3))
     table: tuple[tuple[str, tuple[Argument, ...], tuple[Variant, ...]], ...] = (
         ("open", (_path(0), flags), _open(1, "open")),
         ("openat", (_path(1, 0), at_flags), _open(2, "openat", "open")),
@@ -208,39 +227,6 @@ def _supervised() -> dict[str, Call]:
         ("linkat", (_path(1, 0), _path(3, 2)), _one("linkat", "link")),
         ("symlink", (target, _path(1)), _one("symlink")),
         ("symlinkat", (target, _path(2, 1)), _one("symlinkat", "symlink")),
-        ("execve", (_path(0), Argument("argv", 1)), _one("execve")),
-        ("execveat", (_path(1, 0), Argument("argv", 2)), _one("execveat", "execve")),
-        ("connect", (address,), _one("connect")),
-        ("bind", (address,), _one("bind")),
-    )
-    return {
-        name: Call(name, arguments, variants, supervised=True)
-        for name, arguments, variants in table
-    }
-
-
-def _nofollow(name: str, flags: int, nofollow: str, *follow: str) -> tuple[Variant, ...]:
-    return (
-        Variant(
-            "nofollow", (name, nofollow), ((flags, _AT_SYMLINK_NOFOLLOW, _AT_SYMLINK_NOFOLLOW),)
-        ),
-        Variant("follow", (name, *follow)),
-    )
-
-
-def _fifo(name: str, mode: int, *others: str) -> tuple[Variant, ...]:
-    return (
-        Variant("fifo", (name, *others, "mkfifo", "fswrite"), ((mode, _S_IFMT, _S_IFIFO),)),
-        Variant("other", (name, *others)),
-    )
-
-
-def _pending() -> dict[str, Call]:
-    """Return the calls that take a name or an address and cannot be judged yet."""
-    mode, at_mode = Argument("mode", 1), Argument("mode", 2)
-    owner = (Argument("uid", 1), Argument("gid", 2))
-    at_owner = (Argument("uid", 2), Argument("gid", 3))
-    table: list[tuple[str, tuple[Argument, ...], tuple[Variant, ...]]] = [
         ("chmod", (_path(0), mode), _one("chmod")),
         ("fchmodat", (_path(1, 0), at_mode), _one("fchmodat", "chmod")),
         ("fchmodat2", (_path(1, 0), at_mode), _one("fchmodat2", "fchmodat", "chmod")),
@@ -252,7 +238,13 @@ def _pending() -> dict[str, Call]:
         ("mknodat", (_path(1, 0), at_mode), _fifo("mknodat", 2, "mknod")),
         ("utime", (_path(0),), _one("utime")),
         ("utimes", (_path(0),), _one("utimes")),
-        ("futimesat", (_path(1, 0),), _one("futimesat", "utimes")),
+        (
+            "futimesat", (_path(1, 0),),
+            (
+                Variant("fd", ("futimesat", "futimens"), ((1, _ALL, 0),), bare=True),
+                Variant("name", ("futimesat", "utimes")),
+            ),
+        ),
         (
             "utimensat", (_path(1, 0),),
             (
@@ -260,6 +252,20 @@ def _pending() -> dict[str, Call]:
                 *_nofollow("utimensat", 3, "lutimes", "utimes", "utime"),
             ),
         ),
+        ("execve", (_path(0), Argument("argv", 1)), _one("execve")),
+        ("execveat", (_path(1, 0), Argument("argv", 2)), _one("execveat", "execve")),
+        ("connect", (address,), _one("connect")),
+        ("bind", (address,), _one("bind")),
+    )
+    return {
+        name: Call(name, arguments, variants, supervised=True)
+        for name, arguments, variants in table
+    }
+
+
+def _pending() -> dict[str, Call]:
+    """Return the calls that take a name or an address and cannot be judged yet."""
+    table: list[tuple[str, tuple[Argument, ...], tuple[Variant, ...]]] = [
         (
             "sendto", (Argument("sockaddr", 4),),
             (

@@ -53,6 +53,7 @@ OPENS = ("open", "openat", "openat2", "creat")
 LANDLOCKED = numbers_of(
     *(*OPENS, "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "connect", "bind"),
     *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"),
+    *("mknod", "mknodat", "truncate"),
 )
 """The supervised calls that a Landlock domain of the program's own would have bound."""
 
@@ -191,11 +192,11 @@ class Table:
         constant, rule = constant_rule(rules)
         if constant:
             decision = self._of_rule(rule)
-        elif call_of(name).supervised:
-            return self._of_name(name, JUDGED)
         elif variant.bare and all(each.predicate is None for each in rules):
             verdict = evaluate(rules, {}, NOBODY)
             decision = self._of_rule(None if verdict is None else verdict.rule)
+        elif call_of(name).supervised:
+            decision = JUDGED
         else:
             return deny(errno.EPERM, UNSUPPORTED, log=True)
         return self._of_name(name, decision)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from certexec.kernel.syscalls import NAMES, NUMBERS
-from certexec.policy.calls import reaches, variants
+from certexec.policy.calls import call_of, reaches, variants
+from certexec.policy.decisions import ALWAYS, IO_URING, LANDLOCK_RESTRICT_SELF, SETTLED
 from certexec.policy.evaluate import effective_rules
-from certexec.policy.guards import NOTIFY, UNMATCHED
+from certexec.policy.guards import CLONE3, NOTIFY, UNMATCHED, UNSUPPORTED
+from certexec.policy.unsupported import why_unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from certexec.policy.calls import Variant
     from certexec.policy.decisions import Table
-    from certexec.policy.guards import Clause, Decision
+    from certexec.policy.guards import Clause, Decision, Test
     from certexec.policy.model import Policy, Rule
 
 CONSTANT = "constant"
@@ -22,9 +25,24 @@ COMPARE = "compare"
 SUPERVISED = "supervised"
 """The supervisor decides."""
 OVERRULED = "overruled"
-"""Another rule decides every call that this one reaches."""
+"""Another rule, or certexec itself, decides every call that this one reaches."""
 INACTIVE = "inactive"
 """The rule's name means no system call here."""
+REFUSED = "refused"
+"""It cannot be enforced: signing refuses the rule, or the call is denied and logged."""
+
+_LAYERS = (CONSTANT, COMPARE, SUPERVISED, REFUSED)
+CANNOT_BE_JUDGED = "its arguments cannot be judged yet: every such call is denied and logged"
+_NOTES: dict[int, str] = {
+    **dict.fromkeys(ALWAYS, "permitted whatever the policy says: every program can end"),
+    **dict.fromkeys(IO_URING, "its operations would pass by rules and denials of other calls"),
+    CLONE3: "denied whatever the policy says: its flags lie in memory, and C libraries take clone",
+    LANDLOCK_RESTRICT_SELF:
+        "denied where the supervisor opens files: the program's own domain would not bind it",
+}
+"""Number to why certexec settles the call itself, or may."""
+_OTHERWISE = "otherwise"
+"""The reason of a clause that several last uses of a call share."""
 
 
 class Use:
@@ -33,58 +51,152 @@ class Use:
     Attributes:
         call: Linux's name.
         use: which of several things the call does, or why certexec decides here; "" for all.
-        layer: CONSTANT, COMPARE or SUPERVISED.
+        layer: CONSTANT, COMPARE, SUPERVISED or REFUSED.
         decision: what happens.
+        tests: of argument registers, all of which hold for this use.
+        guard: certexec put it in front of the policy's rules; ``use`` says why.
     """
 
-    __slots__ = ("call", "decision", "layer", "use")
+    __slots__ = ("call", "decision", "guard", "layer", "tests", "use")
 
-    def __init__(self, call: str, use: str, layer: str, decision: Decision) -> None:
+    def __init__(
+        self, call: str, use: str, layer: str, decision: Decision, tests: Sequence[Test],
+        guard: bool,
+    ) -> None:
         self.call = call
         self.use = use
         self.layer = layer
         self.decision = decision
+        self.tests = tests
+        self.guard = guard
+
+
+class RuleLayers:
+    """A rule and the layers that enforce it.
+
+    Attributes:
+        rule: which.
+        layers: layer to the Linux calls that the rule is about there.
+        why: why it cannot be enforced, "" when it can.
+    """
+
+    __slots__ = ("layers", "rule", "why")
+
+    def __init__(self, rule: Rule, layers: dict[str, list[str]], why: str) -> None:
+        self.rule = rule
+        self.layers = layers
+        self.why = why
+
+
+class CallUses:
+    """A system call: what certexec puts in front, and its uses with the rules that decide them.
+
+    Attributes:
+        name, number: of the call.
+        guards: what is tried before any rule.
+        variants: each of its variants, the uses that the filter makes of it, and the effective
+            rules in the order in which they count.
+        note: why certexec settles this call, "" where it does not.
+    """
+
+    __slots__ = ("guards", "name", "note", "number", "variants")
+
+    def __init__(
+        self, name: str, guards: list[Use],
+        each: list[tuple[Variant, list[Use], tuple[Rule, ...]]], note: str,
+    ) -> None:
+        self.name = name
+        self.number = NUMBERS[name]
+        self.guards = guards
+        self.variants = each
+        self.note = note
 
 
 def explain_calls(table: Table) -> Iterator[Use]:
     """Yield the uses of every call of which a rule, or certexec itself, speaks; by number."""
     for number in sorted(table.clauses):
-        clauses = table.clauses[number]
-        for clause in clauses:
-            layer = _layer(clauses, clause)
-            yield Use(NAMES[number], clause.reason, layer, clause.decision)
+        yield from _uses(table, NAMES[number])
 
 
-def explain_rules(policy: Policy, table: Table) -> Iterator[tuple[Rule, dict[str, list[str]]]]:
-    """Yield each rule with the layers that enforce it: layer to the calls that it is about there.
+def explain_rules(policy: Policy, table: Table, *, inherit: bool = True) -> Iterator[RuleLayers]:
+    """Yield each rule with the layers that enforce it.
 
     A rule that never decides anything is OVERRULED in the calls that it reaches, one that reaches
-    none is INACTIVE.
+    none is INACTIVE. ``inherit``: as for ``certexec.policy.unsupported``.
     """
     layers: dict[int, dict[str, list[str]]] = {id(rule): {} for rule in policy.rules}
     for name in NUMBERS:
-        clauses = table.clauses.get(NUMBERS[name], [])
+        uses = _uses(table, name)
+        settled = NUMBERS[name] in SETTLED
         for variant in variants(name):
             for rule in effective_rules(policy, name, variant.label):
-                for layer in _layers_of_use(clauses, variant.label):
+                if settled and not _agrees(rule, uses):
+                    continue
+                for layer in _layers_of_use(uses, variant.label):
                     calls = layers[id(rule)].setdefault(layer, [])
                     if name not in calls:
                         calls.append(name)
     for rule in policy.rules:
-        found = layers[id(rule)]
-        if not found:
-            reached = reaches(rule)
-            found = {OVERRULED: list(reached)} if reached else {INACTIVE: []}
-        yield rule, found
+        found = {one: layers[id(rule)][one] for one in _LAYERS if one in layers[id(rule)]}
+        why = why_unsupported(policy, rule, inherit=inherit)
+        reached = list(reaches(rule))
+        if why:
+            found = {REFUSED: reached}
+        elif REFUSED in found:
+            why = CANNOT_BE_JUDGED
+        elif not found:
+            found = {OVERRULED: reached} if reached else {INACTIVE: []}
+        yield RuleLayers(rule, found, why)
 
 
-def _layers_of_use(clauses: list[Clause], label: str) -> set[str]:
+def explain_call(policy: Policy, table: Table, name: str) -> CallUses:
+    """Return what happens to one Linux call. Raises KeyError for an unknown one."""
+    uses = _uses(table, name)
+    each = []
+    for variant in variants(name):
+        own = [use for use in uses if not use.guard and use.use == variant.label]
+        rules = effective_rules(policy, name, variant.label)
+        each.append((variant, own or uses[-1:], rules))
+    number = NUMBERS[name]
+    note = _NOTES.get(number, "") if number in SETTLED or _is_overruled(each) else ""
+    return CallUses(name, [use for use in uses if use.guard], each, note)
+
+
+def _is_overruled(each: list[tuple[Variant, list[Use], tuple[Rule, ...]]]) -> bool:
+    """Tell whether a call is denied although a rule permits it, or without any rule."""
+    return all(
+        use.decision.denied and use.decision.why != UNMATCHED
+        and (not rules or rules[0].action == "permit")
+        for _, uses, rules in each for use in uses
+    )
+
+
+def _agrees(rule: Rule, uses: list[Use]) -> bool:
+    """Tell whether a rule says the same of a call as certexec, which settles it."""
+    return rule.unconditional and rule.action == "permit" and uses[-1].decision.permitted
+
+
+def _uses(table: Table, name: str) -> list[Use]:
+    clauses = table.of(NUMBERS[name])
+    labels = {variant.label for variant in call_of(name).variants} | {"", _OTHERWISE}
+    return [
+        Use(
+            name, clause.reason, _layer(clauses, clause), clause.decision, clause.tests,
+            clause.reason not in labels,
+        )
+        for clause in clauses
+    ]
+
+
+def _layers_of_use(uses: list[Use], label: str) -> set[str]:
     # Uses that are decided alike share the last of their clauses.
-    own = [clause for clause in clauses if clause.reason == label] or clauses[-1:]
-    return {_layer(clauses, clause) for clause in own if clause.decision.why != UNMATCHED}
+    own = [use for use in uses if use.use == label] or uses[-1:]
+    return {use.layer for use in own if use.decision.why != UNMATCHED}
 
 
-def _layer(clauses: list[Clause], clause: Clause) -> str:
+def _layer(clauses: Sequence[Clause], clause: Clause) -> str:
+    if clause.decision.why == UNSUPPORTED:
+        return REFUSED
     if clause.decision.kind == NOTIFY:
         return SUPERVISED
     return COMPARE if len(clauses) > 1 else CONSTANT

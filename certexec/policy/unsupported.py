@@ -23,8 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.policy.model import Policy, PolicyFile, Rule
 
-JUDGED_ARGUMENTS = frozenset(("filename", "argv", "sockaddr", "oflags", "mode", "string"))
-"""Arguments whose texts the supervisor makes, or (mode) whose calls are denied until it can."""
+JUDGED_ARGUMENTS = frozenset(
+    ("filename", "argv", "sockaddr", "oflags", "mode", "string", "uid", "gid")
+)
+"""Arguments whose texts the supervisor makes."""
 _SHOWN_CALLS = 3
 """names of calls in one message"""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from certexec.run.emulate_attributes import Chmod, Chown
 from certexec.run.emulate_links import Link, Rename, Symlink
 from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statx, Unlink
+from certexec.run.emulate_nodes import Mknod
 from certexec.run.emulate_open import Open
 from certexec.run.emulate_sockets import Bind, Connect
+from certexec.run.emulate_times import Utimes
+from certexec.run.emulate_truncate import Truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +32,11 @@ OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
         (Rename, "rename renameat renameat2"),
         (Link, "link linkat"),
         (Symlink, "symlink symlinkat"),
+        (Chmod, "chmod fchmodat fchmodat2"),
+        (Chown, "chown lchown fchownat"),
+        (Truncate, "truncate"),
+        (Utimes, "utime utimes futimesat utimensat"),
+        (Mknod, "mknod mknodat"),
         (Connect, "connect"),
         (Bind, "bind"),
     )

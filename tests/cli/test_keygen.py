@@ -97,6 +97,35 @@ def test_what_cannot_work_is_refused_before_anything_is_written(script: Script) 
     assert list(script.directory.iterdir()) == []
 
 
+def test_what_cannot_be_written_is_told_before_a_passphrase_is_asked(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Descriptor 999 is not open: whoever asks for a passphrase says so."""
+    script(
+        """
+        ? certexec keygen -f missing/sub/ops --passphrase-fd 999
+        stderr 'there is no directory "missing/sub"'
+        stderr 'hint: "mkdir -p missing/sub" first'
+        certexec keygen -f ops --no-passphrase
+        rm ops.key
+        ! certexec keygen -f ops --passphrase-fd 999
+        stderr '"ops.pub" exists'
+        stderr 'hint: use "--force"'
+        mkdir sub
+        """
+    )
+    monkeypatch.setattr(os, "access", lambda path, mode: path != "sub")
+    script(
+        """
+        ? certexec keygen -f sub/ops --passphrase-fd 999
+        stderr 'cannot write "sub/ops.key": its directory is not writable for you'
+        ? certexec keygen -f other --passphrase-fd 999
+        stderr 'cannot read a passphrase from descriptor 999'
+        ! exists sub/ops.key other.key
+        """
+    )
+
+
 def with_descriptor(content: bytes) -> str:
     reading, writing = os.pipe()
     os.write(writing, content)

@@ -13,7 +13,7 @@ from certexec.cli import main as main_module
 from certexec.cli import output
 from certexec.cli.main import VERBS, exit_code_for, main
 from certexec.errors import CertexecError, TrustError
-from certexec.reasons import REASONS
+from certexec.reasons import HINTS, REASONS
 from tests.cli.conftest import Script
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +101,22 @@ def test_global_flags_work_before_and_after_the_verb(signed: Script) -> None:
         ! stderr .
         """
     )
+
+
+def test_a_configuration_file_is_refused_with_the_reason(signed: Script) -> None:
+    for line in (
+        "? certexec --config x verify --trust trust hello.cert",
+        "? certexec verify --trust trust hello.cert --config=x",
+        "? certexec --config x",
+        "? certexec trust list --config x",
+    ):
+        signed(line)
+        assert signed.stderr == (
+            "certexec: error: there is no configuration file: "
+            "what counts is signed, or in the trust store\n"
+        )
+    assert signed.certexec("run", "--config", "x", "hello.cert") == 125
+    signed("certexec --help\n! stdout config")
 
 
 def test_an_error_is_one_line_and_a_hint(signed: Script) -> None:
@@ -206,3 +222,13 @@ def test_no_color_turns_colours_off_on_a_terminal(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not output.settings.colorful(1)
+
+
+def test_a_hint_of_the_table_stands_in_only_where_an_error_has_none() -> None:
+    assert set(HINTS) <= set(REASONS)
+    for word, hint in HINTS.items():
+        assert CertexecError(word, "x").hint == hint
+        assert CertexecError(word, "x", "its own").hint == "its own"
+        assert hint[0].islower() or hint[0] == '"'
+        assert not hint.endswith(".")
+    assert CertexecError("expired", "x").hint == ""

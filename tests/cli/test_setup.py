@@ -35,6 +35,12 @@ def test_set_up_look_remove(site: Site) -> None:
     assert (done.returncode, done.stdout) == (0, "nothing to remove\n")
 
 
+def test_quietly_only_the_exit_status_tells(site: Site) -> None:
+    for argv in (["setup", "-q"], ["-q", "setup"], ["setup", "--remove", "-q"]):
+        done = site.certexec(*argv)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), argv
+
+
 @pytest.mark.parametrize(
     "argv",
     [["--purge"], ["--yes"], ["--remove", "--yes"], ["--remove", "--purge"], ["extra"]],

@@ -317,6 +317,27 @@ def test_says_no_to(name: str, signed: Script) -> None:
     assert text in refuse(signed, *flags, code=1)
 
 
+def test_a_value_that_no_certificate_can_hold_is_not_a_damaged_certificate(
+    signed: Script,
+) -> None:
+    stderr = refuse(signed, "--name", "a/b", code=1)
+    assert "hint: no certificate can hold that" in stderr and "damaged" not in stderr
+
+
+def test_a_certificate_that_would_be_too_long_keeps_its_own_hint(signed: Script) -> None:
+    policy = signed.path("hello.policy")
+    policy.write_text(policy.read_text() + "# a long comment\n" * 5000)
+    assert "--policy-path" in refuse(signed, code=1)
+
+
+def test_a_working_directory_is_refused_with_the_reason(signed: Script) -> None:
+    for flags in (["--cwd", "/tmp"], ["--cwd=/tmp"], ["--cwd", ""]):
+        assert refuse(signed, *flags) == (
+            "certexec: error: a certificate cannot name a working directory: "
+            "the program starts in its caller's\n"
+        )
+
+
 def test_the_same_key_twice_is_refused(signed: Script) -> None:
     assert "twice" in refuse(signed, "-k", "ops.key")
 
@@ -325,8 +346,12 @@ def test_a_certificate_needs_a_policy(signed: Script) -> None:
     signed(
         """
         ? certexec sign -k ops.key -o out.cert hello
-        stderr 'certexec policy template'
+        stderr 'hint: .*"certexec policy template ./hello > FILE"'
+        ? certexec sign -k ops.key -o out.cert '/usr/bin/my prog'
+        stderr "certexec policy template '/usr/bin/my prog' >"
         ? certexec sign -k ops.key -p missing.policy -o out.cert hello
+        stderr '"missing.policy" does not exist'
+        stderr 'hint: "certexec policy template ./hello > missing.policy" writes a first one'
         ! exists out.cert
         """
     )

@@ -139,6 +139,35 @@ def test_a_key_that_others_can_read_is_mentioned(signed: Script) -> None:
     )
 
 
+def test_a_wrong_file_is_named_before_its_mode_is(signed: Script) -> None:
+    signed.write("junk.key", "junk")
+    signed.write("id", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n")
+    signed(
+        """
+        chmod 666 junk.key
+        ! certexec sign -k junk.key -p hello.policy -o out.cert hello
+        stderr '"junk.key" is not a private key$'
+        stderr 'hint: "certexec keygen -f NAME"'
+        ! stderr warning
+        ! certexec sign -k ops.pub -p hello.policy -o out.cert hello
+        stderr '"ops.pub" is a public key, not a private key$'
+        stderr 'hint: give "ops.key"'
+        ! stderr warning
+        ! certexec sign -k hello.cert -p hello.policy -o out.cert hello
+        stderr '"hello.cert" is a certificate of certexec, not a private key$'
+        ! certexec sign -k id -p hello.policy -o out.cert hello
+        stderr "in OpenSSH's own form"
+        stderr 'hint: .*ssh-add id'
+        ? certexec sign -k ops -p hello.policy -o out.cert hello
+        stderr 'there is no key "ops"'
+        stderr 'hint: did you mean "ops.key"'
+        ? certexec sign -k file:new.key -p hello.policy -o out.cert hello
+        stderr 'hint: make one with "certexec keygen -f new"'
+        ! exists out.cert
+        """
+    )
+
+
 def test_an_encrypted_key_needs_its_passphrase(signed: Script) -> None:
     line = bytes([10])
     signed(f"certexec keygen -f locked --passphrase-fd {with_descriptor(b'secret' + line)}")

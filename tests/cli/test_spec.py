@@ -198,6 +198,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "a mistyped key": ('polcy = "x"', 'no key "polcy"\n.*hint: did you mean "policy"'),
     "a key that resembles none": ("zzz = 1", "hint: the keys are binary, invocation, policy"),
     "a key with an escape sequence": ('"\\u001b[2J" = 1', r"\\x1b\[2J"),
+    "a working directory": ('cwd = "/"', "the program starts in its caller's"),
     "a table": ("[program]\npath = 1", 'no key "program"'),
     "what is only typed": ("force = true", '"force" is not for a spec\n.*"--force" on the command'),
     "a spec in a spec": ('spec = "other.toml"', "not for a spec"),

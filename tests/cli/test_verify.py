@@ -3,6 +3,12 @@
 import hashlib
 import json
 import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +16,10 @@ from certexec.certificate import codec
 from certexec.certificate.envelope import MAX_SIZE
 from certexec.trust.private_keys import from_pem
 from tests.certificate.simulator import Signer, Simulator
-from tests.cli.conftest import Script
+from tests.cli.conftest import POLICY, Script
+from tests.isolation import Machine, need
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def simulated(signed: Script) -> Simulator:
@@ -99,6 +108,109 @@ def test_a_changed_or_missing_binary_fails(signed: Script) -> None:
         certexec verify --no-binary --trust trust hello.cert
         """
     )
+
+
+def executed(signed: Script, certificate: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Execute a certificate with "certexec run"."""
+    return subprocess.run(
+        [sys.executable, "-m", "certexec.cli.main", "run", "--trust", "trust", certificate, *more],
+        cwd=signed.directory, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def run_reason(signed: Script, certificate: str) -> str:
+    """Execute a certificate and return the word of its refusal."""
+    done = executed(signed, certificate)
+    assert done.returncode in (126, 127), done.stderr
+    found = re.search(r"\(([a-z-]+)\)", done.stderr.splitlines()[0])
+    assert found is not None, done.stderr
+    return found[1]
+
+
+@pytest.mark.parametrize("damage", ["rm hello", "chmod 644 hello", "append hello x"])
+def test_the_word_is_that_of_an_execution(signed: Script, damage: str) -> None:
+    signed(damage)
+    word = run_reason(signed, "hello.cert")
+    signed(f"! certexec verify --trust trust hello.cert\nstdout 'FAIL \\({word}\\)'")
+    assert "certexec: hint: " in signed.stderr
+
+
+def test_a_binary_without_an_execute_bit_fails(signed: Script) -> None:
+    signed(
+        """
+        chmod 644 hello
+        ! certexec verify --trust trust hello.cert
+        stdout 'FAIL \\(binary-unusable\\)'
+        stderr '"/.*/hello" is not executable for you'
+        stderr 'hint: .*chmod \\+x /.*/hello'
+        certexec verify --no-binary --trust trust hello.cert
+        chmod 755 hello
+        certexec verify --trust trust hello.cert
+        """
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_the_execute_bit_that_counts_is_that_of_the_identity(signed: Script) -> None:
+    """Mode 0744: for its owner and root, and for nobody else."""
+    signed(
+        """
+        certexec trust add ops.pub --trust trust --may-grant daemon --may-grant root
+        certexec sign -k ops.key -p hello.policy --setuid daemon --allow-everyone -o d.cert hello
+        certexec sign -k ops.key -p hello.policy --setuid root --allow-everyone -o r.cert hello
+        chmod 744 hello
+        certexec verify --trust trust r.cert hello.cert
+        ! certexec verify --trust trust d.cert
+        stdout 'FAIL \\(binary-unusable\\)'
+        stderr 'not executable for the identity that is granted'
+        """
+    )
+    os.chown(signed.path("hello"), 1, 1)
+    signed("certexec verify --trust trust d.cert r.cert")
+
+
+def test_an_interpreter_that_cannot_be_executed_fails(signed: Script) -> None:
+    shutil.copy2(os.path.realpath("/bin/sh"), signed.path("sh"))
+    tool = signed.path("tool")
+    tool.write_text(f"#!{signed.path('sh').resolve()}\n")
+    tool.chmod(0o755)
+    signed.write("tool.policy", POLICY.format(path=tool.resolve()))
+    signed(
+        """
+        certexec sign -k ops.key -p tool.policy -o tool.cert tool
+        certexec verify --trust trust tool.cert
+        chmod 644 sh
+        ! certexec verify --trust trust tool.cert
+        stdout 'FAIL \\(binary-unusable\\)'
+        rm sh
+        ! certexec verify --trust trust tool.cert
+        stdout 'FAIL \\(file-mismatch\\)'
+        """
+    )
+
+
+def test_a_binary_on_a_mount_without_execution_fails(signed: Script) -> None:
+    need("nsenter", "setpriv", "mount")
+    machine = Machine()
+    try:
+        where = str(signed.directory)
+        script = f"""
+            set -e
+            mount --bind {where} {where}
+            mount -o remount,bind,noexec {where}
+            cd {where}
+            set +e
+            {sys.executable} -m certexec.cli.main run --trust trust hello.cert
+            {sys.executable} -m certexec.cli.main verify --trust trust hello.cert
+        """
+        done = machine.run("sh", "-c", script)
+    finally:
+        machine.stop()
+    assert done.stdout == "hello.cert: FAIL (binary-unusable)\n", done.stderr
+    assert done.returncode == 1
+    assert "on a mount without execution (binary-unusable)" in done.stderr.splitlines()[0]
+    assert f"hint: \"findmnt -T {os.path.realpath(where)}/hello\" shows the mount" in done.stderr
 
 
 def test_a_changed_binary_of_the_same_size_fails(signed: Script) -> None:
@@ -245,6 +357,42 @@ def test_json_says_the_same(signed: Script) -> None:
     assert (missing["ok"], missing["reason"], missing["exit_code"]) == (False, "not-found", 2)
     signed("certexec verify --trust trust --json hello.cert")
     assert json.loads(signed.stdout)["ok"] is True
+
+
+def test_every_refusal_that_mends_has_a_hint(signed: Script) -> None:
+    signed(
+        """
+        ! certexec verify --trust trust hello
+        stderr 'hint: if it was a certificate once, it is damaged'
+        ! certexec inspect hello
+        stderr 'hint: if it was a certificate once, it is damaged'
+        rm hello
+        ! certexec verify --trust trust hello.cert
+        stdout 'FAIL \\(binary-missing\\)'
+        stderr 'hint: install the program, or sign it anew'
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "word", "hint"),
+    [
+        (["--no-args"], "argv-denied", "which arguments are allowed"),
+        (["--time-window", "{other_day} 10:00-11:00"], "time-denied", "when it may be run"),
+    ],
+)
+def test_a_refused_execution_has_a_hint(
+    signed: Script, flags: list[str], word: str, hint: str
+) -> None:
+    now = time.gmtime()
+    other = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[(now.tm_wday + 3) % 7]
+    given = [flag.format(other_day=other) for flag in flags]
+    code = signed.certexec("sign", "-k", "ops.key", "-p", "hello.policy", "-o", "x.cert", *given,
+                           "hello")  # fmt: skip
+    assert code == 0
+    done = executed(signed, "x.cert", "argument")
+    assert done.returncode == 126
+    assert f"({word})" in done.stderr and hint in done.stderr and "certexec inspect" in done.stderr
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, 200, MAX_SIZE, MAX_SIZE + 1, 1 << 20])

@@ -39,7 +39,9 @@ def test_the_supervised_calls_are_those_that_are_carried_out():
     assert set(SUPERVISED) == set(
         "open openat openat2 creat stat lstat newfstatat statx access faccessat faccessat2 "
         "readlink readlinkat mkdir mkdirat rmdir unlink unlinkat connect bind "
-        "rename renameat renameat2 link linkat symlink symlinkat execve execveat".split()
+        "rename renameat renameat2 link linkat symlink symlinkat chmod fchmodat fchmodat2 chown "
+        "lchown fchownat truncate utime utimes futimesat utimensat mknod mknodat "
+        "execve execveat".split()
     )
     for name in SUPERVISED:
         assert call_of(name).arguments
@@ -48,11 +50,9 @@ def test_the_supervised_calls_are_those_that_are_carried_out():
 
 @pytest.mark.parametrize(
     "name",
-    "chmod fchmodat fchmodat2 chown "
-    "lchown fchownat truncate utime utimes futimesat utimensat setxattr lgetxattr listxattrat "
-    "chdir chroot mknod mknodat sendto sendmsg sendmmsg mount umount2 move_mount "
-    "open_tree pivot_root fspick inotify_add_watch fanotify_mark name_to_handle_at acct "
-    "swapon statfs quotactl".split(),
+    "setxattr lgetxattr listxattrat chdir chroot sendto sendmsg sendmmsg mount "
+    "umount2 move_mount open_tree pivot_root fspick inotify_add_watch fanotify_mark "
+    "name_to_handle_at acct swapon statfs quotactl".split(),
 )
 def test_every_other_call_with_a_name_or_an_address_is_pending(name):
     call = call_of(name)
@@ -211,6 +211,8 @@ def test_calls_on_descriptors_without_a_name_or_an_address_are_bare():
     assert not choose_variant("sendto", [3, 1, 1, 0, 1, 16]).bare
     assert choose_variant("utimensat", [3, 0, 0, 0, 0, 0]).bare
     assert not choose_variant("utimensat", [3, 1, 0, 0, 0, 0]).bare
+    assert choose_variant("futimesat", [3, 0, 0, 0, 0, 0]).bare
+    assert governing_names("futimesat", "fd") == ("futimesat", "futimens")
 
 
 def test_rules_reach_the_modern_forms():

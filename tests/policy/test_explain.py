@@ -3,10 +3,14 @@
 import errno
 
 from certexec.policy.decisions import Table, TreeOptions
-from certexec.policy.explain import explain_calls, explain_rules
+from certexec.policy.explain import explain_call, explain_calls, explain_rules
 from certexec.policy.model import Policy, Rule, Symbol
+from tests.policy.common import policy as parsed
 
 PATH = Symbol("filename", -1, "match", "/usr")
+AUDIT = TreeOptions(full_log=False, privileged=False, capable=False)
+FULL = TreeOptions(full_log=True, privileged=False, capable=False)
+GRANT = TreeOptions(full_log=False, privileged=True, capable=True)
 
 
 def rule(name: str, action: str = "permit", **more) -> Rule:
@@ -18,10 +22,9 @@ def rule(name: str, action: str = "permit", **more) -> Rule:
 def layers_of(*rules: Rule, emulation: str = "native") -> list[dict[str, list[str]]]:
     policy = Policy("/bin/program", emulation, 1)
     policy.rules = list(rules)
-    options = TreeOptions(full_log=False, privileged=False, capable=False)
-    found = list(explain_rules(policy, Table(policy, options)))
-    assert [one for one, _ in found] == list(rules)
-    return [layers for _, layers in found]
+    found = list(explain_rules(policy, Table(policy, AUDIT)))
+    assert [one.rule for one in found] == list(rules)
+    return [one.layers for one in found]
 
 
 def test_each_rule_has_the_layer_that_enforces_it():
@@ -40,19 +43,103 @@ def test_a_rule_behind_a_constant_is_overruled():
     assert constant == {"constant": ["mkdir", "mkdirat"]}
 
 
+def test_a_rule_for_what_certexec_settles_is_overruled():
+    [never] = layers_of(rule("clone3"))
+    assert never == {"overruled": ["clone3"]}
+    [ending] = layers_of(rule("exit", "deny"))
+    assert ending == {"overruled": ["exit", "exit_group"]}
+    [ending] = layers_of(rule("exit"))
+    assert ending == {"constant": ["exit", "exit_group"]}
+
+
 def test_a_rule_without_a_call_here_is_inactive():
     assert layers_of(rule("pledge")) == [{"inactive": []}]
+
+
+def test_a_rule_that_cannot_be_enforced_is_refused_with_the_reason():
+    policy = parsed("native-mkdir: true then permit [detach]", "native-read: permit-now")
+    found = list(explain_rules(policy, Table(policy, AUDIT)))
+    for one in found:
+        if one.why:
+            assert list(one.layers) == ["refused"]
+    assert found[1].layers == {"refused": ["read"]}
+    assert "one call" in found[1].why
 
 
 def test_each_use_of_a_call_is_shown_with_its_reason():
     policy = Policy("/bin/program", "native", 1)
     policy.rules = [rule("fork"), rule("getpid")]
-    options = TreeOptions(full_log=False, privileged=False, capable=False)
     uses = [
-        (use.call, use.use, use.layer, use.decision.kind)
-        for use in explain_calls(Table(policy, options))
+        (use.call, use.use, use.layer, use.decision.kind, use.guard)
+        for use in explain_calls(Table(policy, AUDIT))
     ]
-    assert ("getpid", "", "constant", "permit") in uses
-    assert ("clone", "no child may escape its tracer", "compare", "deny") in uses
-    assert ("clone", "fork", "compare", "permit") in uses
-    assert ("exit", "", "constant", "permit") in uses
+    assert ("getpid", "", "constant", "permit", False) in uses
+    assert ("clone", "no child may escape its tracer", "compare", "deny", True) in uses
+    assert ("clone", "fork", "compare", "permit", False) in uses
+    assert ("exit", "", "constant", "permit", False) in uses
+
+
+def test_a_call_is_explained_variant_by_variant_with_its_rules_in_order():
+    policy = parsed(
+        'native-fsread: filename match "/usr" then permit',
+        'native-open: filename eq "/x" then deny',
+        'native-openat: filename eq "/etc" then permit',
+    )
+    shown = explain_call(policy, Table(policy, AUDIT), "open")
+    assert [[rule.line for rule in rules] for _, _, rules in shown.variants] == [[3, 2], [3]]
+    shown = explain_call(policy, Table(policy, AUDIT), "openat")
+    assert (shown.number, shown.note) == (257, "")
+    read, write = shown.variants
+    assert [one.line for one in read[2]] == [4, 3, 2]
+    assert [one.line for one in write[2]] == [4, 3]
+    for _, uses, _ in shown.variants:
+        assert [(use.layer, use.guard) for use in uses] == [("supervised", False)]
+
+
+def test_guards_come_before_the_rules_and_say_why():
+    policy = parsed("native-fork: permit", "native-prctl: permit")
+    shown = explain_call(policy, Table(policy, AUDIT), "clone")
+    assert [use.use for use in shown.guards] == ["no child may escape its tracer"]
+    [test] = shown.guards[0].tests
+    assert (test.argument, test.value, test.mask) == (0, 0x800000, 0x800000)
+    labels = [variant.label for variant, _, _ in shown.variants]
+    assert labels == ["fork", "vfork", "thread", "other"]
+    prctl = explain_call(policy, Table(policy, AUDIT), "prctl")
+    assert "certificate inside" in prctl.guards[0].use
+
+
+def test_what_certexec_settles_says_why():
+    policy = parsed("native-read: permit", "native-io_uring_setup: permit")
+    table = Table(policy, AUDIT)
+    assert "every program can end" in explain_call(policy, table, "exit").note
+    assert "C libraries take clone" in explain_call(policy, table, "clone3").note
+    assert "pass by" in explain_call(policy, table, "io_uring_setup").note
+    assert explain_call(policy, table, "read").note == ""
+    assert explain_call(policy, table, "write").note == ""
+
+
+def test_the_options_of_signing_change_the_layers():
+    policy = parsed("native-execve: permit", "native-read: deny")
+    for options, execve, read in (
+        (AUDIT, "constant", "constant"), (FULL, "constant", "supervised"),
+        (GRANT, "supervised", "constant"),
+    ):
+        first, second = explain_rules(policy, Table(policy, options))
+        assert first.layers == {execve: ["execve", "execveat"]}
+        assert second.layers == {read: ["read"]}
+
+
+def test_every_rule_and_every_call_has_a_layer():
+    policy = parsed(
+        "native-read: permit", 'native-fsread: filename match "/a" then permit',
+        "native-clone: true then permit", "native-getrlimit: permit", "native-sendto: permit",
+        'native-connect: sockaddr eq "/x" then deny', "native-fork: deny[eagain]",
+    )
+    for options in (AUDIT, FULL, GRANT):
+        table = Table(policy, options)
+        for one in explain_rules(policy, table):
+            assert one.layers
+        for use in explain_calls(table):
+            assert use.layer in ("constant", "compare", "supervised", "refused")
+            shown = explain_call(policy, table, use.call)
+            assert sum(len(uses) for _, uses, _ in shown.variants) >= 1

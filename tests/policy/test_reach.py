@@ -82,12 +82,12 @@ def test_only_an_exec_changes_policies(rule, own, inherited):
 
 def test_a_program_is_found_by_its_path_then_by_its_name():
     own, *others = policies(
-        policy("/bin/own", "execve: permit") + policy("*/tool", "read: permit")
-        + policy("/bin/tool", "read: permit")
+        policy("/bin/own", "execve: permit") + policy("/bin/tool", "read: permit")
+        + policy("*/tool", "read: permit")
     )
     reach = Reach(own, others)
-    assert reach.policies[reach.find("/bin/tool")] is others[1]
-    assert reach.policies[reach.find("/opt/tool")] is others[0]
+    assert reach.policies[reach.find("/bin/tool")] is others[0]
+    assert reach.policies[reach.find("/opt/tool")] is others[1]
     assert reach.find("/opt/other") == -1
 
 

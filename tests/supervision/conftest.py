@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.execution.world import ALICE, SUPERVISED, World, policy
+from certexec.policy.calls import SUPERVISED as JUDGED
+from tests.execution.world import ALICE, BY_NAMES, SUPERVISED, World, policy
 from tests.isolation import need, skip_or_fail
 
 PYTHON = os.path.realpath(sys.executable)
@@ -68,6 +69,14 @@ def only(*patterns: str) -> tuple[str, ...]:
         'connect: sockaddr re "^" then permit',
         'bind: sockaddr re "^" then permit',
     )  # fmt: skip
+
+
+CHANGES = (
+    *(f'{name}: filename re "^" then permit' for name in JUDGED if name not in BY_NAMES),
+    "futimens: permit, if user != 12345",  # what has no name is judged by who asks
+)
+"""Everything is permitted, but each call that changes names or attributes is carried out by the
+supervisor; those that tests/execution knows by SUPERVISED are not among them."""
 
 
 class Cage:

@@ -2,6 +2,10 @@
 #ifndef PATH_CALLS_H
 #define PATH_CALLS_H
 
+#ifndef SYS_fchmodat2 /* the headers may be older than the kernel */
+#define SYS_fchmodat2 452
+#endif
+
 extern const char *const names[];
 extern const int NAMES;
 

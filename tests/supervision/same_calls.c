@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ITEMS(list) (sizeof list / sizeof *list)
@@ -108,12 +109,55 @@ static void look(long fd, struct stat *info, char *details) {
     close((int)fd);
 }
 
+/* Only the trees may be changed, by root, too: no name that could lead anywhere else will do. */
+static int is_outside(const char *name) {
+    if (strstr(name, ".."))
+        return 1;
+    return name[0] == '/' && strncmp(name, tree, strlen(tree)) && strncmp(name, "/proc/self/cwd/", 15);
+}
+
+/* The calls that change names and attributes. */
+static long change(int operation, const char *name, const char *other, int directory, long *flags, const char **call) {
+    static const int renames[] = { 0, 0, 0, 1, 2, 2, 4, 5, 3 };
+    static const int owners[] = { -1, -1, 61001, 61003, 0 };
+    static const int kinds[] = { 0, S_IFREG, S_IFIFO, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFDIR };
+    int at = (next() % 2 ? AT_SYMLINK_NOFOLLOW : 0) | (next() % 3 ? 0 : AT_EMPTY_PATH);
+    int mode = (int)(next() & 07777) | 0700, second = draw_directory();
+    struct timespec times[2] = { { (long)(next() % 99), 5 }, { (long)(next() % 99), next() % 9 ? 7 : UTIME_OMIT } };
+    *flags = at;
+    switch (operation) {
+    case 22: case 23: case 24:
+        *call = "renameat2";
+        *flags = renames[next() % ITEMS(renames)];
+        return syscall(SYS_renameat2, directory, name, second, other, *flags);
+    case 25: *call = "rename"; return syscall(SYS_rename, name, other);
+    case 26:
+        *call = "linkat";
+        *flags = next() % 2 ? AT_SYMLINK_FOLLOW : 0;
+        return syscall(SYS_linkat, directory, name, second, other, *flags);
+    case 27: *call = "link"; return syscall(SYS_link, name, other);
+    case 28: *call = "symlinkat"; return syscall(SYS_symlinkat, other, directory, name);
+    case 29: *call = "fchmodat2"; return syscall(452, directory, name, mode, at);
+    case 30: *call = "chmod"; return syscall(SYS_chmod, name, mode);
+    case 31:
+        *call = "fchownat";
+        return syscall(SYS_fchownat, directory, name, owners[next() % 5], owners[next() % 5], at);
+    case 32: *call = "truncate"; return syscall(SYS_truncate, name, (long)(next() % 99) - 2);
+    case 33: *call = "utimensat"; return syscall(SYS_utimensat, directory, name, times, at);
+    case 34: *call = "utime"; return syscall(SYS_utime, name, next() % 2 ? 0 : times);
+    default:
+        *call = "mknodat";
+        *flags = kinds[next() % ITEMS(kinds)] | mode;
+        return syscall(SYS_mknodat, directory, name, *flags, 0x103);
+    }
+}
+
 static void one_call(long number) {
-    char name[8192], details[4300] = "";
+    char name[8192], other[8192] = "", details[4300] = "";
     const char *call = "";
     struct stat info = { 0 };
     long flags = 0, result = -1;
-    int operation = (int)(next() % 22), directory, mode = (int)(next() & 07777);
+    int operation = (int)(next() % 38), directory, mode = (int)(next() & 07777);
     draw_name(name);
     directory = draw_directory();
     if (next() % 8 == 0)
@@ -213,7 +257,7 @@ static void one_call(long number) {
         result = operation == 19 ? syscall(SYS_unlink, name)
                                  : syscall(SYS_unlinkat, directory, name, flags);
         break;
-    default: {
+    case 21: {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         int kind = next() % 2 ? SOCK_STREAM : SOCK_DGRAM, binds = next() % 2 != 0;
         int fd = socket(AF_UNIX, kind | SOCK_NONBLOCK, 0);
@@ -229,11 +273,20 @@ static void one_call(long number) {
         close(fd);
         errno = error;
         flags = 0;
+        break;
     }
+    default:
+        draw_name(other);
+        if (!is_outside(name) && !is_outside(other))
+            result = change(operation, name, other, directory, &flags, &call);
+        if (result >= 0 && strncmp(name, "/proc/", 6))
+            lstat(name, &info);
     }
     int error = errno;
     printf("%ld %s ", number, call);
     show(strncmp(name, tree, strlen(tree)) ? name : name + strlen(tree));
+    putchar(' ');
+    show(strncmp(other, tree, strlen(tree)) ? other : other + strlen(tree));
     printf(" %d %lo -> ", directory, flags);
     if (result < 0)
         printf("-1 %d", error);

@@ -1,0 +1,172 @@
+"""``certexec policy check``: say whether files are policies, and what is probably not meant."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from certexec.cli import output
+from certexec.cli.common import printable
+from certexec.cli.policy_input import (
+    EXIT_FINE,
+    EXIT_NOT_A_POLICY,
+    SCHEMA,
+    count,
+    error_json,
+    read_text,
+    show_error,
+    shown_name,
+    writable,
+)
+from certexec.errors import CertexecError, CliError
+from certexec.kernel.userdb import SystemUsers
+from certexec.policy.calls import reaches
+from certexec.policy.format import tree
+from certexec.policy.lexer import PolicySyntaxError
+from certexec.policy.lint import Finding, lint, policy_file_name
+from certexec.policy.model import PolicyFile, Rule
+from certexec.policy.syntax import parse_policy
+
+EXIT_WARNINGS = 1
+
+
+class Checked:
+    """What became of one file: its policies and warnings, or the error."""
+
+    __slots__ = ("error", "findings", "name", "parsed")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.parsed: PolicyFile | None = None
+        self.error: CertexecError | None = None
+        self.findings: list[Finding] = []
+
+    @property
+    def exit_code(self) -> int:
+        """2 for no policy, 1 for warnings, 0 otherwise."""
+        if self.error is not None:
+            return EXIT_NOT_A_POLICY
+        return EXIT_WARNINGS if self.findings else EXIT_FINE
+
+
+@click.command(name="check")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--lint", "linted", is_flag=True, help="Warn about what is probably not meant.")
+@click.option(
+    "--privileged/--unprivileged", default=None,
+    help='Read as root would ("as" is allowed) or not; default: as the caller.',
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(files: tuple[str, ...], linted: bool, privileged: bool | None, as_json: bool) -> int:
+    """Say whether files are policies.
+
+    "-" is standard input. Exit codes: 0 they are, 1 there are warnings (with --lint), 2 one is
+    not, or could not be read.
+    """
+    if privileged is None:
+        privileged = os.getuid() == 0
+    results = [_check(name, privileged, linted) for name in files]
+    if linted:
+        _find_collisions(results)
+    code = max(result.exit_code for result in results)
+    if as_json:
+        output.print_json(
+            {
+                "schema": SCHEMA,
+                "ok": code == EXIT_FINE,
+                "files": [writable(_as_json(result)) for result in results],
+            }
+        )
+    else:
+        for result in results:
+            _show(result)
+    return code
+
+
+def _check(name: str, privileged: bool, linted: bool) -> Checked:
+    result = Checked(shown_name(name))
+    try:
+        text = read_text(name)
+        result.parsed = parse_policy(
+            text, name=result.name, users=SystemUsers(), privileged=privileged
+        )
+    except (PolicySyntaxError, CliError) as error:
+        result.error = error
+        return result
+    if linted:
+        result.findings = lint(result.parsed)
+    return result
+
+
+def _find_collisions(results: list[Checked]) -> None:
+    """Add a warning where two files are about programs that systrace could not keep apart."""
+    seen: dict[str, tuple[str, str]] = {}
+    for result in results:
+        for policy in result.parsed.policies if result.parsed else ():
+            kept = policy_file_name(policy.path)
+            path, file = seen.setdefault(kept, (policy.path, result.name))
+            if file != result.name and path != policy.path:
+                result.findings.append(
+                    Finding(
+                        policy.line, "collision",
+                        f'systrace keeps the policies of "{policy.path}" and "{path}" '
+                        f'("{file}") in one file, "{kept}"',
+                    )
+                )
+
+
+def _show(result: Checked) -> None:
+    if result.error is not None:
+        show_error(result.error)
+        return
+    for finding in result.findings:
+        hint = f" ({finding.hint})" if finding.hint else ""
+        output.warn(
+            printable(f"{result.name}({finding.line}): {finding.message}{hint} [{finding.code}]")
+        )
+    if result.parsed is not None:
+        policies = result.parsed.policies
+        rules = sum(len(policy.rules) for policy in policies)
+        output.done(
+            f"{printable(result.name)}: {count(len(policies), 'policy', 'policies')}, "
+            f"{count(rules, 'rule', 'rules')}"
+        )
+
+
+def _as_json(result: Checked) -> dict[str, object]:
+    shown: dict[str, object] = {"file": result.name, "ok": result.error is None}
+    if result.error is not None:
+        shown["error"] = error_json(result.error)
+        return shown
+    assert result.parsed is not None
+    shown["policies"] = [
+        {
+            "path": policy.path, "emulation": policy.emulation, "line": policy.line,
+            "detached": policy.detached, "rules": [_rule_json(rule) for rule in policy.rules],
+        }
+        for policy in result.parsed.policies
+    ]
+    shown["warnings"] = [
+        {
+            "line": finding.line, "code": finding.code, "message": finding.message,
+            "hint": finding.hint,
+        }
+        for finding in result.findings
+    ]
+    return shown
+
+
+def _rule_json(rule: Rule) -> dict[str, object]:
+    flags = [name for name in ("inherit", "detach", "log", "now") if getattr(rule, name)]
+    predicate = rule.predicate
+    return {
+        "line": rule.line, "name": f"{rule.emulation}-{rule.syscall}", "text": rule.text,
+        "simple": rule.simple, "tree": tree(rule.expression), "action": rule.action,
+        "errno": rule.errno, "error": rule.errno_name, "flags": flags,
+        "as": None if rule.elevate is None else list(rule.elevate),
+        "if": None if predicate is None else [
+            predicate.kind, predicate.relation, predicate.number
+        ],
+        "calls": list(reaches(rule)),
+    }

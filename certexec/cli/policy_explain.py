@@ -1,0 +1,335 @@
+"""``certexec policy explain``: which layer enforces which rule, and what becomes of a call."""
+
+from __future__ import annotations
+
+import errno
+import textwrap
+
+import click
+
+from certexec.cli import output
+from certexec.cli.common import printable
+from certexec.cli.policy_gate import options_for
+from certexec.cli.policy_input import (
+    EXIT_FINE,
+    SCHEMA,
+    choose,
+    count,
+    read_file,
+    refuse,
+    shown_name,
+    writable,
+)
+from certexec.errors import CertexecError, CliError, PolicyError
+from certexec.kernel.bpf import HIGH, INSTRUCTION_SIZE, WORD
+from certexec.policy.calls import call_of
+from certexec.policy.compile import compile_table
+from certexec.policy.decisions import Table, TreeOptions
+from certexec.policy.explain import (
+    INACTIVE,
+    OVERRULED,
+    REFUSED,
+    CallUses,
+    RuleLayers,
+    Use,
+    explain_call,
+    explain_calls,
+    explain_rules,
+)
+from certexec.policy.guards import (
+    DENIED,
+    DENY,
+    EXEC,
+    KILL,
+    LOG,
+    PERMIT,
+    PROTECTION,
+    RULES,
+    UNMATCHED,
+    UNSUPPORTED,
+    Decision,
+    Test,
+)
+from certexec.policy.model import Policy, Rule
+from certexec.policy.question import calls_of
+from certexec.policy.select import ACTIVE_EMULATIONS
+
+EXIT_REFUSED = 1
+_WIDTH = 100
+"""characters of a line of calls"""
+_NOTIFIED = {
+    RULES: "judged by the rules",
+    UNMATCHED: "denied with {error}, no rule speaks of it; the supervisor writes the log line",
+    DENIED: "denied with {error}; the supervisor writes the log line",
+    UNSUPPORTED: "denied with {error} and logged: it cannot be judged yet",
+    LOG: "permitted; the supervisor writes the log line",
+    EXEC: "permitted; the supervisor watches that no right grows",
+    PROTECTION: "permitted unless it is aimed at the supervisor",
+}
+"""Why the supervisor is asked, to what happens then."""
+
+
+class Explained:
+    """One policy of a file, as far as it could be compiled.
+
+    Attributes:
+        policy: which.
+        table, instructions: the decisions and the length of their filter; None and 0: see ``why``.
+        why: why the policy as a whole is refused, or "".
+        rules: each with its layers.
+    """
+
+    __slots__ = ("instructions", "policy", "rules", "table", "why")
+
+    def __init__(self, policy: Policy, options: TreeOptions) -> None:
+        self.policy = policy
+        self.table: Table | None = None
+        self.instructions = 0
+        self.why = ""
+        self.rules: list[RuleLayers] = []
+        if policy.detached:
+            self.why = "a detached policy confines nothing"
+        elif policy.emulation not in ACTIVE_EMULATIONS:
+            self.why = f'the emulation "{policy.emulation}" is not that of this system'
+        try:
+            self.table = Table(policy, options)
+            self.instructions = len(compile_table(self.table).bpf) // INSTRUCTION_SIZE
+        except PolicyError as error:
+            self.why = error.message
+        if self.table is not None:
+            self.rules = list(explain_rules(policy, self.table))
+
+    @property
+    def refused(self) -> bool:
+        """Whether signing would refuse this policy, or deny a call that a rule speaks of."""
+        return bool(self.why) or any(one.why for one in self.rules)
+
+
+@click.command(name="explain")
+@click.argument("file")
+@click.argument("syscall", required=False)
+@click.option("--program", metavar="PATH", help="Whose policy, where the file holds several.")
+@click.option("--setuid", is_flag=True, help="As in a certificate that grants an identity.")
+@click.option("--log", type=click.Choice(("audit", "full")), default="audit", show_default=True,
+              help="As in a certificate with this log.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    file: str, syscall: str | None, program: str | None, setuid: bool, log: str, as_json: bool
+) -> int:
+    """Say which layer enforces each rule of FILE, or what becomes of one SYSCALL.
+
+    Exit codes: 0 all of it is enforced, 1 something is refused, 2 no policy.
+    """
+    try:
+        parsed = read_file(file)
+        one = syscall is not None or program is not None
+        policies = [choose(parsed, program)] if one else parsed.policies
+        if not policies:
+            raise CliError("usage", "the file holds no policy")
+        explained = [Explained(policy, options_for(log, setuid)) for policy in policies]
+        calls = [] if syscall is None else _calls(explained[0], syscall)
+    except CertexecError as error:
+        return refuse(error, as_json)
+    refused = any(each.refused for each in explained)
+    name = shown_name(file)
+    if as_json:
+        shown: dict[str, object] = {
+            "schema": SCHEMA, "ok": not refused, "file": name,
+            "options": {"setuid": setuid, "log": log},
+        }
+        if syscall is None:
+            shown["policies"] = [_policy_json(each) for each in explained]
+        else:
+            shown |= {
+                "program": explained[0].policy.path, "emulation": explained[0].policy.emulation,
+                "syscall": syscall, "refused": explained[0].why or None,
+                "calls": [_call_json(each) for each in calls],
+            }
+        output.print_json(writable(shown))
+    elif syscall is None:
+        for index, each in enumerate(explained):
+            _show_policy(name, each, first=index == 0)
+    else:
+        if explained[0].why:
+            output.warn(printable(f"{name}: this policy is refused: {explained[0].why}"))
+        for call in calls:
+            _show_call(call)
+    return EXIT_REFUSED if refused else EXIT_FINE
+
+
+def _calls(explained: Explained, syscall: str) -> list[CallUses]:
+    """Return what happens to the calls that a name means. Raises PolicyError."""
+    if explained.table is None:
+        raise PolicyError("policy-unsupported", explained.why)
+    names = calls_of(explained.policy, syscall)
+    return [explain_call(explained.policy, explained.table, name) for name in names]
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+def decision_text(decision: Decision) -> str:
+    """Say what happens to a call."""
+    error = errno.errorcode.get(decision.errno, str(decision.errno))
+    if decision.kind == PERMIT:
+        return "permitted"
+    if decision.kind == DENY:
+        return f"denied with {error}"
+    if decision.kind == KILL:
+        return "the process is killed"
+    text = _NOTIFIED.get(decision.why, decision.why).format(error=error)
+    logged = decision.log and decision.why not in (LOG, UNSUPPORTED, DENIED, UNMATCHED)
+    return text + (", and logged" if logged else "")
+
+
+def registers_text(call: str, tests: list[Test]) -> str:
+    """Write tests of argument registers as a person would: ``arg2 (oflags) & 0x241 = 0``."""
+    names = {argument.register: argument.name for argument in call_of(call).arguments}
+    words: dict[int, list[tuple[int, int]]] = {}
+    for test in tests:
+        shift = 32 if test.word == HIGH else 0
+        words.setdefault(test.argument, []).append((test.mask << shift, test.value << shift))
+    shown = []
+    for argument, found in words.items():
+        mask = sum(each for each, _ in found)
+        value = sum(each for _, each in found)
+        name = f" ({names[argument]})" if argument in names else ""
+        masked = "" if mask in (WORD, WORD << 32 | WORD) else f" & {mask:#x}"
+        shown.append(f"arg{argument}{name}{masked} = {value:#x}")
+    return " and ".join(shown)
+
+
+# -- for people ------------------------------------------------------------------------------------
+
+
+def _show_policy(name: str, explained: Explained, *, first: bool) -> None:
+    policy = explained.policy
+    if not first:
+        click.echo()
+    click.echo(printable(
+        f"{policy.path} ({policy.emulation}): {count(len(policy.rules), 'rule', 'rules')}"
+    ))
+    if explained.why:
+        click.echo(printable(f"refused: {explained.why}"))
+    table = explained.table
+    if table is None:
+        return
+    supervisor = "with a supervisor" if table.needs_listener else "by the kernel alone"
+    click.echo(f"enforced {supervisor}; {explained.instructions} filter instructions")
+    for one in explained.rules:
+        click.echo(printable(f"{one.rule.line:5}  {one.rule}"))
+        for layer, calls in one.layers.items():
+            click.echo(_layer_text(layer, calls, one.why))
+    guarded = list(dict.fromkeys(use.call for use in explain_calls(table) if use.guard))
+    click.echo(_wrapped("certexec's own in front of the rules: ", ", ".join(guarded)))
+    click.echo(f"what no rule speaks of: {decision_text(table.default)}")
+
+
+def _layer_text(layer: str, calls: list[str], why: str) -> str:
+    if layer == INACTIVE:
+        return "         inactive: the name means no system call here"
+    if layer == REFUSED:
+        return _wrapped("         refused: ", f"{why} ({', '.join(calls)})")
+    told = ", ".join(calls)
+    if layer == OVERRULED:
+        told += " (another rule, or certexec, decides before)"
+    return _wrapped(f"         {layer}: ", told)
+
+
+def _wrapped(head: str, text: str) -> str:
+    return textwrap.fill(
+        printable(text), _WIDTH, initial_indent=head, subsequent_indent=" " * 11,
+        break_long_words=False, break_on_hyphens=False,
+    )
+
+
+def _show_call(call: CallUses) -> None:
+    click.echo(f"{call.name} ({call.number})")
+    if call.note:
+        click.echo(f"  {call.note}")
+    if call.guards:
+        click.echo("  certexec's own, in front of every rule:")
+        for use in call.guards:
+            tests = registers_text(call.name, list(use.tests)) or "always"
+            click.echo(f"    {tests}: {decision_text(use.decision)} ({use.use})")
+    for variant, uses, rules in call.variants:
+        for use in uses:
+            label = variant.label or "every use"
+            tests = registers_text(call.name, list(use.tests))
+            when = f" ({tests})" if tests else ""
+            click.echo(f"  {label}{when}: {use.layer}, {decision_text(use.decision)}")
+        for rule in rules:
+            click.echo(printable(f"  {rule.line:5}  {rule}"))
+        if not rules:
+            click.echo("         no rule speaks of it")
+        elif any(use.decision.why == RULES for use in uses):
+            click.echo("         what none of these permits: denied with EPERM")
+
+
+# -- for programs ----------------------------------------------------------------------------------
+
+
+def _policy_json(explained: Explained) -> dict[str, object]:
+    policy, table = explained.policy, explained.table
+    shown: dict[str, object] = {
+        "program": policy.path, "emulation": policy.emulation, "line": policy.line,
+        "refused": explained.why or None,
+    }
+    if table is None:
+        return shown
+    return shown | {
+        "supervisor": table.needs_listener,
+        "instructions": explained.instructions,
+        "unmatched": _decision_json(table.default),
+        "rules": [
+            {**_rule_json(one.rule), "layers": one.layers, "refused": one.why or None}
+            for one in explained.rules
+        ],
+        "guards": [_use_json(use) for use in explain_calls(table) if use.guard],
+    }
+
+
+def _call_json(call: CallUses) -> dict[str, object]:
+    return {
+        "call": call.name,
+        "number": call.number,
+        "note": call.note or None,
+        "guards": [_use_json(use) for use in call.guards],
+        "variants": [
+            {
+                "variant": variant.label, "names": list(variant.names),
+                "uses": [_use_json(use) for use in uses],
+                "rules": [_rule_json(rule) for rule in rules],
+            }
+            for variant, uses, rules in call.variants
+        ],
+    }
+
+
+def _use_json(use: Use) -> dict[str, object]:
+    return {
+        "call": use.call, "use": use.use, "layer": use.layer,
+        "decision": _decision_json(use.decision),
+        "tests": [
+            {
+                "argument": test.argument, "word": "high" if test.word == HIGH else "low",
+                "mask": test.mask, "value": test.value,
+            }
+            for test in use.tests
+        ],
+    }
+
+
+def _decision_json(decision: Decision) -> dict[str, object]:
+    return {
+        "kind": decision.kind,
+        "errno": decision.errno,
+        "error": errno.errorcode.get(decision.errno) if decision.errno else None,
+        "why": decision.why or None,
+        "log": decision.log,
+        "text": decision_text(decision),
+    }
+
+
+def _rule_json(rule: Rule) -> dict[str, object]:
+    return {"line": rule.line, "name": f"{rule.emulation}-{rule.syscall}", "text": rule.text}

@@ -1,0 +1,106 @@
+"""What the verbs about policies share: reading a file, choosing a policy, telling what is wrong."""
+
+from __future__ import annotations
+
+import sys
+
+from certexec.cli import output
+from certexec.cli.common import describe, printable, unreadable
+from certexec.cli.policy_gate import MAX_POLICY, read_policy_file
+from certexec.errors import CertexecError, CliError
+from certexec.kernel.userdb import SystemUsers
+from certexec.policy.lexer import PolicySyntaxError, decode_policy
+from certexec.policy.model import Policy, PolicyFile
+from certexec.policy.syntax import parse_policy
+
+SCHEMA = 1
+EXIT_FINE = 0
+EXIT_NOT_A_POLICY = 2
+STANDARD_INPUT = "standard input"
+
+
+def shown_name(name: str) -> str:
+    """Return what messages call a file; ``-`` is standard input."""
+    return STANDARD_INPUT if name == "-" else name
+
+
+def read_text(name: str) -> str:
+    """Read a policy file, or standard input for ``-``; bytes that are not UTF-8 survive.
+
+    Raises CliError: "not-found", "unreadable" or "policy-syntax" (too long).
+    """
+    if name != "-":
+        return decode_policy(read_policy_file(name))
+    try:
+        data = sys.stdin.buffer.read(MAX_POLICY + 1)
+    except OSError as error:
+        raise unreadable("-", error) from None
+    if len(data) > MAX_POLICY:
+        raise CliError("policy-syntax", f"{STANDARD_INPUT} is longer than {MAX_POLICY} bytes")
+    return decode_policy(data)
+
+
+def read_file(name: str) -> PolicyFile:
+    """Read and parse a policy file as root would, who signs it.
+
+    Raises PolicySyntaxError, or CliError as ``read_text`` does.
+    """
+    return parse_policy(
+        read_text(name), name=shown_name(name), users=SystemUsers(), privileged=True
+    )
+
+
+def choose(file: PolicyFile, program: str | None) -> Policy:
+    """Return the policy for a program, or the only one of a file. Raises CliError("usage")."""
+    known = ", ".join(f'"{policy.path}"' for policy in file.policies) or "none"
+    if program is not None:
+        found = file.policy_for(program)
+        if found is None:
+            raise CliError("usage", f'there is no policy for "{program}" in it (it has: {known})')
+        return found
+    if len(file.policies) != 1:
+        raise CliError(
+            "usage", f"the file does not hold one policy (it has: {known})",
+            'choose with "--program PATH"' if file.policies else "",
+        )
+    return file.policies[0]
+
+
+def refuse(error: CertexecError, as_json: bool) -> int:
+    """Tell why a verb about policies cannot answer; returns its exit code, always 2."""
+    if as_json:
+        output.print_json({"schema": SCHEMA, "ok": False, "error": error_json(error)})
+    else:
+        show_error(error)
+    return EXIT_NOT_A_POLICY
+
+
+def show_error(error: CertexecError) -> None:
+    """Write an error, that of a policy's text with the line and a caret."""
+    message = error.caret() if isinstance(error, PolicySyntaxError) else error.message
+    lines = isinstance(error, PolicySyntaxError)
+    output.error_with_hint(printable(message, lines=lines), printable(error.hint))
+
+
+def error_json(error: CertexecError) -> object:
+    """Return an error for JSON."""
+    shown: dict[str, object] = {**describe(error)}
+    if isinstance(error, PolicySyntaxError):
+        shown |= {"line": error.line, "column": error.column, "source": error.source_line}
+    return writable(shown)
+
+
+def writable(value: object) -> object:
+    """Return the value with bytes that are not UTF-8 written as backslash escapes."""
+    if isinstance(value, dict):
+        return {key: writable(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [writable(one) for one in value]
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return value
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Write a number with its noun."""
+    return f"{number} {one if number == 1 else many}"

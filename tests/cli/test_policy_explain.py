@@ -1,0 +1,186 @@
+"""certexec policy explain: layers for people and for programs."""
+
+import json
+
+import pytest
+
+from certexec.cli.policy_explain import decision_text, registers_text
+from certexec.kernel.bpf import HIGH
+from certexec.policy import guards
+from certexec.policy.guards import KILLED, PERMITTED, Decision, deny
+from tests.cli.conftest import Script
+
+POLICY = """\
+Policy: /bin/x, Emulation: native
+\tnative-read: permit
+\tnative-fork: permit
+\tnative-fsread: filename match "/usr" then permit
+\tnative-pledge: permit
+\tnative-stat: filename eq "/x" then deny[enoent]
+\tnative-execve: permit
+\tnative-prctl: permit
+"""
+REFUSED = POLICY + "\tnative-write: permit-now\n"
+
+
+@pytest.fixture
+def policies(script: Script) -> Script:
+    script.write("x.policy", POLICY)
+    script.write("refused.policy", REFUSED)
+    script.write("plain.policy", "Policy: /bin/x, Emulation: native\n\tnative-read: permit\n")
+    script.write("netbsd.policy", "Policy: /bin/x, Emulation: netbsd\n\tnetbsd-read: permit\n")
+    script.write("two.policy", POLICY + "Policy: /bin/y, Emulation: linux64\ndetached\n")
+    script.write("bad.policy", "native-read: permit\n")
+    script.write("none.policy", "# nothing\n")
+    return script
+
+
+def test_every_rule_has_its_layers(policies: Script) -> None:
+    policies(
+        """
+        certexec policy explain x.policy
+        stdout '^/bin/x \\(native\\): 7 rules\\nenforced with a supervisor; [0-9]+ filter instr'
+        stdout '^ +2  native-read: permit\\n +constant: read$'
+        stdout '^ +3  native-fork: permit\\n +constant: fork\\n +compare: clone$'
+        stdout '^ +4  native-fsread: .*\\n +supervised: .*\\bopenat\\b'
+        stdout '^ +5  native-pledge: permit\\n +inactive: '
+        stdout '^what no rule speaks of: denied with EPERM$'
+        stdout "^certexec's own in front of the rules: .*prctl"
+        ! stderr .
+        certexec policy explain plain.policy
+        stdout 'by the kernel alone'
+        """
+    )
+
+
+def test_what_is_refused_gives_1_and_the_reason(policies: Script) -> None:
+    policies(
+        """
+        ! certexec policy explain refused.policy
+        stdout '^ +9  native-write: permit-now\\n +refused: an answer for one call only'
+        ! certexec policy explain netbsd.policy
+        stdout 'refused: the emulation "netbsd"'
+        ! certexec policy explain two.policy
+        stdout '^/bin/y \\(linux64\\): 0 rules\\nrefused: a detached policy'
+        certexec policy explain two.policy --program /bin/x
+        ! certexec policy explain refused.policy read
+        """
+    )
+
+
+def test_one_call_is_told_with_its_variants_rules_and_guards(policies: Script) -> None:
+    policies(
+        """
+        certexec policy explain x.policy newfstatat
+        stdout '^newfstatat \\(262\\)$'
+        stdout '^ +6  native-stat: .*\\n +4  native-fsread: .*\\n +what none of these permits: '
+        stdout '^  nofollow.*\\n +4  native-fsread'
+        certexec policy explain x.policy clone
+        stdout "^  certexec's own, in front of every rule:\\n    arg0 & 0x800000 = 0x800000: denied"
+        stdout '^  fork \\(arg0 & 0x[0-9a-f]+ = 0x0\\): compare, permitted$'
+        stdout '^  other: compare, denied with EPERM$'
+        certexec policy explain x.policy getpid
+        stdout '^  every use: constant, denied with EPERM\\n +no rule speaks of it$'
+        certexec policy explain x.policy exit_group
+        stdout 'every program can end'
+        certexec policy explain x.policy sigaction
+        stdout '^rt_sigaction \\(13\\)$'
+        certexec policy explain x.policy native-fsread
+        stdout '^openat \\(257\\)$'
+        """
+    )
+
+
+def test_the_options_are_those_of_signing(policies: Script) -> None:
+    policies(
+        """
+        certexec policy explain x.policy execve
+        stdout '^  every use: constant, permitted$'
+        certexec policy explain x.policy --setuid execve
+        stdout 'supervised, permitted; the supervisor watches that no right grows$'
+        certexec policy explain x.policy --log full getpid
+        stdout 'supervised, denied with EPERM, no rule speaks of it; the supervisor writes'
+        certexec policy explain plain.policy --log full
+        stdout 'with a supervisor'
+        """
+    )
+
+
+def test_what_cannot_be_explained_gives_2(policies: Script) -> None:
+    policies(
+        """
+        ? certexec policy explain bad.policy
+        stderr 'bad.policy\\(1:1\\): a rule before the first header'
+        ? certexec policy explain none.policy
+        stderr 'holds no policy'
+        ? certexec policy explain missing.policy
+        ? certexec policy explain x.policy opennat
+        stderr 'did you mean "openat"'
+        ? certexec policy explain two.policy read
+        stderr 'choose with "--program PATH"'
+        ? certexec policy explain x.policy --log none
+        """
+    )
+
+
+def test_json_of_a_file(policies: Script) -> None:
+    assert policies.certexec("policy", "explain", "--json", "refused.policy") == 1
+    shown = json.loads(policies.stdout)
+    assert (shown["schema"], shown["ok"], shown["file"]) == (1, False, "refused.policy")
+    assert shown["options"] == {"setuid": False, "log": "audit"}
+    [policy] = shown["policies"]
+    assert (policy["program"], policy["supervisor"], policy["refused"]) == ("/bin/x", True, None)
+    assert policy["unmatched"]["error"] == "EPERM"
+    assert policy["instructions"] > 0
+    rules = {rule["line"]: rule for rule in policy["rules"]}
+    assert sorted(rules) == list(range(2, 10))
+    assert rules[2] == {
+        "line": 2, "name": "native-read", "text": "permit", "layers": {"constant": ["read"]},
+        "refused": None,
+    }
+    assert rules[9]["refused"]
+    assert rules[9]["layers"] == {"refused": ["write"]}
+    assert {"prctl", "clone"} <= {use["call"] for use in policy["guards"]}
+    assert all(use["use"] and use["decision"]["text"] for use in policy["guards"])
+
+
+def test_json_of_a_call(policies: Script) -> None:
+    assert policies.certexec("policy", "explain", "--json", "x.policy", "clone") == 0
+    shown = json.loads(policies.stdout)
+    assert (shown["syscall"], shown["program"], shown["refused"]) == ("clone", "/bin/x", None)
+    [call] = shown["calls"]
+    assert (call["call"], call["number"], call["note"]) == ("clone", 56, None)
+    [guard] = call["guards"]
+    assert guard["tests"] == [
+        {"argument": 0, "word": "low", "mask": 0x800000, "value": 0x800000}
+    ]
+    fork = call["variants"][0]
+    assert (fork["variant"], fork["names"]) == ("fork", ["clone", "fork"])
+    assert [rule["line"] for rule in fork["rules"]] == [3]
+    assert [use["layer"] for use in fork["uses"]] == ["compare"]
+    assert fork["uses"][0]["decision"]["kind"] == "permit"
+    assert policies.certexec("policy", "explain", "--json", "bad.policy") == 2
+    assert json.loads(policies.stdout)["error"]["line"] == 1
+
+
+def test_decisions_are_told_in_words() -> None:
+    assert decision_text(PERMITTED) == "permitted"
+    assert decision_text(KILLED) == "the process is killed"
+    assert decision_text(deny(13)) == "denied with EACCES"
+    assert decision_text(Decision("notify", 0, "log", log=True)).startswith("permitted; ")
+    assert decision_text(Decision("notify", 0, "rules", log=True)).endswith(", and logged")
+    assert decision_text(Decision("notify", 0, "something-new")) == "something-new"
+
+
+@pytest.mark.parametrize(
+    ("call", "tests", "text"),
+    [
+        ("openat", guards.tests_of(2, 0x241, 0), "arg2 (oflags) & 0x241 = 0x0"),
+        ("sendto", guards.tests_of(4, 0xFFFFFFFFFFFFFFFF, 0), "arg4 (sockaddr) = 0x0"),
+        ("prctl", [guards.Test(0, 4), guards.Test(1, 0)], "arg0 = 0x4 and arg1 = 0x0"),
+        ("read", [guards.Test(1, 2, 3, HIGH)], "arg1 & 0x300000000 = 0x200000000"),
+        ("read", [], ""),
+    ],
+)
+def test_tests_of_registers_are_told_in_words(call, tests, text) -> None:
+    assert registers_text(call, tests) == text
