@@ -24,9 +24,9 @@ from certexec.kernel.userdb import SystemUsers
 from certexec.policy.calls import reaches
 from certexec.policy.format import tree
 from certexec.policy.lexer import PolicySyntaxError
-from certexec.policy.lint import Finding, lint, policy_file_name
-from certexec.policy.model import PolicyFile, Rule
-from certexec.policy.syntax import parse_policy
+from certexec.policy.lint import Finding, lint, lint_text, policy_file_name
+from certexec.policy.model import Policy, PolicyFile, Rule, UserDb
+from certexec.policy.syntax import parse_policy, parse_template
 
 EXIT_WARNINGS = 1
 
@@ -53,12 +53,15 @@ class Checked:
 @click.command(name="check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--lint", "linted", is_flag=True, help="Warn about what is probably not meant.")
+@click.option("--template", "templates", is_flag=True, help="Read the files as templates.")
 @click.option(
     "--privileged/--unprivileged", default=None,
     help='Read as root would ("as" is allowed) or not; default: as the caller.',
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(files: tuple[str, ...], linted: bool, privileged: bool | None, as_json: bool) -> int:
+def command(
+    files: tuple[str, ...], linted: bool, templates: bool, privileged: bool | None, as_json: bool
+) -> int:
     """Say whether files are policies.
 
     "-" is standard input. Exit codes: 0 they are, 1 there are warnings (with --lint), 2 one is
@@ -66,8 +69,8 @@ def command(files: tuple[str, ...], linted: bool, privileged: bool | None, as_js
     """
     if privileged is None:
         privileged = os.getuid() == 0
-    results = [_check(name, privileged, linted) for name in files]
-    if linted:
+    results = [_check(name, templates, privileged, linted) for name in files]
+    if linted and not templates:
         _find_collisions(results)
     code = max(result.exit_code for result in results)
     if as_json:
@@ -84,19 +87,27 @@ def command(files: tuple[str, ...], linted: bool, privileged: bool | None, as_js
     return code
 
 
-def _check(name: str, privileged: bool, linted: bool) -> Checked:
+def _check(name: str, templates: bool, privileged: bool, linted: bool) -> Checked:
     result = Checked(shown_name(name))
+    read = _read_template if templates else parse_policy
     try:
         text = read_text(name)
-        result.parsed = parse_policy(
-            text, name=result.name, users=SystemUsers(), privileged=privileged
-        )
+        result.parsed = read(text, name=result.name, users=SystemUsers(), privileged=privileged)
     except (PolicySyntaxError, CliError) as error:
         result.error = error
         return result
     if linted:
-        result.findings = lint(result.parsed)
+        found = lint(result.parsed) + lint_text(text)
+        result.findings = sorted(found, key=lambda finding: finding.line)
     return result
+
+
+def _read_template(text: str, *, name: str, users: UserDb, privileged: bool) -> PolicyFile:
+    """Read a template as the policy that it would be if it were put into an empty one."""
+    template = parse_template(text, name=name, users=users, privileged=privileged)
+    policy = Policy(template.name, template.emulation, 1)
+    policy.rules = template.rules
+    return PolicyFile(name, [policy])
 
 
 def _find_collisions(results: list[Checked]) -> None:

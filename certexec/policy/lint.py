@@ -1,7 +1,7 @@
 """What is valid but probably not what was meant: the surprises of the language, and dead rules.
 
 Each finding has a stable word (its code), so that tools can select. Nothing here changes what a
-policy means.
+policy means. What is odd about one comparison alone is certexec.policy.comparisons' to tell.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import errno
 
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy import errnos, lexer
-from certexec.policy.calls import call_of, reaches
-from certexec.policy.evaluate import rules_named
+from certexec.policy.calls import call_of, governing_names, reaches, variants
+from certexec.policy.comparisons import odd_comparison
+from certexec.policy.evaluate import deciding_rules, rules_named
+from certexec.policy.finding import CODES, Finding
 from certexec.policy.format import tree
-from certexec.policy.model import ALIASES, TRUE, Policy, PolicyFile, Rule, Symbol, symbols
+from certexec.policy.implication import implies, never_holds
+from certexec.policy.model import ALIASES, Policy, PolicyFile, Rule, Subject, Symbol, symbols
 from certexec.policy.names import (
     ABSENT,
     CLASSIC,
@@ -25,43 +28,14 @@ from certexec.policy.names import (
 )
 from certexec.policy.unsupported import why_unsupported
 
-CODES = {
-    "grouping": "and, or and not group to the right: the rule means something else than it seems",
-    "inpath": "inpath is true for the directories on the way to its path, not for what is below",
-    "bracket": "a bracket in match begins a set of characters",
-    "wildcard": "eq and neq compare literally",
-    "backslash": "a backslash that the quoted string loses",
-    "relative": "a name that no call ever has, since names are absolute",
-    "no-argument": "the call does not have this argument",
-    "shadowed": "another rule decides before this one in every case",
-    "inactive": "the name means no system call here",
-    "emulation": "the policy is for another system",
-    "collision": "two programs whose policies systrace keeps in one file",
-    "unsupported": "parsed, but not enforced by this version: signing refuses it",
-    "pending": "the call cannot be judged yet: it will be denied and logged",
-    "errno": "an error that Linux does not have",
-    "flag": "a flag that does nothing here",
-    "empty": "the file holds no policy",
-}
-"""Every code, and what it says."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-_WILDCARDS = frozenset("*?")
+__all__ = ["CODES", "Finding", "lint", "lint_text", "policy_file_name"]
+
 _CLOSE = 0.75
 """How alike a mistyped name must be to be suggested, from 0 to 1."""
-_ABSOLUTE = ("/", "*", "?", "[", "\\", "$")
-"""What a pattern for an absolute name can begin with."""
-
-
-class Finding:
-    """One warning: line (from 1), code, message and what mends it."""
-
-    __slots__ = ("code", "hint", "line", "message")
-
-    def __init__(self, line: int, code: str, message: str, hint: str = "") -> None:
-        self.line = line
-        self.code = code
-        self.message = message
-        self.hint = hint
 
 
 def lint(policy_file: PolicyFile, *, inherit: bool = False) -> list[Finding]:
@@ -123,6 +97,27 @@ def _lint_policy(policy: Policy, inherit: bool) -> list[Finding]:
     return found + _shadowed(policy)
 
 
+def lint_text(text: str) -> list[Finding]:
+    """Return the warnings about lines that seem to go on in the next one, and do not.
+
+    Elsewhere than in these places a backslash at the end of a line is a syntax error.
+    """
+    found: list[Finding] = []
+    lines = text.split("\n")
+    for number, raw in enumerate(lines, 1):
+        before, comment = lexer.split_comment(raw)
+        if lexer.goes_on(raw):
+            what = "the backslash at its end belongs to this line"
+        elif comment.rstrip().endswith("\\") and not before.strip() and number < len(lines):
+            if not lexer.split_comment(lines[number])[0].strip():
+                continue
+            what = "the backslash at its end does not make a comment of the next line"
+        else:
+            continue
+        found.append(Finding(number, "continuation", what, lexer.JOIN_THE_LINES))
+    return found
+
+
 def _lint_rule(policy: Policy, rule: Rule, inherit: bool) -> list[Finding]:
     found: list[tuple[str, str, str]] = []
     reached = reaches(rule)
@@ -141,7 +136,10 @@ def _lint_rule(policy: Policy, rule: Rule, inherit: bool) -> list[Finding]:
         found += _grouping(rule)
         found += _lost_backslashes(rule)
         for symbol in symbols(rule.expression):
-            found += _symbol(rule, symbol, reached)
+            found += odd_comparison(symbol)
+            found += _missing_argument(rule, symbol, reached)
+        if never_holds(rule.expression):
+            found.append(("never", "no call at all can fulfil the conditions of this rule", ""))
     if rule.errno_name and rule.errno_name not in errnos.SAME:
         known = errno.errorcode[rule.errno].lower()
         found.append(("errno", f"Linux has no {rule.errno_name}: the answer is {known}", ""))
@@ -168,7 +166,11 @@ def _inactive(rule: Rule) -> tuple[str, str, str]:
 
 
 def _grouping(rule: Rule) -> list[tuple[str, str, str]]:
-    """Find connectives that readers group otherwise: mixed, or after a "not", at one depth."""
+    """Find connectives that readers group otherwise, at one depth.
+
+    These are an "or" after an "and", which everywhere else binds tighter, and any connective after
+    a "not". An "and" after an "or" groups as everywhere.
+    """
     scanned, _ = lexer.tokens(rule.text)
     depths: list[tuple[set[str], list[bool]]] = [(set(), [False])]
     mixed = greedy = False
@@ -183,9 +185,9 @@ def _grouping(rule: Rule) -> list[tuple[str, str, str]]:
         elif kind == "not":
             negated[0] = True
         elif kind in ("and", "or"):
-            connectives.add(kind)
             greedy = greedy or negated[0]
-            mixed = mixed or len(connectives) > 1
+            mixed = mixed or (kind == "or" and "and" in connectives)
+            connectives.add(kind)
     if not mixed and not greedy:
         return []
     what = '"not" covers all that follows it' if greedy else '"and" binds no tighter than "or"'
@@ -215,60 +217,17 @@ def _lost_backslashes(rule: Rule) -> list[tuple[str, str, str]]:
     ]
 
 
-def _symbol(
+def _missing_argument(
     rule: Rule, symbol: Symbol, reached: tuple[str, ...]
 ) -> list[tuple[str, str, str]]:
-    found: list[tuple[str, str, str]] = []
-    operator, data = symbol.operator, symbol.data
-    argument = symbol.argument.lower()
-    if operator == "true":
-        return found
-    shown = f'{symbol.argument} {operator} "{data}"'
-    if operator == "inpath":
-        found.append(
-            (
-                "inpath", f'{shown} is true for "/" and the directories on the way to "{data}"',
-                'for what lies below a directory use "match"',
-            )
-        )
-    if operator == "match" and _unescaped_bracket(data) and (
-        argument == "sockaddr" or data.startswith("inet-")
-    ):
-        found.append(
-            (
-                "bracket", f"{shown}: the brackets are a set of characters, not part of an address",
-                'use "eq", or write "\\\\[" and "\\\\]"',
-            )
-        )
-    if operator in ("eq", "neq") and _WILDCARDS & set(data):
-        found.append(
-            ("wildcard", f"{shown} compares with the wildcard itself", 'for a pattern use "match"')
-        )
-    if argument == "filename" and operator in ("eq", "match") and data and not data.startswith(
-        _ABSOLUTE
-    ):
-        hint = ""
-        if data.startswith("<non-existent filename>"):
-            hint = f'since 2003 it is "/{data}"'
-        found.append(("relative", f"{shown}: file names are absolute here", hint))
     described = [name for name in reached if call_of(name).arguments]
-    if described and not any(
+    argument = symbol.argument.lower()
+    if symbol.operator == "true" or not described or any(
         _has_argument(rule, name, argument, symbol.offset) for name in described
     ):
-        which = symbol.argument + (f"[{symbol.offset}]" if symbol.offset >= 0 else "")
-        found.append(("no-argument", f'{rule.syscall} has no argument "{which}"', ""))
-    return found
-
-
-def _unescaped_bracket(data: str) -> bool:
-    position = 0
-    while position < len(data):
-        if data[position] == "\\":
-            position += 1
-        elif data[position] == "[":
-            return True
-        position += 1
-    return False
+        return []
+    which = symbol.argument + (f"[{symbol.offset}]" if symbol.offset >= 0 else "")
+    return [("no-argument", f'{rule.syscall} has no argument "{which}"', "")]
 
 
 def _has_argument(rule: Rule, call: str, argument: str, offset: int) -> bool:
@@ -279,13 +238,14 @@ def _has_argument(rule: Rule, call: str, argument: str, offset: int) -> bool:
 
 
 def _shadowed(policy: Policy) -> list[Finding]:
-    """Find rules that an earlier or stronger rule for the same name leaves nothing to decide."""
+    """Find rules that earlier or stronger rules leave nothing to decide."""
     found: list[Finding] = []
     for name in dict.fromkeys(
         canonical(rule.emulation, rule.syscall) or "" for rule in policy.rules
     ):
         rules = rules_named(policy, name)
         last = next((rule for rule in reversed(rules) if rule.simple), None)
+        stronger = _stronger_rules(policy, name, rules)
         earlier: list[Rule] = []
         for rule in rules:
             by = next((one for one in earlier if _covers(one, rule)), None)
@@ -298,18 +258,41 @@ def _shadowed(policy: Policy) -> list[Finding]:
                         f"this rule never decides: line {by.line} does, {_why(by, rule)}",
                     )
                 )
+            elif other := next((one for one in stronger if _differ(one, rule)), None):
+                found.append(
+                    Finding(
+                        rule.line, "shadowed",
+                        f'this rule is never looked at: rules such as line {other.line}, for "'
+                        f'{other.syscall}", come first and decide all that it reaches',
+                    )
+                )
             elif not rule.simple:
                 earlier.append(rule)
     return found
 
 
+def _stronger_rules(policy: Policy, name: str, rules: Sequence[Rule]) -> list[Rule]:
+    """Return the rules under names that come before this one, if they decide every call."""
+    found: list[Rule] = []
+    for call in reaches(rules[0]) if rules else ():
+        for variant in variants(call):
+            for governing in governing_names(call, variant.label, policy.emulation):
+                if governing == name:
+                    return []
+                decide, final = deciding_rules(policy, governing)
+                if final:
+                    found += decide
+                    break
+    return found
+
+
 def _same_decision(one: Rule, two: Rule) -> bool:
     """Tell whether two bare rules under different names of one call say the same."""
-    return (
-        two.simple
-        and one.syscall != two.syscall
-        and (one.action, one.errno) == (two.action, two.errno)
-    )
+    return two.simple and one.syscall != two.syscall and not _differ(one, two)
+
+
+def _differ(one: Rule, two: Rule) -> bool:
+    return (one.action, one.errno, one.log) != (two.action, two.errno, two.log)
 
 
 def _why(by: Rule, rule: Rule) -> str:
@@ -322,40 +305,19 @@ def _why(by: Rule, rule: Rule) -> str:
 
 def _covers(earlier: Rule, later: Rule) -> bool:
     """Tell whether every call that the later rule is about is the earlier rule's already."""
-    if earlier.predicate is not None and not _same_predicate(earlier, later):
+    if earlier.action == "ask" and earlier.syscall != later.syscall:
+        return False  # an "ask" ends the rules of its own spelling only
+    if not _predicate_covers(earlier, later):
         return False
-    if earlier.expression is TRUE:
+    return implies(later.expression, earlier.expression)
+
+
+def _predicate_covers(earlier: Rule, later: Rule) -> bool:
+    wide, narrow = earlier.predicate, later.predicate
+    if wide is None:
         return True
-    one, two = earlier.expression, later.expression
-    if _same_expression(earlier, later):
+    if narrow is None or wide.kind != narrow.kind:
+        return False
+    if (wide.relation, wide.number) == (narrow.relation, narrow.number):
         return True
-    if not (isinstance(one, Symbol) and isinstance(two, Symbol)):
-        return False
-    if one.operator != "match" or two.operator != "match" or one.offset != two.offset:
-        return False
-    if one.argument.lower() != two.argument.lower() or "$" in one.data + two.data:
-        return False
-    wide, narrow = one.data, two.data
-    if any(special in narrow for special in "*?[\\"):
-        return False
-    if wide.endswith("*"):
-        wide = wide[:-1]
-        return not any(special in wide for special in "*?[\\") and narrow.startswith(wide)
-    if any(special in wide for special in "?[\\*"):
-        return False
-    return narrow == wide or narrow.startswith(wide + "/")
-
-
-def _same_expression(one: Rule, two: Rule) -> bool:
-    if tree(one.expression) != tree(two.expression):
-        return False
-    return [symbol.operator for symbol in symbols(one.expression)] == [
-        symbol.operator for symbol in symbols(two.expression)
-    ]
-
-
-def _same_predicate(one: Rule, two: Rule) -> bool:
-    a, b = one.predicate, two.predicate
-    if a is None or b is None:
-        return a is b
-    return (a.kind, a.relation, a.number) == (b.kind, b.relation, b.number)
+    return narrow.relation == "=" and wide.holds(Subject(narrow.number, narrow.number, "", "", ""))

@@ -8,7 +8,10 @@ import sys
 import pytest
 
 from certexec.cli.main import main
+from certexec.cli.policy import command
+from certexec.policy.lint import CODES
 from certexec.policy.syntax import parse_policy
+from tests.cli.test_man import MAN, documented, options
 from tests.policy.common import USERS, shared
 
 GOOD = "Policy: /bin/x, Emulation: native\n\tnative-read: permit\n"
@@ -41,6 +44,32 @@ def test_warnings_need_lint_and_give_1(write, capsys):
     assert shown.startswith(f"certexec: warning: {path}(3): filename inpath")
     assert shown.endswith("[inpath]\n")
     assert main(["policy", "check", "--lint", write("good", GOOD)]) == 0
+
+
+def test_a_line_that_seems_to_go_on_is_told(write, capsys):
+    path = write("goes-on", "# why \\\n" + GOOD)
+    assert main(["policy", "check", "--lint", path]) == 1
+    assert capsys.readouterr().err.endswith("[continuation]\n")
+    path = write("slide", GOOD + "\tnative-fsread: true \\\n\t\tthen permit\n")
+    assert main(["policy", "check", "--lint", path]) == 2
+    shown = capsys.readouterr().err.split("\n")
+    assert shown[0].startswith(f"certexec: error: {path}(3:22): ")
+    assert shown[3].startswith("certexec: hint: a rule cannot go on")
+    assert "certexec policy fmt --join" in shown[3]
+
+
+def test_templates_are_checked_when_asked(write, capsys):
+    head = "Template: dns, Emulation: native, Description: names\n"
+    path = write("dns", head + '\tnative-fsread: filename inpath "/etc" then permit\n')
+    assert main(["policy", "check", path]) == 2
+    assert main(["policy", "check", "--template", path]) == 0
+    capsys.readouterr()
+    assert main(["policy", "check", "--template", "--lint", "--json", path]) == 1
+    [shown] = json.loads(capsys.readouterr().out)["files"]
+    [policy] = shown["policies"]
+    assert (policy["path"], policy["emulation"], len(policy["rules"])) == ("dns", "native", 1)
+    assert [one["code"] for one in shown["warnings"]] == ["inpath"]
+    assert main(["policy", "check", "--template", write("good", GOOD)]) == 2
 
 
 def test_what_is_no_policy_gives_2_with_line_caret_and_hint(write, capsys):
@@ -158,3 +187,14 @@ def test_the_shared_policies_are_accepted(capsys):
     )
     assert main(["policy", "check", "--privileged", *paths]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(paths)
+
+
+def test_the_manual_page_has_every_option_and_every_warning():
+    assert options(command) == documented("certexec-policy.1")
+    text = (MAN / "certexec-policy.1").read_text()
+    _, _, warnings = text.partition(".Sh WARNINGS")
+    words = [line.removeprefix(".It ") for line in warnings.partition(".El")[0].splitlines()
+             if line.startswith(".It ")]
+    assert words == list(CODES)
+    for verb in command.commands:
+        assert f".It Cm {verb}" in text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from certexec.policy.lint import CODES, lint, policy_file_name
+from certexec.policy.lint import CODES, lint, lint_text, policy_file_name
 from certexec.policy.syntax import decode_policy, parse_policy
 from certexec.policy.template import permit_all, starting_policy
 from tests.policy.common import USERS, shared
@@ -24,48 +24,208 @@ def codes(*lines: str, header: str = HEADER) -> list[tuple[int, str]]:
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ("filename eq \"/a\" and true or true then permit", "grouping"),
-        ("filename eq \"/a\" or true and true then permit", "grouping"),
-        ("not filename eq \"/a\" or true then permit", "grouping"),
+        ('filename eq "/a" and true or true then permit', "grouping"),
+        ('true or filename eq "/a" and true or true then permit', "grouping"),
+        ('not filename eq "/a" or true then permit', "grouping"),
+        ('not ( filename eq "/a" ) and true then permit', "grouping"),
         ("( true and true or true ) and true then permit", "grouping"),
         ('filename inpath "/usr/lib" then permit', "inpath"),
         ('filename eq "/tmp/*" then permit', "wildcard"),
         ('filename neq "/tmp/?" then permit', "wildcard"),
+        ('filename sub "*.so" then permit', "wildcard"),
+        ('filename nsub "?" then permit', "wildcard"),
+        ('filename inpath "/usr/*" then permit', "wildcard"),
         ('filename match "inet-[::1]:5" then permit', "bracket"),
         ('filename match "/a\\.b" then permit', "backslash"),
         ('filename eq "etc/passwd" then permit', "relative"),
+        ('filename match "etc" then permit', "relative"),
+        ('filename match "*.so" then permit', "relative"),
+        ('filename match "?etc" then permit', "relative"),
+        ('filename match "[/]etc" then permit', "relative"),
+        ('filename match "~/x" then permit', "relative"),
+        ('filename match "$USER/x" then permit', "relative"),
         ('filename match "<non-existent filename>: x" then permit', "relative"),
+        ('filename match "/usr/" then permit', "never"),
+        ('filename eq "/usr/" then permit', "never"),
+        ('filename match "$HOME/" then permit', "never"),
+        ('filename match "/tmp/*/" then permit', "never"),
+        ('filename eq "//usr" then permit', "never"),
+        ('filename eq "/usr//lib" then permit', "never"),
+        ('filename eq "/usr/../etc" then permit', "never"),
+        ('filename match "/usr/./lib" then permit', "never"),
+        ('filename eq "/a" and filename eq "/b" then permit', "never"),
+        ('filename match "/a" and filename match "/b" then permit', "never"),
+        ('filename match "/a" and filename eq "/b" then permit', "never"),
+        ('filename eq "/a" and filename neq "/A" then permit', "never"),
+        ('filename sub "ab" and filename nsub "b" then permit', "never"),
+        ('filename eq "/1" and not filename match "/1" then permit', "never"),
+        ("not true then permit", "never"),
+        ("not ( true and true ) then permit", "never"),
+        ('filename match "$HOMEDIR/x" then permit', "macro"),
+        ('filename match "$HOME_DIR/x" then permit', "macro"),
+        ('filename match "${HOME}/x" then permit', "macro"),
+        ('filename match "/x/$TMPDIR" then permit', "macro"),
+        ('filename match "/x$$USER" then permit', "macro"),
+        ('filename re "^/$HOME_x" then permit', "macro"),
         ('sockaddr eq "x" then permit', "no-argument"),
         ('oflags eq "ro" then permit', "no-argument"),
         ('filename[1] eq "/x" then permit', "no-argument"),
         ("true then deny[eftype]", "errno"),
         ("true then permit[inherit]", "flag"),
-        ("true then ask", "unsupported"),
+        ("permit-now", "unsupported"),
     ],
 )
 def test_each_surprise_of_a_rule_is_found(body, code):
-    assert (2, code) in codes("native-fsread: " + body)
+    name = "native-read" if body == "permit-now" else "native-fsread"
+    assert (2, code) in codes(f"{name}: {body}")
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        'filename eq "/a" and filename neq "/b" and true then permit',
+        'filename eq "/a" or filename neq "/b" or true then permit',
+        'filename match "/a" and filename neq "/a/b" and true then permit',
+        'filename eq "/a" or filename match "/b" and filename sub "x" then permit',
         '( filename eq "/a" and true ) or true then permit',
+        'filename match "/a" and ( true or true ) then permit',
         '( not filename eq "/a" ) or true then permit',
-        "not ( true and true ) then permit",
+        'true and not filename eq "/a" then permit',
+        'not ( filename eq "/a" and true ) then permit',
         'filename match "/tmp/*" then permit',
+        'filename match "*" then permit',
+        'filename match "**/x" then permit',
+        'filename match "*/x" then permit',
         'filename match "/a\\\\[b\\"\\n" then permit',
+        'filename match "/tmp/[a-z]" then permit',
         'filename match "$HOME/x" then permit',
+        'filename match "$HOME" then permit',
+        'filename eq "$CWD" then permit',
+        'filename match "/home/$USER/x" then permit',
+        'filename match "/home/$USER-x" then permit',
+        'filename re "^/home/$USER$" then permit',
+        'filename re "^/(a$|b$)" then permit',
+        'filename re "/*x?" then permit',
         'filename match "" then permit',
+        'filename eq "/" then permit',
+        'filename match "/.hidden/..x/x." then permit',
         'filename eq "/<non-existent filename>: x" then deny[enoent]',
+        'filename match "/<non-existent filename>: ../x//y/" then deny[enoent]',
+        'filename match "pipe:*" then permit',
         'filename re "etc" then permit',
         'filename sub "etc" then permit',
+        'filename sub "/" and filename sub "x" then permit',
+        'filename match "/a" and not filename match "/a/b" then permit',
+        'filename eq "/a" and not filename match "/A" then permit',
         "true then deny[enoent]",
     ],
 )
 def test_sound_rules_pass(body):
     assert codes("native-fsread: " + body) == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "code"),
+    [
+        ('match "inet-[1.2.3.4]:53"', "bracket"),
+        ('match "inet-[::1]:53"', "bracket"),
+        ('match "inet-[*]:53"', "bracket"),
+        ('match "inet-[0-9]*:53"', "bracket"),
+        ('match "*[::1]:53"', "bracket"),
+        ('re "^inet-[1.2.3.4]:80$"', "bracket"),
+        ('match "sun-*"', "address"),
+        ('eq "unix:/dev/log"', "address"),
+        ('match "inet6-*:80"', "address"),
+        ('match "inet-1.2.3.4:80"', "address"),
+        ('match "inet-10.*:80"', "address"),
+        ('eq "inet-1.2.3.4:80"', "address"),
+        ('eq "inet-[1.2.3.4]"', "address"),
+        ('eq "inet-[1.2.3.4]:080"', "address"),
+        ('eq "inet-[1.2.3.4]:70000"', "address"),
+        ('eq "inet-[localhost]:80"', "address"),
+        ('eq "inet-[0:0:0:0:0:0:0:1]:80"', "address"),
+        ('neq "inet-[2001:db8::0]:80"', "address"),
+        ('eq "inet-[::ffff:1.2.3.4]:80"', "address"),
+        ('match "inet-*:80*"', "address"),
+        ('match "inet-*:5*3"', "address"),
+        ('eq "inet-[1.2.3.4]:*"', "wildcard"),
+    ],
+)
+def test_each_surprise_of_an_address_is_found(condition, code):
+    assert codes(f"native-connect: sockaddr {condition} then permit") == [(2, code)]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'eq "inet-[::1]:53"', 'eq "inet-[1.2.3.4]:53"', 'eq "INET-[2001:DB8::1]:53"',
+        'eq "/dev/log"', 'match "/tmp/.X11-unix/[a-z]*"', 'match "inet-*:53"', 'match "inet-*:*"',
+        'match "inet-*:808[0-9]"', 'match "inet-*:[0-9]"', 'match "inet-*]:53*"', 'match "inet-*"',
+        'match "inet-\\\\[::1\\\\]:53"', 'match "inet-?10.*:80"', 'sub "inet-[10."',
+        're "^inet-\\\\[10[.].*:80$"', 're "^inet-.*:[0-9]+$"', 'eq "family(16)"', 'match "*:53"',
+        'eq "<unknown>"', 'match "inet-*:*53"',
+    ],
+)
+def test_sound_addresses_pass(condition):
+    assert codes(f"native-connect: sockaddr {condition} then permit") == []
+
+
+def test_ipv6_addresses_are_told_how_they_read():
+    [one] = findings('native-connect: sockaddr eq "inet-[0:0::1]:80" then permit')
+    assert one.hint == 'write "inet-[::1]:80"'
+    [one] = findings('native-connect: sockaddr eq "inet-[::ffff:1.2.3.4]:80" then permit')
+    assert one.hint == 'write "inet-[1.2.3.4]:80"'
+    [one] = findings('native-connect: sockaddr match "inet-*:80*" then permit')
+    assert one.hint == 'write "inet-*]:80*"'
+
+
+@pytest.mark.parametrize(
+    ("rule", "odd"),
+    [
+        ('open: oflags eq "r"', True), ('open: oflags eq "rwx"', True),
+        ('open: oflags match "readonly"', True), ('open: oflags eq "ta"', True),
+        ('open: oflags eq "ro"', False), ('open: oflags eq "RWct"', False),
+        ('open: oflags match "rw*"', False), ('open: oflags re "c"', False),
+        ('open: oflags sub "c"', False),
+        ('chmod: mode eq "0644"', True), ('chmod: mode eq "rw"', True),
+        ('chmod: mode eq "99"', True), ('chmod: mode neq "0o644"', True),
+        ('chmod: mode eq "644"', False), ('chmod: mode eq "0"', False),
+        ('chmod: mode match "[67]*"', False), ('chmod: mode eq "4755"', False),
+        ('chown: uid eq "root"', True), ('chown: gid eq "00"', True),
+        ('chown: uid eq "0"', False), ('chown: gid eq "100"', False),
+    ],
+)
+def test_texts_that_an_argument_never_has_are_found(rule, odd):
+    found = {code for _, code in codes(f"native-{rule} then permit")}
+    assert ("never" in found) is odd
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (["# why \\", "native-read: permit"], 2),
+        (["# why \\  ", "", "# \\", "\tnative-read: permit # more"], 4),
+        (["detached \\"], 2),
+    ],
+)
+def test_a_line_that_seems_to_go_on_is_found(lines, line):
+    text = HEADER + "".join(one + "\n" for one in lines)
+    parse_policy(text, name="f", users=USERS, privileged=True)
+    found = lint_text(text)
+    assert [(one.line, one.code) for one in found] == [(line, "continuation")]
+    assert "--join" in found[0].hint
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["# why \\", "# this"], ["# why \\", ""], ["# \\"], ["native-read: permit # why \\"],
+        ['native-fsread: filename eq "/a\\\\" then permit'], ["native-read: permit"],
+    ],
+)
+def test_lines_that_do_not_seem_to_go_on_pass(lines):
+    text = HEADER + "".join(one + "\n" for one in lines)
+    parse_policy(text, name="f", users=USERS, privileged=True)
+    assert lint_text(text) == []
 
 
 def test_the_grouping_shows_the_tree():
@@ -116,6 +276,17 @@ def test_emulations_of_other_systems_are_told():
           'native-fsread: sockaddr eq "x" then deny'], 3),
         (["native-stat: permit, if user = 0", "native-stat: deny, if user = 0"], 3),
         (["native-pread64: permit", "native-pread: deny"], 2),
+        (['native-fsread: filename eq "/a" or filename eq "/b" then permit',
+          'native-fsread: filename eq "/B" then deny'], 3),
+        (['native-fsread: filename sub "a" then permit',
+          'native-fsread: filename sub "b" and filename sub "cat" then deny'], 3),
+        (['native-fsread: filename match "/usr" then permit',
+          'native-fsread: filename match "/usr" and filename sub "x" then deny'], 3),
+        (['native-fsread: filename match "/usr" then ask',
+          'native-fsread: filename match "/usr/lib" then deny'], 3),
+        (["native-stat: permit, if user < 5", "native-stat: deny, if user = 0"], 3),
+        (["native-exit: true then permit", "native-exit: true then deny"], 3),
+        (["native-rt_sigaction: permit", "native-sigaction: deny"], 3),
     ],
 )
 def test_rules_that_never_decide_are_found(lines, line):
@@ -136,6 +307,18 @@ def test_rules_that_never_decide_are_found(lines, line):
         ["native-stat: permit, if user = 0", "native-stat: deny, if user = 1"],
         ["native-pread64: permit", "native-pread: permit"],
         ["native-stat: permit", "native-lstat: deny"],
+        ["native-rt_sigaction: permit", "native-sigaction: permit"],
+        ["native-stat: permit", "native-fsread: deny"],
+        ['native-fsread: filename eq "/a" then permit',
+         'native-fsread: filename match "/a" then deny'],
+        ['native-fsread: filename match "/a" then permit',
+         'native-fsread: filename eq "/a" then deny'],
+        ['native-fsread: filename sub "ab" then permit',
+         'native-fsread: filename sub "b" then deny'],
+        ['native-fsread: filename eq "/a" and filename sub "a" then permit',
+         'native-fsread: filename eq "/a" then deny'],
+        ["native-stat: permit, if user = 0", "native-stat: deny, if user < 5"],
+        ["native-stat: permit, if user = 0", "native-stat: deny, if group = 0"],
     ],
 )
 def test_rules_that_can_decide_are_left_alone(lines):
