@@ -9,7 +9,8 @@ import click
 from certexec.cli.output import warn
 from certexec.errors import CliError
 from certexec.kernel.ownership import PersonalOwners
-from certexec.observe.sinks import Lines, Syslog
+from certexec.observe.json_lines import render
+from certexec.observe.lines import Lines, is_torn, text_line
 from certexec.run.front import execute, explain_execution
 from certexec.run.layout import SYSTEM
 from certexec.run.server import Settings
@@ -21,6 +22,11 @@ def _open_log(path: str) -> int:
         return os.open(path, flags, 0o600)
     except OSError as error:
         raise CliError("unreadable", f'"{path}": {error.strerror}') from None
+
+
+def _log_file(path: str, form: str) -> Lines:
+    torn = is_torn(path)
+    return Lines(_open_log(path), render if form == "json" else text_line, torn)
 
 
 def _check_open(number: int) -> int:
@@ -43,6 +49,11 @@ def _check_open(number: int) -> int:
     help="Trust the keys in DIR, which you or root must own, instead of the machine's.",
 )
 @click.option("--log", "log_file", metavar="FILE", help="Append denied calls to FILE, not syslog.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Lines in FILE: systrace's (text, the default), or JSON objects.",
+)
 @click.option("--trace", metavar="FILE", help="Append each supervised call to FILE, as strace(1).")
 @click.option(
     "--status-fd", metavar="N", type=click.IntRange(min=0), help="Write one JSON line to N."
@@ -54,6 +65,7 @@ def _check_open(number: int) -> int:
 def command(
     trust: str | None,
     log_file: str | None,
+    log_format: str | None,
     trace: str | None,
     status_fd: int | None,
     permissive: bool,
@@ -81,11 +93,12 @@ def command(
             'name one with "--trust DIR", or let root run "certexec setup"',
         )
     if log_file is not None:
-        keep.append(_open_log(log_file))
-        settings.sinks = [Lines(keep[-1])]
+        log = _log_file(log_file, log_format or "text")
+        keep.append(log.fd)
+        settings.sinks = [log]
         settings.notify_denials = True
-    else:
-        settings.sinks = [Syslog()]
+    elif log_format is not None:
+        raise CliError("usage", "--log-format is about the file of --log, which is missing")
     if trace is not None:
         from certexec.run.trace import Trace
 

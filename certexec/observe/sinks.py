@@ -1,51 +1,30 @@
-"""Where events go: syslog for programs run by their name, a file for ``certexec run --log``."""
+"""Where events of this machine go, unless ``certexec run --log`` says otherwise."""
 
 from __future__ import annotations
 
 import os
-import syslog
 
-from certexec.observe.event import Event
+from certexec.observe import journald
+from certexec.observe.audit import Audit
+from certexec.observe.syslog import Syslog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-IDENT = "certexec"
+    from certexec.observe.sink import Sink
 
 
-class Syslog:
-    """syslog(3), facility authpriv, priority warning as systrace had it."""
+def machine_sinks() -> list[Sink]:
+    """Return the journal and syslog, whichever is there, and for root the audit log.
 
-    def __init__(self) -> None:
-        syslog.openlog(IDENT, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
-
-    def write(self, event: Event) -> None:
-        """Send one line; without a syslog daemon it goes nowhere, as always with syslog(3)."""
-        syslog.syslog(syslog.LOG_WARNING, event.line())
-
-    def note(self, text: str) -> None:
-        """Send a line about certexec itself."""
-        syslog.syslog(syslog.LOG_WARNING, text)
-
-
-class Lines:
-    """An open descriptor that gets one line per event; ``render`` makes the line."""
-
-    def __init__(self, fd: int, render: Callable[[Event], str] = Event.line) -> None:
-        self.fd = fd
-        self.render = render
-
-    def write(self, event: Event) -> None:
-        """Append one line in one write, so that lines of several writers never mix."""
-        self._put(self.render(event))
-
-    def note(self, text: str) -> None:
-        """Append a line about certexec itself."""
-        self._put(text)
-
-    def _put(self, text: str) -> None:
-        try:
-            os.write(self.fd, (text + "\n").encode("utf-8", "backslashreplace"))
-        except OSError:
-            return  # a full disk must not change what the program may do
+    Where the journal is the syslog daemon, an event goes to it once, with all its fields; it hands
+    the line on to whoever it hands on lines of syslog(3).
+    """
+    sinks: list[Sink] = []
+    with_journal = os.path.exists(journald.PATH)
+    if with_journal:
+        sinks.append(journald.Journal())
+    if not (with_journal and journald.is_syslog()):
+        sinks.append(Syslog())
+    if os.geteuid() == 0:
+        sinks.append(Audit())
+    return sinks

@@ -7,28 +7,23 @@ import time
 
 from certexec.kernel.procfs import proc
 from certexec.kernel.userdb import SystemUsers
-from certexec.observe.event import Event, escape
+from certexec.observe.event import Event
+from certexec.observe.rate import Folding
+from certexec.observe.sinks import machine_sinks
 from certexec.policy.evaluate import Verdict, effective_rules, evaluate, subject_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Protocol
 
     from certexec.kernel.notify import Notification
+    from certexec.observe.sink import Sink
     from certexec.policy.model import Policy, Rule, Subject
     from certexec.run.call import Call
     from certexec.run.operations import Operation
 
-    class Sink(Protocol):
-        """Where events go."""
-
-        def write(self, event: Event) -> None:
-            """Take one event."""
-
-        def note(self, text: str) -> None:
-            """Take a line about certexec itself."""
-
+NAMES_MAX = 1000
+"""users whose names are kept; a program with CAP_SETUID may become any."""
 
 
 
@@ -50,7 +45,8 @@ class Judge:
         self.program = program
         self.certificate = certificate
         self.cwd = cwd
-        self.sinks = sinks
+        self.folding = Folding(sinks, machine_sinks)
+        self._names: dict[int, str] = {}
         self._users = SystemUsers()
         self._rules: dict[tuple[int, str, str], Sequence[Rule]] = {}
         self._subjects: dict[tuple[int, int], Subject] = {}
@@ -84,7 +80,7 @@ class Judge:
         code: int,
         values: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """Write one event to every sink."""
+        """Write one event down, or count it where it is one of many."""
         arguments = [
             (name if index == 0 else f"{name}[{index}]", text)
             for name, texts in (values or {}).items()
@@ -96,7 +92,8 @@ class Judge:
             time=time.time(),
             verdict=verdict,
             reason=reason,
-            user=self._users.name(uid) or str(uid),
+            user=self._name(uid),
+            uid=uid,
             program=_image(call) or self.program,
             pid=call.task.tgid,
             ppid=call.status.ppid,
@@ -110,13 +107,19 @@ class Judge:
             errno=code,
             certificate=self.certificate,
         )
-        for sink in self.sinks:
-            sink.write(event)
+        self.folding.write(event)
 
     def note(self, text: str) -> None:
-        """Write a line about certexec itself to every sink."""
-        for sink in self.sinks:
-            sink.note(text if text.isprintable() else escape(text))
+        """Write a line about certexec itself."""
+        self.folding.note(text)
+
+    def _name(self, uid: int) -> str:
+        name = self._names.get(uid)
+        if name is None:
+            if len(self._names) >= NAMES_MAX:
+                self._names.clear()
+            name = self._names[uid] = self._users.name(uid) or str(uid)
+        return name
 
 
 def raw_arguments(notification: Notification) -> bytes:

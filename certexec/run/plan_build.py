@@ -30,6 +30,9 @@ def build_plan(
         plan.flags |= plans.PLAN_PRIVILEGED
     if compiled.needs_listener:
         plan.flags |= plans.PLAN_LISTENER
+    else:
+        # the kernel's own record of each denial; beside a listener, of each notification, too
+        plan.flags |= plans.PLAN_LOG
     if judged.is_script:
         plan.flags |= plans.PLAN_KEEP_PROGRAM_FD
     # identity

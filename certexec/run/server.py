@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from certexec.run.judge import Sink
+    from certexec.observe.sink import Sink
     from certexec.run.supervisor import Tracer
 
 SIGCHLD = 17
@@ -51,7 +51,7 @@ class Settings:
         store: directory of trusted keys; owners: who besides root may own it.
         may_grant: whether identities may be given at all.
         certificate_fd: an already open certificate, -1 to get it from the launcher.
-        sinks: where events go; None for syslog.
+        sinks: where events go; None for those of the machine (certexec.observe.sinks).
         trace: gets each supervised call; arguments_before: arguments in front of argv[0].
         notify_denials: write down every call that no rule permits, whatever the certificate's
             log says; permissive: and let it happen. Never together with ``may_grant``.
@@ -274,11 +274,13 @@ class _Execution:
         return True
 
     def _note(self, text: str) -> None:
-        from certexec.observe.sinks import Syslog
+        from certexec.observe.rate import Folding
+        from certexec.observe.sinks import machine_sinks
 
-        sinks = [Syslog()] if self.settings.sinks is None else self.settings.sinks
-        for sink in sinks:
-            sink.note(text)
+        sinks = machine_sinks() if self.settings.sinks is None else self.settings.sinks
+        folding = Folding(sinks, machine_sinks)
+        folding.note(text)
+        folding.close()
 
     def _tell(self, line: str) -> None:
         """Write to the stopped program's own stderr: nobody else can tell its user why it dies."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from certexec.observe.sinks import Syslog
+from certexec.observe.sinks import machine_sinks
 from certexec.run.judge import Judge
 from certexec.run.supervisor import Manner, Supervisor
 from certexec.run.transitions import Transitions
@@ -31,7 +31,7 @@ def supervisor_for(
         certificate.program.path,
         certificate.claims.sub,
         invoker.cwd,
-        [Syslog()] if settings.sinks is None else settings.sinks,
+        machine_sinks() if settings.sinks is None else settings.sinks,
     )
     manner = Manner(
         log_denials=certificate.log == "full",

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 NOTIFIED = "notified"
 """A call waits for a verdict."""
 TICK = "tick"
-"""Time to look after calls that block."""
+"""Time to look after calls that block, or to tell of events that were folded."""
 ENDED = "ended"
 """The last process of the tree is gone."""
 
@@ -142,15 +142,18 @@ class Supervisor:
         self.listener.wake_synchronously()
         gc.freeze()  # what is loaded stays; only what calls leave behind is looked at
         gc.enable()
-        while True:
-            event, notification = self.next_event()
-            if event == ENDED:
-                return
-            self.dispatch_event(event, notification)
+        try:
+            while True:
+                event, notification = self.next_event()
+                if event == ENDED:
+                    return
+                self.dispatch_event(event, notification)
+        finally:
+            self.judge.folding.close()
 
     def next_event(self) -> tuple[str, Notification | None]:
         """Wait for the next thing to do, and say what it is."""
-        ready = self.poll.poll(BLOCKED_POLL if self.blocked else None)
+        ready = self.poll.poll(BLOCKED_POLL if self.blocked else self.judge.folding.patience())
         if not ready:
             return TICK, None
         if ready[0][1] & select.POLLIN:
@@ -159,6 +162,7 @@ class Supervisor:
 
     def dispatch_event(self, event: str, notification: Notification | None) -> None:
         """Act on one event. A caller that is gone is nobody's failure."""
+        self.judge.folding.tick()
         if self.blocked and (started := time.monotonic()) >= self.next_look:
             self._look_after_blocked()
             # many blocked calls must not slow all others down: a tenth of the time is for them

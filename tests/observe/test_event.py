@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certexec.observe.event import Event, escape
-from certexec.observe.sinks import Lines
+from certexec.observe.lines import Lines
 
 
 def event(**changes: object) -> Event:
