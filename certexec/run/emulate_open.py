@@ -111,7 +111,9 @@ class Open(Operation):
         if self.flags & os.O_DIRECTORY and not stat.S_ISDIR(info.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "not a directory")
         if stat.S_ISLNK(info.st_mode):
-            raise OSError(errno.ELOOP, "a symbolic link")
+            # by O_PATH it could be opened, but not be handed over (see below). glibc's fchmodat
+            # does that, and takes this answer for what it is: the mode of a link cannot be changed
+            raise OSError(errno.EOPNOTSUPP if self.path_only else errno.ELOOP, "a symbolic link")
         if self.path_only and not stat.S_ISDIR(info.st_mode) and not stat.S_ISREG(info.st_mode):
             # the kernel hands no O_PATH descriptor over (SECCOMP_IOCTL_NOTIF_ADDFD): what it was
             # asked for is opened for reading, as far as that has no other effect
