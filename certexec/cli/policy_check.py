@@ -22,7 +22,7 @@ from certexec.cli.policy_input import (
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.calls import reaches
-from certexec.policy.format import tree
+from certexec.policy.format import format_expression, tree
 from certexec.policy.lexer import PolicySyntaxError
 from certexec.policy.lint import Finding, lint, lint_text, policy_file_name
 from certexec.policy.model import Policy, PolicyFile, Rule, UserDb
@@ -173,7 +173,8 @@ def _rule_json(rule: Rule) -> dict[str, object]:
     predicate = rule.predicate
     return {
         "line": rule.line, "name": f"{rule.emulation}-{rule.syscall}", "text": rule.text,
-        "simple": rule.simple, "tree": tree(rule.expression), "action": rule.action,
+        "simple": rule.simple, "tree": tree(rule.expression),
+        "expression": format_expression(rule.expression), "action": rule.action,
         "errno": rule.errno, "error": rule.errno_name, "flags": flags,
         "as": None if rule.elevate is None else list(rule.elevate),
         "if": None if predicate is None else [

@@ -24,6 +24,8 @@ DEEPEST = 150
 
 def implies(one: Expression, two: Expression) -> bool:
     """Tell whether ``two`` surely holds for every call for which ``one`` holds."""
+    if isinstance(one, Symbol) and isinstance(two, Symbol):  # most are, and every pair is asked
+        return two.operator == "true" or _symbol_implies(one, two)
     if _depth(one) + _depth(two) > DEEPEST:
         return False
     return _implies(one, two, {})
@@ -59,7 +61,7 @@ def _implies(one: Expression, two: Expression, known: Known) -> bool:
 
 
 def _really_implies(one: Expression, two: Expression, known: Known) -> bool:
-    if two is TRUE or _is_true(two):
+    if isinstance(two, Symbol) and two.operator == "true":
         return True
     if isinstance(one, Or):
         return _implies(one.left, two, known) and _implies(one.right, two, known)
@@ -78,10 +80,6 @@ def _really_implies(one: Expression, two: Expression, known: Known) -> bool:
     if isinstance(one, Symbol) and isinstance(two, Not) and isinstance(two.operand, Symbol):
         return _exclude(one, two.operand)
     return False
-
-
-def _is_true(expression: Expression) -> bool:
-    return isinstance(expression, Symbol) and expression.operator == "true"
 
 
 def _never(expression: Expression) -> bool:
@@ -179,8 +177,7 @@ def _is_pattern(data: str) -> bool:
 
 def _match_covers(wide: str, narrow: str) -> bool:
     """Tell whether everything that the pattern ``narrow`` matches, the pattern ``wide`` does."""
-    if _is_pattern(narrow):
+    head = wide.removesuffix("*")
+    if not narrow.startswith(head) or _is_pattern(narrow) or _is_pattern(head):
         return False
-    if wide.endswith("*"):
-        return not _is_pattern(wide[:-1]) and narrow.startswith(wide[:-1])
-    return not _is_pattern(wide) and (narrow == wide or narrow.startswith(wide + "/"))
+    return head != wide or narrow[len(head) : len(head) + 1] in ("", "/")

@@ -118,6 +118,7 @@ def test_json_is_one_object_for_all_files(write, capsys):
     assert rule["line"] == 3
     assert rule["name"] == "native-fsread"
     assert rule["tree"] == "[filename:-1 /usr]"
+    assert rule["expression"] == 'filename inpath "/usr"'
     assert rule["action"] == "permit"
     assert "openat" in rule["calls"]
     assert [one["code"] for one in second["warnings"]] == ["inpath"]

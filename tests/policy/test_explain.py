@@ -2,9 +2,16 @@
 
 import errno
 
-from certexec.policy.decisions import Table, TreeOptions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from certexec.kernel.syscalls import NUMBERS
+from certexec.policy.calls import variants
+from certexec.policy.decisions import SETTLED, Table, TreeOptions
 from certexec.policy.explain import explain_call, explain_calls, explain_rules
 from certexec.policy.model import Policy, Rule, Symbol
+from certexec.policy.question import ask
+from tests.policy.common import ALICE
 from tests.policy.common import policy as parsed
 
 PATH = Symbol("filename", -1, "match", "/usr")
@@ -143,3 +150,34 @@ def test_every_rule_and_every_call_has_a_layer():
             assert use.layer in ("constant", "compare", "supervised", "refused")
             shown = explain_call(policy, table, use.call)
             assert sum(len(uses) for _, uses, _ in shown.variants) >= 1
+
+
+LINES = st.builds(
+    "native-{}: {}".format,
+    st.sampled_from(
+        ["read", "open", "openat", "fsread", "fswrite", "stat", "fork", "clone", "getrlimit",
+         "prlimit64", "unlink", "rmdir", "sigaction", "pread", "pread64", "send", "sendto"]
+    ),
+    st.sampled_from(["permit", "deny", "deny[eio]", "true then deny[enoent]", "true then permit"]),
+)
+ASKED = ("read", "openat", "stat", "unlinkat", "clone", "prlimit64", "rt_sigaction", "pread64")
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(LINES, max_size=8))
+def test_what_is_explained_is_what_the_policy_answers(lines):
+    policy = parsed(*lines)
+    table = Table(policy, AUDIT)
+    for name in ASKED:
+        assert NUMBERS[name] not in SETTLED
+        shown = explain_call(policy, table, name)
+        assert [variant.label for variant, _, _ in shown.variants] == [
+            variant.label for variant in variants(name)
+        ]
+        for variant, uses, rules in shown.variants:
+            answer = ask(policy, f"{name}:{variant.label}" if variant.label else name, {}, ALICE)
+            assert answer.rule is (rules[0] if rules else None)
+            for use in uses:
+                if use.layer in ("constant", "compare") or use.decision.denied:
+                    assert use.decision.permitted is (answer.action == "permit")
+                    assert use.decision.errno == answer.errno
