@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 
+from bench.calls import call_lines
 from bench.launch import launch_lines
 from bench.pairs import measure, ratio
 from bench.programs import PADDING, kernel_only_policy, no_op, supervised_policy
@@ -65,6 +66,7 @@ def main() -> int:
         place.certexec("keygen", "--no-passphrase", "-f", place.path("ops"))
         place.certexec("trust", "add", place.path("ops.pub"))
         lines = first_runs(place, options.rounds)
+        lines += call_lines(place, max(3, options.rounds // 8))
         lines += launch_lines(place, options.rounds * 5, LAUNCH_TARGETS)
     for entry in lines:
         low, high = entry["quartiles"]  # type: ignore[misc]

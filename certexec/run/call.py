@@ -32,22 +32,20 @@ def signed(register: int) -> int:
 
 
 class Call:
-    """A notified call. Facts about the caller are read once, and only while it still waits.
+    """A notified call. Facts about the caller are read once, when asked for, while it still waits.
 
     Attributes:
         notification: the registers; name: the system call's name.
-        task: whose call it is; status: its ids and masks when the call was taken up; place: that of
-            its policy among those of the tree.
+        place: that of its policy among those of the tree.
         answer: (value, errno, left to the kernel) once ``answered``; text: for the trace.
     """
 
     __slots__ = (
-        "_memory", "answer", "answered", "listener", "name", "notification", "place", "status",
-        "task", "text",
+        "_memory", "_status", "_task", "answer", "answered", "listener", "name", "notification",
+        "place", "text",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, notification: Notification, name: str) -> None:
-        """Raises GoneError when the caller is no longer there."""
         self.listener = listener
         self.notification = notification
         self.name = name
@@ -56,12 +54,26 @@ class Call:
         self.text = ""
         self.place = 0
         self._memory: Memory | None = None
-        try:
-            self.status: Status = read_status(notification.tid)
-        except (OSError, KeyError, ValueError):
-            raise GoneError from None
-        self.task = Task(notification.tid, self.status.tgid)
-        self.still_waits()
+        self._status: Status | None = None
+        self._task: Task | None = None
+
+    @property
+    def status(self) -> Status:
+        """The caller's ids and masks. Raises GoneError when it is no longer there."""
+        if self._status is None:
+            try:
+                self._status = read_status(self.notification.tid)
+            except (OSError, KeyError, ValueError):
+                raise GoneError from None
+            self.still_waits()  # so they are the caller's, not those of a later process
+        return self._status
+
+    @property
+    def task(self) -> Task:
+        """Whose call it is. Raises GoneError when it is no longer there."""
+        if self._task is None:
+            self._task = Task(self.notification.tid, self.status.tgid)
+        return self._task
 
     def still_waits(self) -> None:
         """Raise GoneError unless the caller still waits for this very answer."""

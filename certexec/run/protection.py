@@ -151,11 +151,16 @@ def _judge_number(number: int, own_tgid: int, groups: bool) -> int:
         # a process group; the supervisor leads a session and a group of its own
         return errno.EPERM if groups and -number == own_tgid else 0
     try:
-        tgid = read_status(number).tgid
-    except (OSError, KeyError, ValueError):
+        os.stat(proc("self", "task", number))
+        return errno.EPERM
+    except OSError:
+        pass  # none of our threads
+    try:
+        os.stat(proc(number))
+    except OSError:
         # nobody has this number now: answered here, for a thread of ours could get it next
         return errno.ESRCH
-    return errno.EPERM if tgid == own_tgid else 0
+    return 0
 
 
 def _judge_priority(call: Call, own_tgid: int) -> int:

@@ -170,12 +170,8 @@ class Supervisor:
             self.next_look = ended + max(BLOCKED_POLL / 1000, 9 * (ended - started))
         if event != NOTIFIED or notification is None:
             return
-        try:
-            name = NAMES.get(notification.nr, f"#{notification.nr}")
-            call = Call(self.listener, notification, name)
-        except GoneError:
-            self._release(notification.cookie)
-            return
+        name = NAMES.get(notification.nr) or f"#{notification.nr}"
+        call = Call(self.listener, notification, name)
         kept = False
         try:
             if self.trace is not None:
@@ -214,13 +210,14 @@ class Supervisor:
 
     def _answer(self, call: Call) -> bool:
         """Answer one call, or hand it to a worker (True: the worker owns it now)."""
-        place = self.transitions.of(call.task.tgid)
-        if place == NONE:
-            self.judge.note(f"process {call.task.tgid} is nobody's child")
-            call.fail(errno.EPERM)
-            return False
-        call.place = place
-        decision = self.tables[place].decide(call.notification.nr, call.notification.args)
+        if not self.transitions.one_policy:
+            place = self.transitions.of(call.task.tgid)
+            if place == NONE:
+                self.judge.note(f"process {call.task.tgid} is nobody's child")
+                call.fail(errno.EPERM)
+                return False
+            call.place = place
+        decision = self.tables[call.place].decide(call.notification.nr, call.notification.args)
         why, code = decision.why, decision.errno
         if why == guards.RULES:
             return self._by_rules(call)
