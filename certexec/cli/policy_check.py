@@ -24,8 +24,9 @@ from certexec.kernel.userdb import SystemUsers
 from certexec.policy.calls import reaches
 from certexec.policy.format import format_expression, tree
 from certexec.policy.lexer import PolicySyntaxError
-from certexec.policy.lint import Finding, lint, lint_text, policy_file_name
+from certexec.policy.lint import Finding, lint, lint_text
 from certexec.policy.model import Policy, PolicyFile, Rule, UserDb
+from certexec.policy.reach import file_name
 from certexec.policy.syntax import parse_policy, parse_template
 
 EXIT_WARNINGS = 1
@@ -115,7 +116,7 @@ def _find_collisions(results: list[Checked]) -> None:
     seen: dict[str, tuple[str, str]] = {}
     for result in results:
         for policy in result.parsed.policies if result.parsed else ():
-            kept = policy_file_name(policy.path)
+            kept = file_name(policy.path)
             path, file = seen.setdefault(kept, (policy.path, result.name))
             if file != result.name and path != policy.path:
                 result.findings.append(

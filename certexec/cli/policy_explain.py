@@ -9,7 +9,6 @@ import click
 
 from certexec.cli import output
 from certexec.cli.common import printable
-from certexec.cli.policy_gate import options_for
 from certexec.cli.policy_input import (
     EXIT_FINE,
     SCHEMA,
@@ -24,22 +23,24 @@ from certexec.errors import CertexecError, CliError, PolicyError
 from certexec.kernel.bpf import HIGH, INSTRUCTION_SIZE, WORD
 from certexec.policy.calls import call_of
 from certexec.policy.compile import compile_table
-from certexec.policy.decisions import Table, TreeOptions
 from certexec.policy.explain import (
     INACTIVE,
     OVERRULED,
     REFUSED,
     CallUses,
     RuleLayers,
+    Tree,
     Use,
     explain_call,
     explain_calls,
     explain_rules,
 )
 from certexec.policy.guards import (
+    BY_POLICY,
     DENIED,
     DENY,
     EXEC,
+    FORK,
     KILL,
     LOG,
     PERMIT,
@@ -53,6 +54,7 @@ from certexec.policy.guards import (
 from certexec.policy.model import Policy, Rule
 from certexec.policy.question import calls_of
 from certexec.policy.select import ACTIVE_EMULATIONS
+from certexec.run.policy_directory import load_directory
 
 EXIT_REFUSED = 1
 _WIDTH = 100
@@ -65,6 +67,8 @@ _NOTIFIED = {
     LOG: "permitted; the supervisor writes the log line",
     EXEC: "permitted; the supervisor watches that no right grows",
     PROTECTION: "permitted unless it is aimed at the supervisor",
+    FORK: "permitted; the supervisor notes whose child the new process is",
+    BY_POLICY: "the policies that the tree can get to differ: the supervisor asks the caller's",
 }
 """Why the supervisor is asked, to what happens then."""
 
@@ -74,16 +78,19 @@ class Explained:
 
     Attributes:
         policy: which.
-        table, instructions: the decisions and the length of their filter; None and 0: see ``why``.
+        tree: the decisions, None: see ``why``.
+        instructions: the length of the filter.
         why: why the policy as a whole is refused, or "".
         rules: each with its layers.
     """
 
-    __slots__ = ("instructions", "policy", "rules", "table", "why")
+    __slots__ = ("instructions", "policy", "rules", "tree", "why")
 
-    def __init__(self, policy: Policy, options: TreeOptions) -> None:
+    def __init__(
+        self, policy: Policy, others: list[Policy], *, setuid: bool, log: str, inherit: bool
+    ) -> None:
         self.policy = policy
-        self.table: Table | None = None
+        self.tree: Tree | None = None
         self.instructions = 0
         self.why = ""
         self.rules: list[RuleLayers] = []
@@ -92,12 +99,14 @@ class Explained:
         elif policy.emulation not in ACTIVE_EMULATIONS:
             self.why = f'the emulation "{policy.emulation}" is not that of this system'
         try:
-            self.table = Table(policy, options)
-            self.instructions = len(compile_table(self.table).bpf) // INSTRUCTION_SIZE
+            self.tree = Tree(
+                policy, others, inherit=inherit, full_log=log == "full", privileged=setuid
+            )
+            self.instructions = len(compile_table(self.tree.whole).bpf) // INSTRUCTION_SIZE
         except PolicyError as error:
             self.why = error.message
-        if self.table is not None:
-            self.rules = list(explain_rules(policy, self.table))
+        if self.tree is not None:
+            self.rules = list(explain_rules(self.tree))
 
     @property
     def refused(self) -> bool:
@@ -112,9 +121,12 @@ class Explained:
 @click.option("--setuid", is_flag=True, help="As in a certificate that grants an identity.")
 @click.option("--log", type=click.Choice(("audit", "full")), default="audit", show_default=True,
               help="As in a certificate with this log.")
+@click.option("--inherit/--no-inherit", default=True,
+              help="As in a certificate with or without this option (default with).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    file: str, syscall: str | None, program: str | None, setuid: bool, log: str, as_json: bool
+    file: str, syscall: str | None, program: str | None, setuid: bool, log: str, inherit: bool,
+    as_json: bool,
 ) -> int:
     """Say which layer enforces each rule of FILE, or what becomes of one SYSCALL.
 
@@ -126,7 +138,11 @@ def command(
         policies = [choose(parsed, program)] if one else parsed.policies
         if not policies:
             raise CliError("usage", "the file holds no policy")
-        explained = [Explained(policy, options_for(log, setuid)) for policy in policies]
+        others = parsed.policies + ([] if inherit else load_directory())
+        explained = [
+            Explained(policy, others, setuid=setuid, log=log, inherit=inherit)
+            for policy in policies
+        ]
         calls = [] if syscall is None else _calls(explained[0], syscall)
     except CertexecError as error:
         return refuse(error, as_json)
@@ -135,7 +151,7 @@ def command(
     if as_json:
         shown: dict[str, object] = {
             "schema": SCHEMA, "ok": not refused, "file": name,
-            "options": {"setuid": setuid, "log": log},
+            "options": {"setuid": setuid, "log": log, "inherit": inherit},
         }
         if syscall is None:
             shown["policies"] = [_policy_json(each) for each in explained]
@@ -148,7 +164,7 @@ def command(
         output.print_json(writable(shown))
     elif syscall is None:
         for index, each in enumerate(explained):
-            _show_policy(name, each, first=index == 0)
+            _show_policy(each, first=index == 0)
     else:
         if explained[0].why:
             output.warn(printable(f"{name}: this policy is refused: {explained[0].why}"))
@@ -159,10 +175,10 @@ def command(
 
 def _calls(explained: Explained, syscall: str) -> list[CallUses]:
     """Return what happens to the calls that a name means. Raises PolicyError."""
-    if explained.table is None:
+    if explained.tree is None:
         raise PolicyError("policy-unsupported", explained.why)
-    names = calls_of(explained.policy, syscall)
-    return [explain_call(explained.policy, explained.table, name) for name in names]
+    tree = explained.tree
+    return [explain_call(tree, name) for name in calls_of(explained.policy, syscall)]
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -202,7 +218,7 @@ def registers_text(call: str, tests: list[Test]) -> str:
 # -- for people ------------------------------------------------------------------------------------
 
 
-def _show_policy(name: str, explained: Explained, *, first: bool) -> None:
+def _show_policy(explained: Explained, *, first: bool) -> None:
     policy = explained.policy
     if not first:
         click.echo()
@@ -211,11 +227,13 @@ def _show_policy(name: str, explained: Explained, *, first: bool) -> None:
     ))
     if explained.why:
         click.echo(printable(f"refused: {explained.why}"))
-    table = explained.table
-    if table is None:
+    if explained.tree is None:
         return
-    supervisor = "with a supervisor" if table.needs_listener else "by the kernel alone"
-    click.echo(f"enforced {supervisor}; {explained.instructions} filter instructions")
+    table = explained.tree.whole
+    how = "with a supervisor" if table.needs_listener else "by the kernel alone"
+    if explained.tree.policies > 1:
+        how += f", with {count(explained.tree.policies - 1, 'other policy', 'other policies')}"
+    click.echo(f"enforced {how}; {explained.instructions} filter instructions")
     for one in explained.rules:
         click.echo(printable(f"{one.rule.line:5}  {one.rule}"))
         for layer, calls in one.layers.items():
@@ -247,6 +265,8 @@ def _show_call(call: CallUses) -> None:
     click.echo(f"{call.name} ({call.number})")
     if call.note:
         click.echo(f"  {call.note}")
+    if call.differs:
+        click.echo(f"  {_NOTIFIED[BY_POLICY]}; by this one:")
     if call.guards:
         click.echo("  certexec's own, in front of every rule:")
         for use in call.guards:
@@ -270,15 +290,17 @@ def _show_call(call: CallUses) -> None:
 
 
 def _policy_json(explained: Explained) -> dict[str, object]:
-    policy, table = explained.policy, explained.table
+    policy, tree = explained.policy, explained.tree
     shown: dict[str, object] = {
         "program": policy.path, "emulation": policy.emulation, "line": policy.line,
         "refused": explained.why or None,
     }
-    if table is None:
+    if tree is None:
         return shown
+    table = tree.whole
     return shown | {
         "supervisor": table.needs_listener,
+        "policies": tree.policies,
         "instructions": explained.instructions,
         "unmatched": _decision_json(table.default),
         "rules": [
@@ -294,6 +316,7 @@ def _call_json(call: CallUses) -> dict[str, object]:
         "call": call.name,
         "number": call.number,
         "note": call.note or None,
+        "differs": call.differs,
         "guards": [_use_json(use) for use in call.guards],
         "variants": [
             {

@@ -24,7 +24,7 @@ from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.errnos import SAME
 from certexec.policy.evaluate import subject_of
-from certexec.policy.model import Policy, Subject
+from certexec.policy.model import Policy, Rule, Subject
 from certexec.policy.question import OFFSETS, Answer, ask
 from certexec.policy.unsupported import why_unsupported
 
@@ -183,8 +183,13 @@ def _show(name: str, policy: Policy, answer: Answer) -> None:
         output.done(printable(unmatched))
     else:
         output.done(printable(f"{name}({rule.line}): {rule}"))
-    if rule is not None and (why := why_unsupported(policy, rule)):
+    if rule is not None and (why := _refused(policy, rule)):
         output.warn(printable(f"{name}({rule.line}): signing refuses this rule: {why}"))
+
+
+def _refused(policy: Policy, rule: Rule) -> str:
+    """Return why signing refuses the rule, or ""."""
+    return why_unsupported(policy, rule, inherit=True, detach=True)
 
 
 def _as_json(
@@ -212,6 +217,6 @@ def _as_json(
         "log": answer.log,
         "rule": None if rule is None else {
             "line": rule.line, "name": f"{rule.emulation}-{rule.syscall}", "text": rule.text,
-            "unsupported": why_unsupported(policy, rule) or None,
+            "unsupported": _refused(policy, rule) or None,
         },
     }

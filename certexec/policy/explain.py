@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from certexec.kernel.syscalls import NAMES, NUMBERS
 from certexec.policy.calls import call_of, reaches, variants
-from certexec.policy.decisions import ALWAYS, IO_URING, LANDLOCK_RESTRICT_SELF, SETTLED
+from certexec.policy.combine import Combined
+from certexec.policy.decisions import (
+    ALWAYS,
+    IO_URING,
+    LANDLOCK_RESTRICT_SELF,
+    SETTLED,
+    Table,
+    TreeOptions,
+)
 from certexec.policy.evaluate import effective_rules
-from certexec.policy.guards import CLONE3, NOTIFY, UNMATCHED, UNSUPPORTED
-from certexec.policy.unsupported import why_unsupported
+from certexec.policy.guards import BY_POLICY, CLONE3, NOTIFY, UNMATCHED, UNSUPPORTED
+from certexec.policy.reach import Reach, changes_policies
+from certexec.policy.unsupported import unsupported_in, why_unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from certexec.policy.calls import Variant
-    from certexec.policy.decisions import Table
     from certexec.policy.guards import Clause, Decision, Test
     from certexec.policy.model import Policy, Rule
+
+    AnyTable = Table | Combined
 
 CONSTANT = "constant"
 """The kernel decides by the call's number."""
@@ -94,39 +104,80 @@ class CallUses:
     Attributes:
         name, number: of the call.
         guards: what is tried before any rule.
+        differs: the tree's policies differ about this call, so that the supervisor looks whose
+            counts; the rest is told as it is where this one does.
         variants: each of its variants, the uses that the filter makes of it, and the effective
             rules in the order in which they count.
         note: why certexec settles this call, "" where it does not.
     """
 
-    __slots__ = ("guards", "name", "note", "number", "variants")
+    __slots__ = ("differs", "guards", "name", "note", "number", "variants")
 
     def __init__(
         self, name: str, guards: list[Use],
-        each: list[tuple[Variant, list[Use], tuple[Rule, ...]]], note: str,
+        each: list[tuple[Variant, list[Use], tuple[Rule, ...]]], note: str, differs: bool,
     ) -> None:
         self.name = name
+        self.differs = differs
         self.number = NUMBERS[name]
         self.guards = guards
         self.variants = each
         self.note = note
 
 
-def explain_calls(table: Table) -> Iterator[Use]:
+class Tree:
+    """A policy in the tree of its own program, with all policies that the tree can get to.
+
+    Attributes:
+        policy: the program's.
+        own: the decisions by this policy.
+        whole: what the filter is compiled from: where the policies differ, the supervisor decides.
+        policies: how many the tree can get to.
+    """
+
+    __slots__ = ("own", "policies", "policy", "whole")
+
+    def __init__(
+        self, policy: Policy, others: Sequence[Policy] = (), *, inherit: bool = True,
+        full_log: bool = False, privileged: bool = False,
+    ) -> None:
+        """Decide, as for a certificate that says so.
+
+        ``others``: the other policies that programs may come under, the signed ones first.
+        Raises PolicyError("policy-unsupported") as ``Table`` does.
+        """
+        self.policy = policy
+        own_policies = changes_policies(policy, inherit)
+        options = TreeOptions(
+            full_log=full_log, privileged=privileged, capable=privileged, own_policies=own_policies
+        )
+        self.own = Table(policy, options)
+        self.whole: AnyTable = self.own
+        self.policies = 1
+        if own_policies:
+            usable = [one for one in others if not unsupported_in(one, inherit=True, detach=True)]
+            reach = Reach(policy, usable)
+            tables = [Table(one, options) for one in reach.policies[1:]]
+            self.whole = Combined([self.own, *tables])
+            self.policies = len(reach.policies)
+
+
+def explain_calls(table: AnyTable) -> Iterator[Use]:
     """Yield the uses of every call of which a rule, or certexec itself, speaks; by number."""
     for number in sorted(table.clauses):
         yield from _uses(table, NAMES[number])
 
 
-def explain_rules(policy: Policy, table: Table, *, inherit: bool = True) -> Iterator[RuleLayers]:
-    """Yield each rule with the layers that enforce it.
+def explain_rules(tree: Tree) -> Iterator[RuleLayers]:
+    """Yield each rule of the tree's own policy with the layers that enforce it.
 
     A rule that never decides anything is OVERRULED in the calls that it reaches, one that reaches
-    none is INACTIVE. ``inherit``: as for ``certexec.policy.unsupported``.
+    none is INACTIVE.
     """
+    policy = tree.policy
     layers: dict[int, dict[str, list[str]]] = {id(rule): {} for rule in policy.rules}
     for name in NUMBERS:
-        uses = _uses(table, name)
+        uses = _uses(tree.whole, name)
         settled = NUMBERS[name] in SETTLED
         for variant in variants(name):
             for rule in effective_rules(policy, name, variant.label):
@@ -138,7 +189,7 @@ def explain_rules(policy: Policy, table: Table, *, inherit: bool = True) -> Iter
                         calls.append(name)
     for rule in policy.rules:
         found = {one: layers[id(rule)][one] for one in _LAYERS if one in layers[id(rule)]}
-        why = why_unsupported(policy, rule, inherit=inherit)
+        why = why_unsupported(policy, rule, inherit=True, detach=True)
         reached = list(reaches(rule))
         if why:
             found = {REFUSED: reached}
@@ -149,17 +200,19 @@ def explain_rules(policy: Policy, table: Table, *, inherit: bool = True) -> Iter
         yield RuleLayers(rule, found, why)
 
 
-def explain_call(policy: Policy, table: Table, name: str) -> CallUses:
+def explain_call(tree: Tree, name: str) -> CallUses:
     """Return what happens to one Linux call. Raises KeyError for an unknown one."""
-    uses = _uses(table, name)
+    uses = _uses(tree.own, name)
     each = []
     for variant in variants(name):
         own = [use for use in uses if not use.guard and use.use == variant.label]
-        rules = effective_rules(policy, name, variant.label)
+        rules = effective_rules(tree.policy, name, variant.label)
         each.append((variant, own or uses[-1:], rules))
     number = NUMBERS[name]
     note = _NOTES.get(number, "") if number in SETTLED or _is_overruled(each) else ""
-    return CallUses(name, [use for use in uses if use.guard], each, note)
+    guards = [use for use in uses if use.guard]
+    differs = any(clause.decision.why == BY_POLICY for clause in tree.whole.of(number))
+    return CallUses(name, guards, each, note, differs)
 
 
 def _is_overruled(each: list[tuple[Variant, list[Use], tuple[Rule, ...]]]) -> bool:
@@ -176,7 +229,7 @@ def _agrees(rule: Rule, uses: list[Use]) -> bool:
     return rule.unconditional and rule.action == "permit" and uses[-1].decision.permitted
 
 
-def _uses(table: Table, name: str) -> list[Use]:
+def _uses(table: AnyTable, name: str) -> list[Use]:
     clauses = table.of(NUMBERS[name])
     labels = {variant.label for variant in call_of(name).variants} | {"", _OTHERWISE}
     return [

@@ -26,53 +26,40 @@ from certexec.policy.names import (
     WITH_ALIASES,
     canonical,
 )
+from certexec.policy.reach import file_name
 from certexec.policy.unsupported import why_unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CODES", "Finding", "lint", "lint_text", "policy_file_name"]
+__all__ = ["CODES", "Finding", "lint", "lint_text"]
 
 _CLOSE = 0.75
 """How alike a mistyped name must be to be suggested, from 0 to 1."""
 
 
-def lint(policy_file: PolicyFile, *, inherit: bool = False) -> list[Finding]:
-    """Return the warnings about a file, in the order of its lines.
-
-    ``inherit``: as for ``unsupported_features``.
-    """
+def lint(policy_file: PolicyFile) -> list[Finding]:
+    """Return the warnings about a file, in the order of its lines."""
     found: list[Finding] = []
     if not policy_file.policies:
         found.append(Finding(1, "empty", "the file holds no policy"))
     seen: dict[str, Policy] = {}
     for policy in policy_file.policies:
-        other = seen.setdefault(policy_file_name(policy.path), policy)
+        other = seen.setdefault(file_name(policy.path), policy)
         if other is not policy:
             found.append(
                 Finding(
                     policy.line, "collision",
                     f'systrace keeps the policies of "{policy.path}" and "{other.path}" in one '
-                    f'file, "{policy_file_name(policy.path)}"',
+                    f'file, "{file_name(policy.path)}"',
                 )
             )
-        found += _lint_policy(policy, inherit)
+        found += _lint_policy(policy)
     return sorted(found, key=lambda finding: finding.line)
 
 
-def policy_file_name(path: str) -> str:
-    """Return the name of systrace's policy file for a program: all but letters and digits is "_".
-
-    "/usr/sbin/named" gives "usr_sbin_named", and so does "/usr/sbin_named".
-    """
-    replaced = "".join(
-        character if character.isascii() and character.isalnum() else "_" for character in path
-    )
-    return replaced.lstrip("_")
-
-
-def _lint_policy(policy: Policy, inherit: bool) -> list[Finding]:
+def _lint_policy(policy: Policy) -> list[Finding]:
     found: list[Finding] = []
     if policy.emulation not in EMULATIONS:
         found.append(
@@ -93,7 +80,7 @@ def _lint_policy(policy: Policy, inherit: bool) -> list[Finding]:
     if policy.detached:
         found.append(Finding(policy.line, "unsupported", "a detached policy confines nothing"))
     for rule in policy.rules:
-        found += _lint_rule(policy, rule, inherit)
+        found += _lint_rule(policy, rule)
     return found + _shadowed(policy)
 
 
@@ -118,12 +105,12 @@ def lint_text(text: str) -> list[Finding]:
     return found
 
 
-def _lint_rule(policy: Policy, rule: Rule, inherit: bool) -> list[Finding]:
+def _lint_rule(policy: Policy, rule: Rule) -> list[Finding]:
     found: list[tuple[str, str, str]] = []
     reached = reaches(rule)
     if not reached and rule.emulation in EMULATIONS:
         found.append(_inactive(rule))
-    why = why_unsupported(policy, rule, inherit=inherit)
+    why = why_unsupported(policy, rule, inherit=True, detach=True)
     if why:
         found.append(("unsupported", why, ""))
     elif reached and not rule.unconditional and rule.syscall not in ALIASES:

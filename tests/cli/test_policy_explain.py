@@ -106,6 +106,27 @@ def test_the_options_are_those_of_signing(policies: Script) -> None:
     )
 
 
+def test_a_tree_with_several_policies_is_told_as_one(policies: Script) -> None:
+    policies.write(
+        "several.policy",
+        "Policy: /bin/x, Emulation: native\n\tnative-write: permit\n\tnative-execve: permit\n"
+        "Policy: /bin/y, Emulation: native\n\tnative-write: deny\n",
+    )
+    policies(
+        """
+        certexec policy explain several.policy
+        ! stdout 'other policy'
+        certexec policy explain several.policy --no-inherit --program /bin/x
+        stdout 'with 1 other policy;'
+        stdout '^ +2  native-write: permit\\n +supervised: write$'
+        certexec policy explain several.policy --no-inherit --program /bin/x write
+        stdout '^  the policies that the tree can get to differ: .*; by this one:\\n  every use: '
+        certexec policy explain several.policy --program /bin/x write
+        ! stdout 'differ'
+        """
+    )
+
+
 def test_what_cannot_be_explained_gives_2(policies: Script) -> None:
     policies(
         """
@@ -127,7 +148,7 @@ def test_json_of_a_file(policies: Script) -> None:
     assert policies.certexec("policy", "explain", "--json", "refused.policy") == 1
     shown = json.loads(policies.stdout)
     assert (shown["schema"], shown["ok"], shown["file"]) == (1, False, "refused.policy")
-    assert shown["options"] == {"setuid": False, "log": "audit"}
+    assert shown["options"] == {"setuid": False, "log": "audit", "inherit": True}
     [policy] = shown["policies"]
     assert (policy["program"], policy["supervisor"], policy["refused"]) == ("/bin/x", True, None)
     assert policy["unmatched"]["error"] == "EPERM"

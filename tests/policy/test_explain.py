@@ -7,17 +7,16 @@ from hypothesis import strategies as st
 
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.calls import variants
-from certexec.policy.decisions import SETTLED, Table, TreeOptions
-from certexec.policy.explain import explain_call, explain_calls, explain_rules
+from certexec.policy.decisions import SETTLED
+from certexec.policy.explain import Tree, explain_call, explain_calls, explain_rules
 from certexec.policy.model import Policy, Rule, Symbol
 from certexec.policy.question import ask
 from tests.policy.common import ALICE
 from tests.policy.common import policy as parsed
 
 PATH = Symbol("filename", -1, "match", "/usr")
-AUDIT = TreeOptions(full_log=False, privileged=False, capable=False)
-FULL = TreeOptions(full_log=True, privileged=False, capable=False)
-GRANT = TreeOptions(full_log=False, privileged=True, capable=True)
+FULL = {"full_log": True}
+GRANT = {"privileged": True}
 
 
 def rule(name: str, action: str = "permit", **more) -> Rule:
@@ -29,7 +28,7 @@ def rule(name: str, action: str = "permit", **more) -> Rule:
 def layers_of(*rules: Rule, emulation: str = "native") -> list[dict[str, list[str]]]:
     policy = Policy("/bin/program", emulation, 1)
     policy.rules = list(rules)
-    found = list(explain_rules(policy, Table(policy, AUDIT)))
+    found = list(explain_rules(Tree(policy)))
     assert [one.rule for one in found] == list(rules)
     return [one.layers for one in found]
 
@@ -65,7 +64,7 @@ def test_a_rule_without_a_call_here_is_inactive():
 
 def test_a_rule_that_cannot_be_enforced_is_refused_with_the_reason():
     policy = parsed("native-mkdir: true then permit [detach]", "native-read: permit-now")
-    found = list(explain_rules(policy, Table(policy, AUDIT)))
+    found = list(explain_rules(Tree(policy)))
     for one in found:
         if one.why:
             assert list(one.layers) == ["refused"]
@@ -78,7 +77,7 @@ def test_each_use_of_a_call_is_shown_with_its_reason():
     policy.rules = [rule("fork"), rule("getpid")]
     uses = [
         (use.call, use.use, use.layer, use.decision.kind, use.guard)
-        for use in explain_calls(Table(policy, AUDIT))
+        for use in explain_calls(Tree(policy).whole)
     ]
     assert ("getpid", "", "constant", "permit", False) in uses
     assert ("clone", "no child may escape its tracer", "compare", "deny", True) in uses
@@ -92,9 +91,9 @@ def test_a_call_is_explained_variant_by_variant_with_its_rules_in_order():
         'native-open: filename eq "/x" then deny',
         'native-openat: filename eq "/etc" then permit',
     )
-    shown = explain_call(policy, Table(policy, AUDIT), "open")
+    shown = explain_call(Tree(policy), "open")
     assert [[rule.line for rule in rules] for _, _, rules in shown.variants] == [[3, 2], [3]]
-    shown = explain_call(policy, Table(policy, AUDIT), "openat")
+    shown = explain_call(Tree(policy), "openat")
     assert (shown.number, shown.note) == (257, "")
     read, write = shown.variants
     assert [one.line for one in read[2]] == [4, 3, 2]
@@ -105,33 +104,33 @@ def test_a_call_is_explained_variant_by_variant_with_its_rules_in_order():
 
 def test_guards_come_before_the_rules_and_say_why():
     policy = parsed("native-fork: permit", "native-prctl: permit")
-    shown = explain_call(policy, Table(policy, AUDIT), "clone")
+    shown = explain_call(Tree(policy), "clone")
     assert [use.use for use in shown.guards] == ["no child may escape its tracer"]
     [test] = shown.guards[0].tests
     assert (test.argument, test.value, test.mask) == (0, 0x800000, 0x800000)
     labels = [variant.label for variant, _, _ in shown.variants]
     assert labels == ["fork", "vfork", "thread", "other"]
-    prctl = explain_call(policy, Table(policy, AUDIT), "prctl")
+    prctl = explain_call(Tree(policy), "prctl")
     assert "certificate inside" in prctl.guards[0].use
 
 
 def test_what_certexec_settles_says_why():
     policy = parsed("native-read: permit", "native-io_uring_setup: permit")
-    table = Table(policy, AUDIT)
-    assert "every program can end" in explain_call(policy, table, "exit").note
-    assert "C libraries take clone" in explain_call(policy, table, "clone3").note
-    assert "pass by" in explain_call(policy, table, "io_uring_setup").note
-    assert explain_call(policy, table, "read").note == ""
-    assert explain_call(policy, table, "write").note == ""
+    tree = Tree(policy)
+    assert "every program can end" in explain_call(tree, "exit").note
+    assert "C libraries take clone" in explain_call(tree, "clone3").note
+    assert "pass by" in explain_call(tree, "io_uring_setup").note
+    assert explain_call(tree, "read").note == ""
+    assert explain_call(tree, "write").note == ""
 
 
 def test_the_options_of_signing_change_the_layers():
     policy = parsed("native-execve: permit", "native-read: deny")
     for options, execve, read in (
-        (AUDIT, "constant", "constant"), (FULL, "constant", "supervised"),
+        ({}, "constant", "constant"), (FULL, "constant", "supervised"),
         (GRANT, "supervised", "constant"),
     ):
-        first, second = explain_rules(policy, Table(policy, options))
+        first, second = explain_rules(Tree(policy, **options))
         assert first.layers == {execve: ["execve", "execveat"]}
         assert second.layers == {read: ["read"]}
 
@@ -142,14 +141,32 @@ def test_every_rule_and_every_call_has_a_layer():
         "native-clone: true then permit", "native-getrlimit: permit", "native-sendto: permit",
         'native-connect: sockaddr eq "/x" then deny', "native-fork: deny[eagain]",
     )
-    for options in (AUDIT, FULL, GRANT):
-        table = Table(policy, options)
-        for one in explain_rules(policy, table):
+    for options in ({}, FULL, GRANT):
+        tree = Tree(policy, **options)
+        for one in explain_rules(tree):
             assert one.layers
-        for use in explain_calls(table):
+        for use in explain_calls(tree.whole):
             assert use.layer in ("constant", "compare", "supervised", "refused")
-            shown = explain_call(policy, table, use.call)
+            shown = explain_call(tree, use.call)
             assert sum(len(uses) for _, uses, _ in shown.variants) >= 1
+
+
+def test_where_the_policies_of_a_tree_differ_the_supervisor_decides():
+    own = parsed("native-read: permit", "native-write: permit", "native-execve: permit")
+    other = parsed("native-read: permit", "native-write: deny")
+    other.path = "/bin/other"
+    for inherit, write, count in ((True, "constant", 1), (False, "supervised", 2)):
+        tree = Tree(own, [own, other], inherit=inherit)
+        read, written, execve = explain_rules(tree)
+        assert tree.policies == count
+        assert read.layers == {"constant": ["read"]}
+        assert written.layers == {write: ["write"]}
+        assert explain_call(tree, "read").differs is False
+        shown = explain_call(tree, "write")
+        assert shown.differs is (count == 2)
+        [(_, [use], _)] = shown.variants
+        assert (use.layer, use.decision.permitted) == ("constant", True)
+        assert list(execve.layers) == ["constant" if inherit else "supervised"]
 
 
 LINES = st.builds(
@@ -167,10 +184,10 @@ ASKED = ("read", "openat", "stat", "unlinkat", "clone", "prlimit64", "rt_sigacti
 @given(st.lists(LINES, max_size=8))
 def test_what_is_explained_is_what_the_policy_answers(lines):
     policy = parsed(*lines)
-    table = Table(policy, AUDIT)
+    tree = Tree(policy)
     for name in ASKED:
         assert NUMBERS[name] not in SETTLED
-        shown = explain_call(policy, table, name)
+        shown = explain_call(tree, name)
         assert [variant.label for variant, _, _ in shown.variants] == [
             variant.label for variant in variants(name)
         ]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from certexec.policy.lint import CODES, lint, lint_text, policy_file_name
+from certexec.policy.lint import CODES, lint, lint_text
+from certexec.policy.reach import file_name
 from certexec.policy.syntax import decode_policy, parse_policy
 from certexec.policy.template import permit_all, starting_policy
 from tests.policy.common import USERS, shared
@@ -337,8 +338,8 @@ def test_colliding_policy_files_are_found():
     text = header + "Policy: /usr/sbin/a/b, Emulation: native\n"
     found = lint(parse_policy(text, name="f", users=USERS, privileged=True))
     assert [(one.line, one.code) for one in found] == [(3, "collision")]
-    assert policy_file_name("/usr/sbin/named") == "usr_sbin_named"
-    assert policy_file_name("/opt/sbcl-1.0.5/bin/sbcl") == "opt_sbcl_1_0_5_bin_sbcl"
+    assert file_name("/usr/sbin/named") == "usr_sbin_named"
+    assert file_name("/opt/sbcl-1.0.5/bin/sbcl") == "opt_sbcl_1_0_5_bin_sbcl"
 
 
 def test_a_file_without_a_policy_is_told():

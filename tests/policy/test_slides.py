@@ -6,8 +6,7 @@ import pytest
 
 from certexec.cli.main import main
 from certexec.policy.compile import compile_table
-from certexec.policy.decisions import Table, TreeOptions
-from certexec.policy.explain import explain_rules
+from certexec.policy.explain import Tree, explain_rules
 from certexec.policy.join import join_lines
 from certexec.policy.lint import lint, lint_text
 from certexec.policy.question import ask
@@ -43,9 +42,9 @@ def test_every_slide_parses_is_canonical_and_has_no_surprise(path):
 @pytest.mark.parametrize("path", SLIDES, ids=lambda path: path.stem)
 def test_every_rule_of_a_slide_is_enforced(path):
     [policy] = parse(path.read_text()).policies
-    table = Table(policy, TreeOptions(full_log=False, privileged=False, capable=False))
-    assert compile_table(table).bpf
-    for one in explain_rules(policy, table):
+    tree = Tree(policy)
+    assert compile_table(tree.whole).bpf
+    for one in explain_rules(tree):
         assert one.why == ""
         assert one.layers == {"supervised": ["bind"]}
 
