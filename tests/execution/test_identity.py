@@ -236,7 +236,7 @@ def test_what_was_killed_is_logged(world: World, tools: Path) -> None:
     wait_for(lambda: any("exec gave" in line for line in world._log))
     (line,) = world.logged()
     assert re.search(
-        r"deny user: \w+, prog: .*syscall: native-execve\(59\), gain: exec gave uid 0$", line
+        r"deny user: \w+, prog: .*syscall: native-execve\(59\), because: exec gave uid 0$", line
     )
 
 
