@@ -27,9 +27,9 @@ from certexec.policy.evaluate import subject_of
 from certexec.policy.model import Policy, Rule, Subject
 from certexec.policy.question import OFFSETS, Answer, ask
 from certexec.policy.unsupported import why_unsupported
+from certexec.run.resolve import NON_EXISTENT
 
 EXIT = {"permit": 0, "deny": 1, "ask": 3}
-NON_EXISTENT = "/<non-existent filename>: "
 _GIVEN = re.compile(r"([A-Za-z_]+)(?:\[([0-9]+)\])?=(.*)", re.DOTALL)
 _NOT_FOLLOWED = frozenset(
     (

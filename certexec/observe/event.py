@@ -140,15 +140,15 @@ class Event(Record):
         """Return systrace's log line; where it would be too long, texts are cut, fields never."""
         share = limit // 8
         head = (
-            f"{self.verdict} user: {clip(escape(self.user), share)}, "
-            f"prog: {clip(escape(self.program), share)}, "
-            f"pid: {self.pid}(0)[{self.ppid}], policy: {clip(escape(self.policy), share)}, "
+            f"{self.verdict} user: {clipped(self.user, share)}, "
+            f"prog: {clipped(self.program, share)}, "
+            f"pid: {self.pid}(0)[{self.ppid}], policy: {clipped(self.policy, share)}, "
             f"filters: {self.filters}, "
             f"syscall: {self.emulation}-{self.syscall}({self.number})"
         )
         if not self.arguments:
             return f"{head}, args: {self.raw.hex()}"
-        parts = [f", {name}: {escape(text)}" for name, text in self.arguments]
+        parts = [f", {name}: {escape(text[: limit + 1])}" for name, text in self.arguments]
         room = limit - len(head.encode())
         if sum(map(len, parts)) * 4 > room:  # UTF-8 takes up to four bytes a character
             parts = [clip(part, room // len(parts)) for part in parts]
@@ -194,7 +194,8 @@ class Note(Record):
 
     def text(self, limit: int) -> str:
         """Return the words."""
-        return clip(self.words if self.words.isprintable() else escape(self.words), limit)
+        words = self.words
+        return clip(words, limit) if words.isprintable() else clipped(words, limit)
 
     def members(self) -> list[Member]:
         """Return names and raw values."""
@@ -265,6 +266,11 @@ def clip(text: str, limit: int) -> str:
     if len(data) <= limit:
         return text
     return data[: max(limit - len(CUT), 0)].decode("utf-8", "ignore") + CUT
+
+
+def clipped(text: str, limit: int) -> str:
+    """Escape a text and cut it; nothing is shorter when it is escaped, so the rest never counts."""
+    return clip(escape(text[: limit + 1]), limit)
 
 
 def timestamp(seconds: float) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from certexec.observe.event import Event, clip, escape
+from certexec.observe.event import Event, clipped
 from certexec.observe.local_socket import LocalSocket
 from certexec.observe.sink import Sink
 from certexec.observe.syslog import FACILITY, IDENT, WARNING
@@ -20,9 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.observe.event import Record
 
-PATH = "/run/systemd/journal/socket"
-SYSLOG_PATH = "/run/systemd/journal/dev-log"
-"""What /dev/log leads to where the journal takes the place of a syslog daemon."""
 DENIED = "ad399fc5f6eb40e09657b41953329b72"
 PERMITTED = "73ffae2b163a40fcbd532559166e086e"
 OTHER = "ea8ee4cab00c489a93b705a9f35b0908"
@@ -35,12 +32,12 @@ ARGUMENTS_MAX = 64 << 10
 
 
 class Journal(Sink):
-    """The journal of systemd."""
+    """The journal of systemd, behind the socket ``path``."""
 
     __slots__ = ("_socket",)
     name = "the journal"
 
-    def __init__(self, path: str = PATH) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__()
         self._socket = LocalSocket(path)
 
@@ -56,12 +53,12 @@ class Journal(Sink):
         ]
         for name, value in record.members():
             if isinstance(value, (str, int)):
-                fields.append((field_name(name), clip(escape(str(value)), VALUE_MAX)))
+                fields.append((field_name(name), clipped(str(value), VALUE_MAX)))
                 continue
             share = min(VALUE_MAX, ARGUMENTS_MAX // max(len(value), 1))
             for inner, content in value.items():
                 label = field_name("arg" if name == "arguments" else name, inner)
-                fields.append((label, clip(escape(str(content)), share)))
+                fields.append((label, clipped(str(content), share)))
         text = "".join(f"{name}={value}\n" for name, value in fields)
         self._socket.send(text.encode("utf-8", "backslashreplace"))
 
@@ -81,11 +78,3 @@ def field_name(*parts: str) -> str:
     """Return CERTEXEC_NAME, of the characters that a field's name may have."""
     name = "_".join(("certexec", *parts)).upper()
     return "".join(char if char.isascii() and char.isalnum() else "_" for char in name).rstrip("_")
-
-
-def is_syslog() -> bool:
-    """Tell whether /dev/log is the journal's own: what is sent to both would be there twice."""
-    try:
-        return os.path.samestat(os.stat("/dev/log"), os.stat(SYSLOG_PATH))
-    except OSError:
-        return False

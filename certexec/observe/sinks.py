@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 
-from certexec.observe import journald
-from certexec.observe.audit import Audit
 from certexec.observe.syslog import Syslog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.observe.sink import Sink
+
+SYSLOG = "/dev/log"
+JOURNAL = "/run/systemd/journal/socket"
+JOURNALS_SYSLOG = "/run/systemd/journal/dev-log"
+"""What /dev/log leads to where the journal takes the place of a syslog daemon."""
 
 
 def machine_sinks() -> list[Sink]:
@@ -20,11 +23,22 @@ def machine_sinks() -> list[Sink]:
     the line on to whoever it hands on lines of syslog(3).
     """
     sinks: list[Sink] = []
-    with_journal = os.path.exists(journald.PATH)
+    with_journal = os.path.exists(JOURNAL)
     if with_journal:
-        sinks.append(journald.Journal())
-    if not (with_journal and journald.is_syslog()):
-        sinks.append(Syslog())
+        from certexec.observe.journald import Journal  # costs time where there is none
+
+        sinks.append(Journal(JOURNAL))
+    if not (with_journal and _same(SYSLOG, JOURNALS_SYSLOG)):
+        sinks.append(Syslog(SYSLOG))
     if os.geteuid() == 0:
+        from certexec.observe.audit import Audit
+
         sinks.append(Audit())
     return sinks
+
+
+def _same(first: str, second: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(first), os.stat(second))
+    except OSError:
+        return False

@@ -15,7 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.observe.event import Record
 
-PATH = "/dev/log"
 IDENT = "certexec"
 FACILITY = 10
 """authpriv: what the log tells about users and files is not for everybody."""
@@ -25,12 +24,12 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class Syslog(Sink):
-    """The daemon behind /dev/log."""
+    """The daemon behind the socket ``path``."""
 
     __slots__ = ("_socket",)
     name = "syslog"
 
-    def __init__(self, path: str = PATH) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__()
         self._socket = LocalSocket(path)
 

@@ -38,6 +38,7 @@ _O_WRITES = 0o3 | 0o100 | 0o1000 | 0o20000000
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_REMOVEDIR = 0x200
 _AT_EMPTY_PATH = 0x1000
+_FAN_MARK_FLUSH = 0x80
 _S_IFMT = 0o170000
 _S_IFIFO = 0o010000
 _CLONE_VM = 0x100
@@ -54,13 +55,11 @@ _CLONE_UNLIKE_FORK = (
 )
 
 _ONE_NAME = (
-    "chdir chroot umount2 swapon swapoff acct statfs uselib setxattr lsetxattr getxattr lgetxattr "
-    "listxattr llistxattr removexattr lremovexattr"
+    "statfs setxattr lsetxattr getxattr lgetxattr listxattr llistxattr removexattr lremovexattr"
 )
 """Calls that take one file name, in register 0, and have no rules but those of their own name."""
 _ONE_NAME_AT = (
-    "name_to_handle_at open_tree open_tree_attr mount_setattr fspick inotify_add_watch "
-    "setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr"
+    "name_to_handle_at setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr"
 )
 """The same with the file name in register 1, relative to the descriptor in register 0."""
 
@@ -192,7 +191,7 @@ def _supervised() -> dict[str, Call]:
     mode, at_mode = Argument("mode", 1), Argument("mode", 2)
     owner = (Argument("uid", 1), Argument("gid", 2))
     at_owner = (Argument("uid", 2), Argument("gid", 3))
-    table: tuple[tuple[str, tuple[Argument, ...], tuple[Variant, ...]], ...] = (
+    table: list[tuple[str, tuple[Argument, ...], tuple[Variant, ...]]] = [
         ("open", (_path(0), flags), _open(1, "open")),
         ("openat", (_path(1, 0), at_flags), _open(2, "openat", "open")),
         ("openat2", (_path(1, 0), unpassed), _open(-1, "openat2", "openat", "open")),
@@ -252,11 +251,23 @@ def _supervised() -> dict[str, Call]:
                 *_nofollow("utimensat", 3, "lutimes", "utimes", "utime"),
             ),
         ),
+        ("inotify_add_watch", (_path(1),), _one("inotify_add_watch")),
+        (
+            "fanotify_mark", (_path(4, 3),),
+            (
+                Variant(
+                    "flush", ("fanotify_mark",), ((1, _FAN_MARK_FLUSH, _FAN_MARK_FLUSH),), bare=True
+                ),
+                Variant("object", ("fanotify_mark",)),
+            ),
+        ),
         ("execve", (_path(0), Argument("argv", 1)), _one("execve")),
         ("execveat", (_path(1, 0), Argument("argv", 2)), _one("execveat", "execve")),
         ("connect", (address,), _one("connect")),
         ("bind", (address,), _one("bind")),
-    )
+    ]
+    table += [(name, (_path(0),), _one(name)) for name in _ONE_NAME.split()]
+    table += [(name, (_path(1, 0),), _one(name)) for name in _ONE_NAME_AT.split()]
     return {
         name: Call(name, arguments, variants, supervised=True)
         for name, arguments, variants in table
@@ -278,18 +289,15 @@ def _pending() -> dict[str, Call]:
         ("pivot_root", (_path(0), _path(1)), _one("pivot_root")),
         ("mount", (_path(0), _path(1)), _one("mount")),
         ("move_mount", (_path(1, 0), _path(3, 2)), _one("move_mount")),
+        ("quotactl", (_path(1),), _one("quotactl")),
     ]
     table += [
         (name, (_path(0),), _one(name))
-        for name in _ONE_NAME.split()
+        for name in "chdir chroot umount2 swapon swapoff acct uselib".split()
     ]
     table += [
         (name, (_path(1, 0),), _one(name))
-        for name in _ONE_NAME_AT.split()
-    ]
-    table += [
-        ("quotactl", (_path(1),), _one("quotactl")),
-        ("fanotify_mark", (_path(4, 3),), _one("fanotify_mark")),
+        for name in "open_tree open_tree_attr mount_setattr fspick".split()
     ]
     return {name: Call(name, arguments, variants) for name, arguments, variants in table}
 

@@ -1,4 +1,4 @@
-"""stat, access, readlink, mkdir, rmdir and unlink in all their forms, on pinned objects."""
+"""stat, statfs, access, readlink, mkdir, rmdir and unlink in all forms, on what was pinned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 
+from certexec.kernel.filesystem import STATFS_SIZE
 from certexec.kernel.libc import syscall
 from certexec.run.call import Call, Fault
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, InDirectory, OnObject
@@ -21,6 +22,7 @@ _STATX_RESERVED = 0x80000000
 _STAT_SIZE = 144
 """bytes of x86-64's struct stat."""
 _STATX_SIZE = 256
+_FSTATFS = 138
 _NEWFSTATAT = 262
 _READLINKAT = 267
 _STATX = 332
@@ -67,6 +69,20 @@ class Statx(OnObject):
         flags = AT_EMPTY_PATH | self.flags & _AT_STATX_SYNC
         syscall(_STATX, self.object(), b"", flags, self.call.int_arg(3) & 0xFFFFFFFF, buffer)
         self.call.write(4, buffer.raw)
+        self.call.finish(0)
+
+
+class Statfs(OnObject):
+    """statfs: the file system that the object is on."""
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        super().__init__(call, resolver, AT_FDCWD, 0, 0)
+
+    def perform(self) -> None:
+        """Write struct statfs where the caller wants it."""
+        buffer = ctypes.create_string_buffer(STATFS_SIZE)
+        syscall(_FSTATFS, self.object(), buffer)
+        self.call.write(1, buffer.raw)
         self.call.finish(0)
 
 

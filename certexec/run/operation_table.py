@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from certexec.run.emulate_attributes import Chmod, Chown
+from certexec.run.emulate_attributes import Chmod, Chown, FileAttributes
+from certexec.run.emulate_handles import Handle
 from certexec.run.emulate_links import Link, Rename, Symlink
-from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statx, Unlink
+from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statfs, Statx, Unlink
 from certexec.run.emulate_nodes import Mknod
 from certexec.run.emulate_open import Open
 from certexec.run.emulate_sockets import Bind, Connect
 from certexec.run.emulate_times import Utimes
 from certexec.run.emulate_truncate import Truncate
+from certexec.run.emulate_watches import AddWatch, Mark
+from certexec.run.emulate_xattr import GetXattr, ListXattr, RemoveXattr, SetXattr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +40,15 @@ OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
         (Truncate, "truncate"),
         (Utimes, "utime utimes futimesat utimensat"),
         (Mknod, "mknod mknodat"),
+        (SetXattr, "setxattr lsetxattr setxattrat"),
+        (GetXattr, "getxattr lgetxattr getxattrat"),
+        (ListXattr, "listxattr llistxattr listxattrat"),
+        (RemoveXattr, "removexattr lremovexattr removexattrat"),
+        (FileAttributes, "file_getattr file_setattr"),
+        (Statfs, "statfs"),
+        (Handle, "name_to_handle_at"),
+        (AddWatch, "inotify_add_watch"),
+        (Mark, "fanotify_mark"),
         (Connect, "connect"),
         (Bind, "bind"),
     )

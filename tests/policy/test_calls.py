@@ -41,6 +41,9 @@ def test_the_supervised_calls_are_those_that_are_carried_out():
         "readlink readlinkat mkdir mkdirat rmdir unlink unlinkat connect bind "
         "rename renameat renameat2 link linkat symlink symlinkat chmod fchmodat fchmodat2 chown "
         "lchown fchownat truncate utime utimes futimesat utimensat mknod mknodat "
+        "setxattr lsetxattr setxattrat getxattr lgetxattr getxattrat listxattr llistxattr "
+        "listxattrat removexattr lremovexattr removexattrat file_getattr file_setattr statfs "
+        "name_to_handle_at inotify_add_watch fanotify_mark "
         "execve execveat".split()
     )
     for name in SUPERVISED:
@@ -50,9 +53,8 @@ def test_the_supervised_calls_are_those_that_are_carried_out():
 
 @pytest.mark.parametrize(
     "name",
-    "setxattr lgetxattr listxattrat chdir chroot sendto sendmsg sendmmsg mount "
-    "umount2 move_mount open_tree pivot_root fspick inotify_add_watch fanotify_mark "
-    "name_to_handle_at acct swapon statfs quotactl".split(),
+    "chdir chroot sendto sendmsg sendmmsg mount umount2 move_mount open_tree open_tree_attr "
+    "mount_setattr pivot_root fspick acct swapon swapoff uselib quotactl".split(),
 )
 def test_every_other_call_with_a_name_or_an_address_is_pending(name):
     call = call_of(name)
@@ -73,7 +75,7 @@ def test_arguments_stand_where_the_kernel_takes_them():
     found = {
         name: [(one.name, one.register, one.dirfd) for one in call_of(name).arguments]
         for name in ("open", "openat", "openat2", "creat", "renameat2", "symlinkat", "connect",
-                     "sendto", "fanotify_mark")
+                     "sendto", "fanotify_mark", "inotify_add_watch")
     }
     assert found == {
         "open": [("filename", 0, -1), ("oflags", 1, -1)],
@@ -85,6 +87,7 @@ def test_arguments_stand_where_the_kernel_takes_them():
         "connect": [("sockaddr", 1, -1)],
         "sendto": [("sockaddr", 4, -1)],
         "fanotify_mark": [("filename", 4, 3)],
+        "inotify_add_watch": [("filename", 1, -1)],
     }
 
 
@@ -212,6 +215,8 @@ def test_calls_on_descriptors_without_a_name_or_an_address_are_bare():
     assert choose_variant("utimensat", [3, 0, 0, 0, 0, 0]).bare
     assert not choose_variant("utimensat", [3, 1, 0, 0, 0, 0]).bare
     assert choose_variant("futimesat", [3, 0, 0, 0, 0, 0]).bare
+    assert choose_variant("fanotify_mark", [3, 0x80, 0, 0, 0, 0]).bare
+    assert not choose_variant("fanotify_mark", [3, 1, 0, 5, 0, 0]).bare
     assert governing_names("futimesat", "fd") == ("futimesat", "futimens")
 
 

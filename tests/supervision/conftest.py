@@ -73,7 +73,9 @@ def only(*patterns: str) -> tuple[str, ...]:
 
 CHANGES = (
     *(f'{name}: filename re "^" then permit' for name in JUDGED if name not in BY_NAMES),
-    "futimens: permit, if user != 12345",  # what has no name is judged by who asks
+    # what has no name is judged by who asks
+    "futimens: permit, if user != 12345",
+    "fanotify_mark: permit, if user != 12345",
 )
 """Everything is permitted, but each call that changes names or attributes is carried out by the
 supervisor; those that tests/execution knows by SUPERVISED are not among them."""

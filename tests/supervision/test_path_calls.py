@@ -17,6 +17,7 @@ from tests.supervision.conftest import CHANGES, Cage
 HERE = Path(__file__).parent
 PARTS = [
     "renames", "links", "symlinks", "modes", "owners", "truncations", "utimes", "nodes", "pointers",
+    "xattrs", "attributes", "watches",
 ]  # fmt: skip
 PASSED = """
 os.dup2(os.open(".", os.O_PATH), 8)
@@ -69,9 +70,8 @@ def grow(world: World, owner: int) -> Path:
 def program(world_of_session: World) -> str:
     world = world_of_session
     flags = ["-Wno-format-truncation", f"-I{PROJECT}/tests/execution", f"-I{HERE}"]
-    return world.compile(
-        "path_calls", (HERE / "path_calls.c").read_text(), str(HERE / "attribute_calls.c"), *flags
-    )
+    others = [str(HERE / f"{name}_calls.c") for name in ("attribute", "xattr")]
+    return world.compile("path_calls", (HERE / "path_calls.c").read_text(), *others, *flags)
 
 
 def outcome(
