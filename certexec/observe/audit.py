@@ -66,7 +66,10 @@ class Audit(Sink):
         try:
             self._send(message(record))
         except OSError as error:
-            self._off = not self.there and error.errno in _NOT_FOR_US
+            if not self.there and error.errno in _NOT_FOR_US:
+                self._off = True
+                if self._socket is not None:
+                    self._socket.close()
             raise
 
     def _send(self, text: bytes) -> None:

@@ -155,10 +155,13 @@ class Event(Record):
         return head + "".join(parts)
 
     def key(self) -> object:
-        """The same program, call, verdict and arguments: whichever process it was."""
+        """The same program, call, verdict and arguments, whichever process it was.
+
+        Registers do not count: those that a call does not use hold whatever was in them.
+        """
         return (
             self.verdict, self.reason, self.errno, self.program, self.policy, self.user,
-            self.emulation, self.number, tuple(self.arguments) or self.raw,
+            self.emulation, self.number, tuple(self.arguments),
         )  # fmt: skip
 
     def label(self) -> str:

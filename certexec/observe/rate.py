@@ -9,6 +9,8 @@ stand for is what happened.
 
 from __future__ import annotations
 
+import _thread
+import os
 import time
 
 from certexec.observe.event import Note, Overflow
@@ -35,10 +37,15 @@ class Folding:
 
     ``resort`` gives the sinks to which the loss of records is told when, at the end, all those that
     have seen it are the ones that could not take them.
+
+    Any thread may write. One that has taken the rights of somebody else, who may not be allowed to
+    log, leaves its record for ``tick``.
     """
 
-    __slots__ = ("_burst", "_clock", "_ends", "_kinds", "_others", "_resort", "_room", "_started",
-                 "owes", "sinks")  # fmt: skip
+    __slots__ = (
+        "_burst", "_clock", "_ends", "_euid", "_kinds", "_later", "_lock", "_others", "_resort",
+        "_room", "_started", "owes", "sinks",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,7 +54,10 @@ class Folding:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.sinks = sinks
-        self.owes = False  # whether something was folded that no line tells of yet
+        self.owes = False  # whether there is something that no line tells of yet
+        self._lock = _thread.allocate_lock()
+        self._euid = os.geteuid()
+        self._later: list[Record] = []
         self._resort = resort
         self._clock = clock
         self._burst = min((sink.burst for sink in sinks), default=0)
@@ -65,6 +75,14 @@ class Folding:
         """Pass a record on, or count it."""
         if not self.sinks:
             return
+        with self._lock:
+            if os.geteuid() == self._euid:
+                self._write(record)
+            else:
+                self._later.append(record)
+                self.owes = True
+
+    def _write(self, record: Record) -> None:
         now = self._clock()
         if now >= self._ends:
             self._turn(now)
@@ -88,18 +106,24 @@ class Folding:
         """Return the milliseconds until ``tick`` has something to tell, None when it has not."""
         if not self.owes:
             return None
+        if self._later:
+            return 0
         return max(int((self._ends - self._clock()) * 1000) + 1, 0)
 
     def tick(self) -> None:
         """Tell what is due. To be called as often as one likes."""
         if self.owes:
-            now = self._clock()
-            if now >= self._ends:
-                self._turn(now)
+            with self._lock:
+                self._catch_up()
+                now = self._clock()
+                if now >= self._ends:
+                    self._turn(now)
 
     def close(self) -> None:
         """Tell everything that is untold, to whomever can still be told."""
-        self._turn(self._clock())
+        with self._lock:
+            self._catch_up()
+            self._turn(self._clock())
         failed = [sink for sink in self.sinks if not sink.finish(FINAL_PATIENCE) and sink.there]
         if not failed:
             return
@@ -109,6 +133,13 @@ class Folding:
         for sink in failed:
             for other in others:
                 other.note(f"{sink.lost} events could not be written to {sink.name}: {sink.why}")
+
+    def _catch_up(self) -> None:
+        later, self._later = self._later, []
+        if later:
+            self.owes = any(self._kinds.values()) or bool(self._others)
+        for record in later:
+            self._write(record)
 
     def _overflow(self, record: Record) -> None:
         label = record.label()

@@ -100,7 +100,7 @@ def test_events_are_alike_whichever_process_they_are_of() -> None:
         {"arguments": [("sockaddr", "x")]}, {"errno": 2}, {"user": "bob"}, {"emulation": "linux"},
     ):  # fmt: skip
         assert event().key() != event(**change).key(), change
-    assert event(arguments=[], raw=b"1").key() != event(arguments=[], raw=b"2").key()
+    assert event(arguments=[], raw=b"1").key() == event(arguments=[], raw=b"2").key()
 
 
 def test_the_log_speaks_of_itself() -> None:

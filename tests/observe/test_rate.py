@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
+import ctypes
 import errno
+import os
+import threading
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -228,6 +233,48 @@ def test_what_a_sink_missed_is_told_before_the_next_that_it_takes() -> None:
     fold.write(kind(3))
     assert [type(record) for _, record, _ in memory.taken] == [Lost, Event]
     assert memory.taken[0][2] == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the rights of others")
+def test_a_thread_with_the_rights_of_another_leaves_its_records_to_one_with_ours() -> None:
+    libc = ctypes.CDLL(None)
+    fold, memory, _ = folding()
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def work() -> None:
+        libc.syscall(117, -1, 65534, 0)  # setresuid of this thread alone
+        fold.write(kind(1))
+        fold.write(kind(1))
+        done.release()
+
+    _thread.start_new_thread(work, ())
+    done.acquire()
+    assert not memory.taken and fold.patience() == 0
+    fold.tick()
+    assert len(memory.taken) == 1
+    patience = fold.patience()
+    assert patience is not None and patience > 900
+    fold.write(kind(1))
+    fold.close()
+    assert [count for _, _, count in memory.taken] == [1, 2]
+
+
+def test_records_of_many_threads_are_all_counted() -> None:
+    fold, memory, clock = folding()
+    threads = [
+        threading.Thread(target=lambda: [fold.write(kind(1)) for _ in range(2000)])
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            clock.now += 0.01
+            fold.tick()
+            thread.join(0.001)
+    fold.close()
+    assert sum(count for _, _, count in memory.taken) == 16000
 
 
 def test_without_a_sink_nothing_is_kept() -> None:
