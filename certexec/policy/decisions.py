@@ -14,7 +14,9 @@ from certexec.kernel.syscalls import NUMBERS, numbers_of
 from certexec.policy.calls import call_of, reaches, variants
 from certexec.policy.evaluate import constant_rule, effective_rules, evaluate, rules_named
 from certexec.policy.guards import (
+    CLONE,
     CLONE3,
+    CLONE_THREAD,
     DENIED,
     EXEC,
     FCNTL,
@@ -30,6 +32,7 @@ from certexec.policy.guards import (
     UNSUPPORTED,
     Clause,
     Decision,
+    Test,
     deny,
     dumpable_guard,
     first_of,
@@ -61,6 +64,11 @@ ALWAYS = numbers_of("exit", "exit_group", "rt_sigreturn", "restart_syscall")
 """Permitted whatever the policy says: a program can always end, and a signal handler, once it
 runs, can return; the kernel itself puts restart_syscall in place of an interrupted sleep. None of
 them touches anything outside the program."""
+
+MOVES = numbers_of("chdir", "chroot")
+"""The calls that move a thread to another place, which processes can share."""
+CLONE_FS = 0x200
+"""clone(2): both share their working directory and root."""
 
 SETTLED = frozenset((*ALWAYS, CLONE3))
 """The calls on which the policy has no say."""
@@ -297,6 +305,12 @@ class Table:
         ):
             # The program's own domain would not bind the supervisor, who opens in its place.
             self.clauses[LANDLOCK_RESTRICT_SELF] = [Clause((), deny(errno.EOPNOTSUPP))]
+        if any(clause.decision.why == RULES for number in MOVES for clause in self.of(number)):
+            together = Test(0, CLONE_FS, CLONE_FS | CLONE_THREAD)
+            self._put_in_front(
+                CLONE,
+                [Clause([together], deny(errno.EPERM), "no process may move another's directory")],
+            )
 
     def _put_in_front(self, number: int, guards: list[Clause]) -> None:
         """Add guards. A call that is denied needs none, but prctl's own are answers, too."""

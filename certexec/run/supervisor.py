@@ -338,6 +338,7 @@ class Supervisor:
 
     def _permitted(self, operation: Operation) -> bool:
         """Judge a prepared call; a denial is answered and, where due, logged here."""
+        operation.judge = None if self.manner.permissive else self.judge
         for values in (*operation.also, operation.values):
             operation.values = values
             if not self._reading_permitted(operation):
