@@ -105,7 +105,7 @@ class TreeOptions:
         may_exec: the program may execute others, as far as its policy permits.
         log_all: permitted calls become log lines, too (the enforcer option of that name).
         own_policies: programs that are executed come under policies of their own, so that every
-            process and every exec is watched.
+            process, every exec and every open is watched.
     """
 
     __slots__ = ("capable", "full_log", "log_all", "may_exec", "own_policies", "privileged")
@@ -137,7 +137,7 @@ class Table:
         needs_listener: something is notified, so there must be a supervisor.
     """
 
-    __slots__ = ("_options", "clauses", "default", "needs_listener")
+    __slots__ = ("_options", "_watched", "clauses", "default", "needs_listener")
 
     def __init__(self, policy: Policy, options: TreeOptions) -> None:
         """Decide. What certexec.policy.unsupported would refuse becomes a denial here.
@@ -145,6 +145,8 @@ class Table:
         Raises PolicyError("policy-unsupported") for io_uring beside rules that it would evade.
         """
         self._options = options
+        # /proc/PID/mem leads into the supervisor, or into a process under another policy.
+        self._watched = options.capable or (options.own_policies and not policy.detached)
         self.default = deny(errno.EPERM, UNMATCHED if options.full_log else "")
         if policy.detached:
             self.default = PERMITTED
@@ -238,7 +240,7 @@ class Table:
         return decision
 
     def _watch_opens(self, name: str, decisions: list[Decision]) -> list[Decision]:
-        if name not in OPENS or not (self._options.capable and self.needs_listener):
+        if name not in OPENS or not (self._watched and self.needs_listener):
             return decisions
         return [
             Decision(NOTIFY, 0, PROTECTION, each.log) if each.permitted else each
@@ -282,7 +284,7 @@ class Table:
                 "which its operations would evade",
                 "do not permit io_uring_setup, io_uring_enter and io_uring_register",
             )
-        watched = self._options.capable and self.needs_listener
+        watched = self._watched and self.needs_listener
         if watched or not all(self._permits(number) for number in IO_URING_REACHES):
             why = UNSUPPORTED if self.needs_listener else ""
             for number in IO_URING:

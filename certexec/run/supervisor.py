@@ -122,6 +122,8 @@ class Supervisor:
         self.manner = manner
         self.trace = trace
         self.resolver = Resolver(os.getpid(), named)
+        if not transitions.one_policy:
+            self.resolver.foreign = lambda one, other: transitions.of(one) != transitions.of(other)
         self.home = _namespaces("self")
         self.mask = Mask(privileged)
         self.execs = ExecJudge(
