@@ -57,3 +57,80 @@ def test_the_memory_of_a_process_under_another_policy_cannot_be_opened(
     assert own == "ok ok ok ok ok", done
     assert inside == "EACCES EACCES ok", done
     assert same == "ok ok", done
+
+
+ATTACH = """
+# A thread of the lowest class, on a processor that is never idle, asks to trace a child that is
+# still under our own policy. By the time it gets to run, the child is another program.
+import _thread
+cpu = min(os.sched_getaffinity(0))
+others = sorted(os.sched_getaffinity(0) - {cpu}) or [cpu]
+how = sys.argv[2]
+def starve():
+    os.sched_setaffinity(0, {cpu})
+    while True:
+        pass
+hogs = []
+for _ in range(3):
+    pid = os.fork()
+    if pid == 0:
+        starve()
+    hogs.append(pid)
+won = 0
+for _ in range(int(sys.argv[3])):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.sched_setaffinity(0, others)
+        os.read(reader, 1)
+        os.execv(sys.argv[1], [sys.argv[1], "20"])
+    said, tell = os.pipe()
+    attacker = os.fork()
+    if attacker == 0:
+        try:
+            buffer = ctypes.create_string_buffer(8)
+            vector = (ctypes.c_ulong * 2)(ctypes.addressof(buffer), 8)
+            os.sched_setaffinity(0, {cpu})
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            os.write(tell, b"!")
+            if how == "ptrace":
+                call(101, 0x4206, child, 0, 0)
+            else:
+                far = (ctypes.c_ulong * 2)(ADDRESS, 8)
+                call(310, child, vector, 1, far, 1, 0)
+            name = os.readlink(f"/proc/{child}/exe")
+            os._exit(3 if name == sys.argv[1] and os.path.exists(f"/proc/{child}") and
+                     (how != "ptrace" or f"TracerPid:\\t{os.getpid()}\\n" in
+                      open(f"/proc/{child}/status").read()) else 0)
+        finally:
+            os._exit(0)
+    os.read(said, 1)
+    time.sleep(0.002 * (_ % 10))
+    os.write(writer, b"!")
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(attacker, os.WNOHANG)
+        if done:
+            won += os.waitstatus_to_exitcode(status) == 3
+            break
+        time.sleep(0.005)
+    else:
+        os.kill(attacker, 9)
+        os.waitpid(attacker, 0)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    for fd in (reader, writer, said, tell):
+        os.close(fd)
+for pid in hogs:
+    os.kill(pid, 9)
+print(won)
+"""
+
+
+@pytest.mark.timeout(180)
+def test_a_call_into_a_process_does_not_outlast_its_policy(cage: Cage) -> None:
+    text = policy(PYTHON) + policy(SLEEP)
+    done = run(
+        cage, "attach", PRELUDE + ATTACH, SLEEP, "ptrace", "40", policies=text, program=PYTHON
+    )
+    assert done.stdout == "0\n", done
