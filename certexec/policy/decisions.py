@@ -307,7 +307,9 @@ class Table:
         ):
             # The program's own domain would not bind the supervisor, who opens in its place.
             self.clauses[LANDLOCK_RESTRICT_SELF] = [Clause((), deny(errno.EOPNOTSUPP))]
-        if any(clause.decision.why == RULES for number in MOVES for clause in self.of(number)):
+        if self._options.own_policies or any(
+            clause.decision.why == RULES for number in MOVES for clause in self.of(number)
+        ):
             together = Test(0, CLONE_FS, CLONE_FS | CLONE_THREAD)
             self._put_in_front(
                 CLONE,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.execution.world import policy
+from tests.execution.world import ALICE, policy
 from tests.supervision.conftest import PRELUDE, PYTHON, Cage
 
 SHELL = os.path.realpath("/bin/sh")
@@ -134,3 +135,93 @@ def test_a_call_into_a_process_does_not_outlast_its_policy(cage: Cage) -> None:
         cage, "attach", PRELUDE + ATTACH, SLEEP, "ptrace", "40", policies=text, program=PYTHON
     )
     assert done.stdout == "0\n", done
+
+
+SCRIPT_SWAP = """
+# The script that has a policy of its own is executed by a name that leads elsewhere when its
+# interpreter opens it.
+good, bad, link = sys.argv[1:4]
+how = sys.argv[4]
+os.symlink(good, link)
+counts = {}
+def flip():
+    while True:
+        for one in (bad, good):
+            os.symlink(one, link + "~")
+            os.rename(link + "~", link)
+            time.sleep(0.0005)
+def turn():
+    while True:
+        for one in (bad, good):
+            os.chdir(os.path.dirname(one))
+            time.sleep(0.0005)
+swapper = 0
+if how == "swap":
+    swapper = os.fork()
+    if swapper == 0:
+        flip()
+for _ in range(int(sys.argv[5])):
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(writer, 1)
+        try:
+            if how == "chdir":
+                os.chdir(os.path.dirname(good))
+                _thread.start_new_thread(turn, ())
+                time.sleep(0.0005 * (_ % 7))
+                argv = (ctypes.c_char_p * 2)(b"x", None)
+                call(59, b"./script", argv, None)
+            os.execv(link if how != "plain" else good, ["x"])
+        except OSError as error:
+            os.write(writer, errno.errorcode[error.errno].encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as file:
+        said = file.read().strip()
+    status = os.waitpid(pid, 0)[1]
+    key = said or ("killed" if status == 9 else str(status))
+    counts[key] = counts.get(key, 0) + 1
+if swapper:
+    os.kill(swapper, 9)
+print(sorted(counts))
+"""
+
+
+@pytest.fixture
+def scripts(place: Path) -> tuple[Path, Path, Path]:
+    """Return a script of root's, one of Alice's, and a place of hers for a link."""
+    good, bad = place / "root" / "script", place / "hers" / "script"
+    for file, word, owner in ((good, "GOOD", 0), (bad, "BAD", ALICE)):
+        file.parent.mkdir()
+        file.write_text(f"#!/bin/sh\necho {word}\n")
+        file.chmod(0o755)
+        os.chown(file.parent, owner, owner)
+    return good, bad, bad.parent / "link"
+
+
+def test_a_script_gives_its_policy_to_no_other_script(
+    cage: Cage, scripts: tuple[Path, Path, Path]
+) -> None:
+    good, bad, link = scripts
+    for how, rules, words in (
+        ("plain", (), {"GOOD"}),
+        ("swap", (), {"GOOD", "EPERM", "killed"}),
+        ("chdir", (), {"GOOD", "EPERM", "killed"}),
+        ("swap", (f'execve: filename eq "{good}" then permit',), {"GOOD", "EPERM", "killed"}),
+    ):
+        link.unlink(missing_ok=True)
+        text = policy(PYTHON, *rules, without=["execveat"] if rules else []) + policy(str(good))
+        done = run(
+            cage, f"script-{how}-{len(rules)}", PRELUDE + SCRIPT_SWAP, str(good), str(bad),
+            str(link), how, "100", policies=text, program=PYTHON,
+        )  # fmt: skip
+        assert done.returncode == 0, done
+        assert set(eval(done.stdout)) <= words, (how, rules, done.stdout)
+
+
+def test_no_process_moves_the_directory_of_one_under_another_policy(cage: Cage) -> None:
+    code = "print(why(lambda: call(56, 0x200 | 17, 0, 0, 0, 0)))"
+    text = policy(PYTHON) + policy(SLEEP)
+    done = run(cage, "together", PRELUDE + code, policies=text, program=PYTHON)
+    assert done.stdout == "EPERM\n", done
