@@ -3,7 +3,9 @@
  *   path_races KIND COUNT PERMITTED OTHER
  *
  * One thread exchanges what a name leads to, as fast as it can, between the directories PERMITTED
- * and OTHER; the other one makes each call COUNT times. Descriptor 9 is OTHER, opened before we
+ * and OTHER; the other one makes each call COUNT times. For "way" and "leaf" somebody else, who is
+ * not confined, exchanges (that is KIND "exchange"), lest the supervisor serves both in turn.
+ * Descriptor 9 is OTHER, opened before we
  * were confined (for "magic" its file). Prints a line for each call: its name, how often it was
  * done, denied, ended otherwise, and told what it must not tell. Whether something was changed that
  * must not be, who looks at OTHER afterwards sees. */
@@ -32,13 +34,9 @@ static void *exchange(void *unused) {
     for (int turn = 0; !stop; turn ^= 1) {
         if (is("memory"))
             memcpy(shared, turn ? one : two, SIZE);
-        else if (is("way")) {
-            unlink("way");
-            (void)!symlink(turn ? permitted : other, "way");
-        } else if (is("leaf")) {
-            unlink("leaf");
-            (void)!(turn ? link("file", "leaf") : symlink(two, "leaf"));
-        } else if (is("cwd"))
+        else if (is("way") || is("leaf"))
+            break;
+        else if (is("cwd"))
             (void)!fchdir(turn ? directory : PASSED);
         else
             dup2(turn ? directory : PASSED, SLOT);
@@ -105,7 +103,21 @@ static long handle_at(int fd, const char *name) {
     return handle.type == 1 && !memcmp(handle.bytes, &secret.st_ino, 4) ? 1000 : 0;
 }
 static long watch_at(int fd, const char *name) {
-    return fd == AT_FDCWD ? inotify_add_watch(watcher, name, IN_MODIFY) : -2;
+    char path[64], text[512] = { 0 }, secret[64];
+    struct stat info;
+    if (fd != AT_FDCWD)
+        return -2;
+    long number = inotify_add_watch(watcher, name, IN_MODIFY);
+    if (number < 0)
+        return -1;
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", watcher);
+    int list = open(path, O_RDONLY);
+    (void)!read(list, text, sizeof text - 1);
+    close(list);
+    inotify_rm_watch(watcher, (int)number);
+    stat(two, &info);
+    snprintf(secret, sizeof secret, " ino:%lx ", (long)info.st_ino);
+    return strstr(text, secret) ? 1000 : 0;
 }
 
 enum { FROM = 1, MAKES = 2, FOLLOWS = 4 };
@@ -137,12 +149,27 @@ static void tidy(void) {
     syscall(SYS_setxattr, file, "user.which", "public", 6L, 0);
 }
 
+static int exchange_for_others(void) {
+    (void)!(symlink(permitted, "way") | symlink(other, "way2") | link("file", "leaf"));
+    snprintf(two, SIZE, "%s/file", other);
+    (void)!symlink(two, "leaf2");
+    puts("ready");
+    fflush(stdout);
+    while (is("exchange")) {
+        renameat2(AT_FDCWD, "way", AT_FDCWD, "way2", 2);
+        renameat2(AT_FDCWD, "leaf", AT_FDCWD, "leaf2", 2);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc != 5)
         return 2;
     kind = argv[1];
     strcpy(permitted, argv[3]);
     strcpy(other, argv[4]);
+    if (is("exchange") || is("none"))
+        return chdir(permitted) < 0 ? 3 : exchange_for_others();
     directory = open(is("magic") ? strcat(strcpy(one, permitted), "/file") : permitted, O_RDONLY);
     watcher = inotify_init1(0);
     if (directory < 0 || dup2(directory, SLOT) != SLOT || chdir(permitted) < 0)
