@@ -211,8 +211,13 @@ def check_writable(path: str) -> None:
 def check_output(path: str, force: bool) -> None:
     """Refuse an output file that exists or cannot be made, before any work is done.
 
+    What is no file is never replaced, with ``force`` neither: a directory, /dev/null, /dev/stdout.
     Raises CliError: "exists", "not-found" or "unreadable"; see ``write_file``.
     """
+    if os.path.isdir(path):
+        raise CliError("exists", f'"{path}" is a directory', "name a file in it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CliError("exists", f'"{path}" is not a regular file', "name a file")
     check_writable(path)
     if not force and os.path.lexists(path):
         raise CliError("exists", f'"{path}" exists', 'use "--force" to replace it')
@@ -327,7 +332,10 @@ def ask_terminal(prompt: str) -> bytes:
         # getpass would fall back to standard input, where a script's data would be taken for it
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
         return getpass.getpass(prompt).encode("utf-8", "surrogateescape")
-    except (OSError, EOFError):
+    except EOFError:
+        sys.stderr.write("\n")
+        raise CliError("usage", "no passphrase was typed") from None
+    except OSError:
         raise CliError(
             "usage", "there is no terminal to ask for a passphrase", 'use "--passphrase-fd N"'
         ) from None

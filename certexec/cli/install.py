@@ -11,8 +11,8 @@ from certexec.run import install as installing
 
 
 @click.command("install")
-@click.argument("certificate", type=click.Path())
-@click.argument("destination", type=click.Path())
+@click.argument("certificate", type=click.Path(readable=False))
+@click.argument("destination", type=click.Path(readable=False))
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is not a certificate.")
 def command(certificate: str, destination: str, force: bool) -> None:
     """Put a certificate into $PATH, for example as /usr/local/bin/tcpdump.

@@ -41,7 +41,7 @@ def command(
                 "usage", f'"{suffix}" is added by itself', f'say "-f {name[: -len(suffix)]}"'
             )
     private, public = f"{name}.key", f"{name}.pub"
-    if not os.path.basename(name):
+    if os.path.basename(name) in ("", ".", ".."):
         raise CliError("usage", f'"{name}" is not the name of a file')
     check_output(private, force)
     check_output(public, force)

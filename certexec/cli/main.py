@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-import io
 import os
 import signal
 import sys
@@ -33,6 +32,8 @@ EXIT_UNKNOWN = 2
 """Could not tell: usage, input and output, missing rights."""
 COULD_NOT_TELL = frozenset({"usage", "unreadable", "not-found", "not-root", "internal"})
 """The reason words that end a verb with ``EXIT_UNKNOWN``."""
+FILES = ("FILE", "CERT", "PUB", "KEY", "BINARY", "PROG", "DIR")
+"""How usage lines call what shells complete as names of files."""
 CLOSE_MATCH = 0.6
 """How alike a mistyped verb must be to be suggested (difflib's own default)."""
 
@@ -66,7 +67,7 @@ VERBS = (
     Verb("doctor", "certexec.cli.doctor", "Set-up", "Say what this machine can promise."),
     Verb("binfmt", "certexec.cli.binfmt", "Set-up", "Register the kernel's handler by hand."),
     Verb("completion", "certexec.cli.completion", "Set-up", "Print a shell's completion script."),
-    Verb("policy", "certexec.cli.policy", "Policy", "Check a policy, or start one."),
+    Verb("policy", "certexec.cli.policy", "Policy", "Check, explain and try policies."),
 )
 SECTIONS = ("Daily", "Set-up", "Policy")
 
@@ -116,12 +117,22 @@ def _global_options(*, hidden: bool) -> list[click.Option]:
     ]
 
 
+def _is_file(param: click.Parameter) -> bool:
+    """Tell whether a value is a file's name, by what the usage line calls it."""
+    called = param.metavar or ("" if isinstance(param, click.Option) else param.human_readable_name)
+    return param.type is click.STRING and any(word in called.upper() for word in FILES)
+
+
 def _accept_global_options(command: click.Command) -> None:
     """Let a verb, and every verb below it, take the global flags too (people type them there)."""
     taken = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
     for option in _global_options(hidden=True):
         if not taken.intersection(option.opts):
             command.params.append(option)
+    for param in command.params:
+        if _is_file(param):
+            # the value stays any text, but a shell completes names of files
+            param.type = click.Path(readable=False)
     if command.context_settings.get("help_option_names") is None:
         command.context_settings["help_option_names"] = ["-h", "--help"]
     if isinstance(command, click.Group):
@@ -234,7 +245,7 @@ def _die_of(number: int) -> NoReturn:
 def _show_usage_error(failure: click.ClickException) -> None:
     context = getattr(failure, "ctx", None)
     path = context.command_path if context is not None else "certexec"
-    message = failure.format_message().strip().rstrip(".")
+    message = " ".join(failure.format_message().split()).rstrip(".")
     message = message[:1].lower() + message[1:]
     output.error_with_hint(message, f'try "{path} --help"')
 
@@ -243,19 +254,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (``sys.argv`` by default) and return its exit code.
 
     This is the one place where an error becomes ``certexec: error:`` and ``certexec: hint:``
-    lines and an exit code. A traceback is shown only when CERTEXEC_DEBUG is set.
+    lines and an exit code. A traceback is shown only when CERTEXEC_DEBUG is set. A result that
+    could not be written ends like other input and output that fails, whatever the answer was.
     """
     output.settings.reset()
+    output.start()
     cli.invoked = ""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # a name that the terminal's encoding lacks is shown as an escape, not a failure
-        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = _call(argv)
+        return code if output.finish() else _could_not_tell()
+    except BrokenPipeError:
+        _die_of(signal.SIGPIPE)
+
+
+def _could_not_tell() -> int:
+    return EXIT_INTERNAL if cli.invoked == "run" else EXIT_UNKNOWN
+
+
+def _call(argv: Sequence[str] | None) -> int:
+    """Call the verb, show what went wrong, and return the exit code."""
     result: Any = None
     try:
         result = cli.main(
             args=None if argv is None else list(argv), prog_name="certexec", standalone_mode=False
         )
-        sys.stdout.flush()
     except click.exceptions.Exit as finished:
         result = finished.exit_code
     except click.exceptions.NoArgsIsHelpError as wanted:
@@ -264,28 +286,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.Abort as aborted:
         if isinstance(aborted.__cause__, KeyboardInterrupt):
             _die_of(signal.SIGINT)
+        if isinstance(aborted.__context__, KeyboardInterrupt):  # so does click.confirm tell it
+            click.echo(err=True)
+            _die_of(signal.SIGINT)
         output.error("stopped, nothing was done")
         return EXIT_UNKNOWN
     except click.ClickException as failure:
         if _debugging():
             raise
         _show_usage_error(failure)
-        return EXIT_INTERNAL if cli.invoked == "run" else EXIT_UNKNOWN
+        return _could_not_tell()
     except CertexecError as failure:
         if _debugging():
             raise
         output.error_with_hint(failure.message, failure.hint)
         return exit_code_for(failure, cli.invoked)
     except BrokenPipeError:
-        _die_of(signal.SIGPIPE)
+        raise
     except Exception as failure:
+        if isinstance(failure, OSError) and not output.finish():
+            return _could_not_tell()
         if _debugging():
             raise
         output.error_with_hint(
             f"internal error: {type(failure).__name__}: {failure}",
             "this is a bug; run it again with CERTEXEC_DEBUG=1 and report what it prints",
         )
-        return EXIT_INTERNAL if cli.invoked == "run" else EXIT_UNKNOWN
+        return _could_not_tell()
     return result if isinstance(result, int) else 0
 
 

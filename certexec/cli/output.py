@@ -9,9 +9,12 @@ others: ``info``, ``warn``, ``error`` and ``error_with_hint``.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
+from typing import Any, TextIO
 
 import click
 
@@ -60,9 +63,98 @@ def painted(text: str, color: str, descriptor: int = 1) -> str:
 
 def _say(kind: str, color: str, message: str) -> None:
     label = f"{painted(kind, color, 2)}: " if kind else ""
-    sys.stdout.flush()
-    sys.stderr.write(f"certexec: {label}{message}\n")
-    sys.stderr.flush()
+    # a result that cannot be written is told at the end, see finish
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    try:
+        sys.stderr.write(f"certexec: {label}{message}\n")
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)  # the exit status still tells
+
+
+def _drop(stream: TextIO) -> None:
+    """Throw away what a stream still holds: at exit Python would try again, and end with 120."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, stream.fileno(), inheritable=False)
+        os.close(null)
+        stream.flush()
+
+
+class Descriptor(io.FileIO):
+    """Standard output's descriptor; remembers why it could not be written.
+
+    Python's streams forget what they failed to write, so that a later flush may succeed.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write like any file."""
+        try:
+            return super().write(data)
+        except OSError as failure:
+            self.failure = failure
+            raise
+
+
+def start() -> None:
+    """Make the standard streams fit for results: none is closed, and failures are remembered."""
+    _occupy_closed()
+    before = sys.stdout
+    if before is not None and before is not sys.__stdout__:
+        return  # somebody redirected it inside this process
+    # a name that the terminal's encoding lacks is shown as an escape, not a failure
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(Descriptor(1, "w", closefd=False)),
+        "utf-8" if before is None else before.encoding, "backslashreplace",
+        line_buffering=before is not None and before.isatty(),
+    )  # fmt: skip
+
+
+def _occupy_closed() -> None:
+    """Put something where standard input, output or error were closed.
+
+    A file opened later would take their numbers, and Python has no stream for them. What is put
+    there answers EBADF, as a closed descriptor does, except to errors, which nobody wants to see;
+    a program that is executed finds its descriptor closed.
+    """
+    for number, access in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, access | os.O_CLOEXEC)
+    if sys.stdin is None:
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
+    if sys.stderr is None:
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(2, "w", closefd=False)))
+
+
+def finish() -> bool:
+    """Write out what was printed; say so and return False where that fails, or failed before.
+
+    Raises BrokenPipeError for a reader that is gone.
+    """
+    failure = None
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, Descriptor):
+        failure, raw.failure = raw.failure, None
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error_now:
+        failure = failure or error_now
+    if failure is None:
+        return True
+    if isinstance(failure, BrokenPipeError):
+        raise failure
+    _drop(sys.stdout)
+    if isinstance(raw, Descriptor):
+        raw.failure = None
+    error(f"cannot write standard output: {failure.strerror}")
+    return False
 
 
 def done(message: str) -> None:

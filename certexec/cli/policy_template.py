@@ -36,4 +36,7 @@ def _program_path(program: str) -> str:
     found = program if "/" in program else shutil.which(program)
     if found is None:
         raise CliError("not-found", f'there is no program "{program}" in $PATH', "give its path")
-    return os.path.realpath(found)
+    path = os.path.realpath(found)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CliError("binary-unusable", f'"{path}" is not a regular file', "name a program")
+    return path

@@ -35,6 +35,11 @@ def load_key(reference: str, passphrases: Passphrases) -> AnyKey:
     """
     scheme, colon, rest = reference.partition(":")
     if colon and scheme == "agent":
+        if not rest:
+            raise CliError(
+                "usage", f'"{reference}" names no key',
+                'write agent:SHA256:..., as "certexec key list --agent" shows it',
+            )  # fmt: skip
         return the_agent().find(rest)
     if colon and scheme == "pkcs11":
         raise CliError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 
 import click
@@ -175,22 +177,39 @@ def verify_file(
 # -- files and directories -------------------------------------------------------------------------
 
 
-def _expand(paths: tuple[str, ...]) -> list[str]:
-    """Replace directories by the certificates in them and below."""
-    found: list[str] = []
+def _expand(paths: tuple[str, ...]) -> list[Result | str]:
+    """Replace directories by the certificates in them and below.
+
+    What cannot be read there might be a certificate: its result, that this cannot be told, stands
+    in its place.
+    """
+    found: list[Result | str] = []
     for path in paths:
         if not os.path.isdir(path):
             found.append(path)
             continue
 
         def failed(error: OSError) -> None:
-            raise unreadable(str(error.filename), error)
+            closed = str(error.filename)
+            found.append(Result(closed, None, unreadable(closed, error)))
 
         for directory, below, names in os.walk(path, onerror=failed):
             below.sort()
-            candidates = (os.path.join(directory, name) for name in sorted(names))
-            found += [one for one in candidates if looks_like_certificate(one)]
+            for one in (os.path.join(directory, name) for name in sorted(names)):
+                if looks_like_certificate(one):
+                    found.append(one)
+                elif _is_closed(one):
+                    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                    found.append(Result(one, None, unreadable(one, denied)))
     return found
+
+
+def _is_closed(path: str) -> bool:
+    """Tell whether a path is that of a file, no link, whose first bytes we may not see."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode) and not os.access(path, os.R_OK)
+    except OSError:
+        return False
 
 
 def _show(result: Result) -> None:
@@ -255,17 +274,19 @@ def command(
     now = parse_time(at, int(time.time()))
     directory, owners = store_directory(trust)
     keys = by_kid(load_store(directory, owner_ok=owners))
-    results = []
-    for path in _expand(paths):
-        result = verify_file(path, keys, now, binary=not no_binary, signer=require_signer)
+    results: list[Result] = []
+    for one in _expand(paths):
+        result = one
+        if not isinstance(result, Result):
+            result = verify_file(result, keys, now, binary=not no_binary, signer=require_signer)
         results.append(result)
         if not as_json and not output.settings.quiet:
             _show(result)
+    if not results:
+        raise CliError("not-found", "there is no certificate in what was named")
     if as_json:
         shown = [_as_json(result) for result in results]
         valid = all(result.error is None for result in results)
         output.print_json({"schema": 1, "ok": valid, "certificates": shown})
     codes = {result.exit_code for result in results}
-    if not results:
-        raise CliError("not-found", "there is no certificate in what was named")
     return EXIT_NO if EXIT_NO in codes else max(codes)

@@ -55,7 +55,8 @@ _CLONE_UNLIKE_FORK = (
 )
 
 _ONE_NAME = (
-    "statfs setxattr lsetxattr getxattr lgetxattr listxattr llistxattr removexattr lremovexattr"
+    "chdir chroot statfs "
+    "setxattr lsetxattr getxattr lgetxattr listxattr llistxattr removexattr lremovexattr"
 )
 """Calls that take one file name, in register 0, and have no rules but those of their own name."""
 _ONE_NAME_AT = (
@@ -293,7 +294,7 @@ def _pending() -> dict[str, Call]:
     ]
     table += [
         (name, (_path(0),), _one(name))
-        for name in "chdir chroot umount2 swapon swapoff acct uselib".split()
+        for name in "umount2 swapon swapoff acct uselib".split()
     ]
     table += [
         (name, (_path(1, 0),), _one(name))

@@ -14,7 +14,9 @@ from certexec.kernel.syscalls import NUMBERS, numbers_of
 from certexec.policy.calls import call_of, reaches, variants
 from certexec.policy.evaluate import constant_rule, effective_rules, evaluate, rules_named
 from certexec.policy.guards import (
+    CLONE,
     CLONE3,
+    CLONE_THREAD,
     DENIED,
     EXEC,
     FCNTL,
@@ -30,6 +32,7 @@ from certexec.policy.guards import (
     UNSUPPORTED,
     Clause,
     Decision,
+    Test,
     deny,
     dumpable_guard,
     first_of,
@@ -61,6 +64,11 @@ ALWAYS = numbers_of("exit", "exit_group", "rt_sigreturn", "restart_syscall")
 """Permitted whatever the policy says: a program can always end, and a signal handler, once it
 runs, can return; the kernel itself puts restart_syscall in place of an interrupted sleep. None of
 them touches anything outside the program."""
+
+MOVES = numbers_of("chdir", "chroot")
+"""The calls that move a thread to another place, which processes can share."""
+CLONE_FS = 0x200
+"""clone(2): both share their working directory and root."""
 
 SETTLED = frozenset((*ALWAYS, CLONE3))
 """The calls on which the policy has no say."""
@@ -97,7 +105,7 @@ class TreeOptions:
         may_exec: the program may execute others, as far as its policy permits.
         log_all: permitted calls become log lines, too (the enforcer option of that name).
         own_policies: programs that are executed come under policies of their own, so that every
-            process and every exec is watched.
+            process, every exec and every open is watched.
     """
 
     __slots__ = ("capable", "full_log", "log_all", "may_exec", "own_policies", "privileged")
@@ -129,7 +137,7 @@ class Table:
         needs_listener: something is notified, so there must be a supervisor.
     """
 
-    __slots__ = ("_options", "clauses", "default", "needs_listener")
+    __slots__ = ("_options", "_watched", "clauses", "default", "needs_listener")
 
     def __init__(self, policy: Policy, options: TreeOptions) -> None:
         """Decide. What certexec.policy.unsupported would refuse becomes a denial here.
@@ -137,6 +145,8 @@ class Table:
         Raises PolicyError("policy-unsupported") for io_uring beside rules that it would evade.
         """
         self._options = options
+        # /proc/PID/mem leads into the supervisor, or into a process under another policy.
+        self._watched = options.capable or (options.own_policies and not policy.detached)
         self.default = deny(errno.EPERM, UNMATCHED if options.full_log else "")
         if policy.detached:
             self.default = PERMITTED
@@ -230,7 +240,7 @@ class Table:
         return decision
 
     def _watch_opens(self, name: str, decisions: list[Decision]) -> list[Decision]:
-        if name not in OPENS or not (self._options.capable and self.needs_listener):
+        if name not in OPENS or not (self._watched and self.needs_listener):
             return decisions
         return [
             Decision(NOTIFY, 0, PROTECTION, each.log) if each.permitted else each
@@ -274,7 +284,7 @@ class Table:
                 "which its operations would evade",
                 "do not permit io_uring_setup, io_uring_enter and io_uring_register",
             )
-        watched = self._options.capable and self.needs_listener
+        watched = self._watched and self.needs_listener
         if watched or not all(self._permits(number) for number in IO_URING_REACHES):
             why = UNSUPPORTED if self.needs_listener else ""
             for number in IO_URING:
@@ -297,6 +307,14 @@ class Table:
         ):
             # The program's own domain would not bind the supervisor, who opens in its place.
             self.clauses[LANDLOCK_RESTRICT_SELF] = [Clause((), deny(errno.EOPNOTSUPP))]
+        if self._options.own_policies or any(
+            clause.decision.why == RULES for number in MOVES for clause in self.of(number)
+        ):
+            together = Test(0, CLONE_FS, CLONE_FS | CLONE_THREAD)
+            self._put_in_front(
+                CLONE,
+                [Clause([together], deny(errno.EPERM), "no process may move another's directory")],
+            )
 
     def _put_in_front(self, number: int, guards: list[Clause]) -> None:
         """Add guards. A call that is denied needs none, but prctl's own are answers, too."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from certexec.kernel import ptrace
 from certexec.kernel.procfs import Status, read_status
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SIGKILL = 9
+PATIENCE = 5.0
+"""seconds for a call into another process; copying as much as it can takes less than one."""
+_PAUSE = 0.0005
 
 
 def guard(call: Call, objection: Callable[[int], str]) -> str:
@@ -71,6 +75,31 @@ def guard(call: Call, objection: Callable[[int], str]) -> str:
         # the interrupt stop: the exec failed, the old image runs on
         _let(ptrace.detach, event.pid, 0)
         return ""
+
+
+def see_to_its_end(call: Call) -> None:
+    """Let the kernel run a call into another process, and come back when it has ended.
+
+    What was judged holds only for as long as nobody changes policies, and a thread of a low
+    priority, or arguments on a slow page, can put the call itself off for long.
+    """
+    tid = call.task.tid
+    try:
+        ptrace.seize(tid, 0)
+        ptrace.interrupt(tid)
+    except OSError:
+        call.fail(errno.EPERM)  # traced by somebody else
+        return
+    call.resume()
+    deadline = time.monotonic() + PATIENCE
+    while (event := ptrace.wait(tid, block=False)) is None:
+        if time.monotonic() > deadline:
+            os.kill(call.task.tgid, _SIGKILL)
+            event = ptrace.wait(tid)
+            break
+        time.sleep(_PAUSE)
+    if event is not None and event.kind != ptrace.ENDED:
+        _let(ptrace.detach, tid, event.signal)
 
 
 def excess(before: Status, pid: int) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NO_POLICY = "no-policy"
 """Why an exec is denied: the program has no policy of its own, and none is inherited."""
+UNSTEADY = "unsteady-name"
+"""Why an exec is denied: the name of a script with a policy of its own may lead elsewhere."""
 OUTCOME = "exec-outcome"
 """Why a program was killed at its exec stop."""
 
@@ -71,8 +73,8 @@ class ExecJudge:
                 if by_rules and not self.permitted(execution):
                     return
                 exists = execution.found.fd >= 0  # where it does not, the kernel says so
-                if exists and self._place_after(execution) == NONE:
-                    self.judge.log(call, "deny", NO_POLICY, errno.EPERM, execution.values)
+                if exists and (reason := self._no_place(execution)):
+                    self.judge.log(call, "deny", reason, errno.EPERM, execution.values)
                     call.fail(errno.EPERM)
                     return
             # 3.
@@ -90,6 +92,15 @@ class ExecJudge:
             return Execution(call, self.resolver)
         finally:
             self.mask.restore()
+
+    def _no_place(self, execution: Execution) -> str:
+        """Return why nothing that is executed so may come under its policy, or ""."""
+        place = self._place_after(execution)
+        if place == NONE:
+            return NO_POLICY
+        if not execution.steady and place != self.transitions.of(execution.call.task.tgid):
+            return UNSTEADY
+        return ""
 
     def _place_after(self, execution: Execution) -> int:
         tgid = execution.call.task.tgid

@@ -6,8 +6,10 @@ file and arguments are in place and out of the program's reach. Whoever exchange
 is killed there.
 
 A script is judged by its own path and the arguments that it was called with. What runs is its
-interpreter, which is compared with the one that the judged script names; the interpreter then opens
-the script by its name, which is a call of its own, judged as such.
+interpreter, which is compared with the one that the judged script names, and so are the arguments
+that the kernel made for it. The interpreter then opens the script by its name, which is a call of
+its own, judged as such. So a script comes under a policy of its own only by a name that the caller
+cannot lead elsewhere.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import stat
 from certexec.kernel.procfs import own_fd, proc, read_argv
 from certexec.run.call import Call, Fault
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Operation
-from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, text_of
+from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, Task, open_base, text_of
 from certexec.run.step import OPEN_PATH
+from certexec.run.trusted_links import leads_by_roots_links
 
 AT_EXECVE_CHECK = 0x10000
 """execveat(2): only ask whether it would be executed (Linux 6.14)."""
@@ -39,6 +42,8 @@ class Execution(Operation):
 
     Attributes:
         arguments: as the caller passed them.
+        steady: whether what runs is the judged file for certain; not a script whose name leads
+            through links or directories that may be exchanged.
     """
 
     def __init__(self, call: Call, resolver: Resolver) -> None:
@@ -50,7 +55,7 @@ class Execution(Operation):
             raise Fault(errno.EINVAL)
         self._resolver = resolver
         self._dirfd = call.int_arg(0) if at else AT_FDCWD
-        path = call.path(1 if at else 0)
+        self._path = path = call.path(1 if at else 0)
         self.arguments = _strings(call, 2 if at else 1)
         if not path and flags & AT_EMPTY_PATH:
             self.found = resolver.descriptor(call.task, self._dirfd)
@@ -58,6 +63,8 @@ class Execution(Operation):
             follow = not flags & AT_SYMLINK_NOFOLLOW
             self.found = resolver.object(call.task, self._dirfd, path, follow)
         self._pinned: list[Resolved] = [self.found]
+        self._expected = self.arguments
+        self.steady = True
         try:
             self._find_interpreters()
         except BaseException:
@@ -67,11 +74,35 @@ class Execution(Operation):
 
     def _find_interpreters(self) -> None:
         """Pin what will run: the file, or the interpreter that the kernel would take for it."""
+        name = path = self._path
+        if self._dirfd != AT_FDCWD and not path.startswith(b"/"):
+            name = b"/dev/fd/%d" % self._dirfd + (b"/" + path if path else b"")
         while len(self._pinned) <= INTERPRETERS:
-            name = _interpreter(self._pinned[-1].fd)
-            if not name:
-                return
-            self._pinned.append(self._resolver.object(self.call.task, AT_FDCWD, name, True))
+            line = _interpreter(self._pinned[-1].fd)
+            if not line:
+                break
+            self._pinned.append(self._resolver.object(self.call.task, AT_FDCWD, line[0], True))
+            self._expected = [*line, name, *self._expected[1:]]
+            name = line[0]
+        if self.is_script:
+            self.steady = self._leads_nowhere_else(self.call.task)
+
+    def _leads_nowhere_else(self, task: Task) -> bool:
+        path = self._path
+        if b".." in path.split(b"/"):
+            return False  # of a directory that may have been moved
+        if not path.startswith(b"/"):
+            if not path or self._dirfd != AT_FDCWD:
+                return False  # a descriptor, which another thread may exchange
+            try:
+                base = open_base(task, AT_FDCWD)
+            except OSError:
+                return False
+            try:
+                path = os.fsencode(text_of(base) or "") + b"/" + path
+            finally:
+                os.close(base)
+        return self.found.fd >= 0 and leads_by_roots_links(path, self.found.fd)
 
     @property
     def is_script(self) -> bool:
@@ -84,16 +115,16 @@ class Execution(Operation):
         try:
             arguments = read_argv(pid, ARGUMENTS_SIZE)
             expected = self._pinned[-1].fd
-            if expected < 0 or not os.path.samestat(os.fstat(running), os.fstat(expected)):
+            same = expected >= 0 and os.path.samestat(os.fstat(running), os.fstat(expected))
+            if self.is_script and same:
+                same = arguments == self._expected
+                if self.steady:  # its directory is out of everybody's reach only now
+                    same = same and self._leads_nowhere_else(Task(pid, pid))
+            if not same:
                 return _values(text_of(running) or os.readlink(own_fd(running)), arguments)
         finally:
             os.close(running)
-        if self.is_script:
-            # [interpreter, its option, ..., script, the caller's arguments from the second on]
-            tail = self.arguments[1:]
-            if arguments[len(arguments) - len(tail) :] == tail:
-                arguments = self.arguments
-        return _values(self.found.text, arguments)
+        return _values(self.found.text, self.arguments if self.is_script else arguments)
 
     def close(self) -> None:
         """Give back what was pinned."""
@@ -129,24 +160,32 @@ def _strings(call: Call, register: int) -> list[bytes]:
         raise Fault(errno.EFAULT) from None
 
 
-def _interpreter(fd: int) -> bytes:
-    """Return the interpreter that a script's first line names, b"" for what is no script.
+def _interpreter(fd: int) -> list[bytes]:
+    """Return what a script's first line names: its interpreter, and the option to it if any.
+
+    Empty for what is no script.
 
     Source: load_script, fs/binfmt_script.c.
     """
     if fd < 0 or not stat.S_ISREG(os.fstat(fd).st_mode):
-        return b""
+        return []
     try:
         readable = os.open(own_fd(fd), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return b""  # what its user cannot read can be executed, but not as a script
+        return []  # what its user cannot read can be executed, but not as a script
     try:
-        head = os.pread(readable, HEAD, 0)
+        head = os.pread(readable, HEAD, 0).ljust(HEAD, b"\0")
     except OSError:
-        return b""
+        return []
     finally:
         os.close(readable)
     if not head.startswith(b"#!"):
-        return b""
-    line = head[2:].partition(b"\n")[0].partition(b"\0")[0].strip(b" \t")
-    return line.replace(b"\t", b" ").partition(b" ")[0]
+        return []
+    end = head.find(b"\n")
+    line = head[2 : end if end >= 0 else HEAD - 1].strip(b" \t")
+    length = min((at for mark in b"\0 \t" if (at := line.find(mark)) >= 0), default=len(line))
+    name, rest = line[:length], line[length:].lstrip(b" \t")
+    if not name:
+        return []
+    has_option = rest and line[length] != 0
+    return [name, rest.partition(b"\0")[0]] if has_option else [name]

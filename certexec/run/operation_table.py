@@ -8,6 +8,7 @@ from certexec.run.emulate_links import Link, Rename, Symlink
 from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statfs, Statx, Unlink
 from certexec.run.emulate_nodes import Mknod
 from certexec.run.emulate_open import Open
+from certexec.run.emulate_place import Move
 from certexec.run.emulate_sockets import Bind, Connect
 from certexec.run.emulate_times import Utimes
 from certexec.run.emulate_truncate import Truncate
@@ -49,6 +50,7 @@ OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
         (Handle, "name_to_handle_at"),
         (AddWatch, "inotify_add_watch"),
         (Mark, "fanotify_mark"),
+        (Move, "chdir chroot"),
         (Connect, "connect"),
         (Bind, "bind"),
     )

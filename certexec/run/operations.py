@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from certexec.policy.evaluate import Verdict
+    from certexec.run.judge import Judge
 
 AT_SYMLINK_NOFOLLOW = 0x100
 AT_SYMLINK_FOLLOW = 0x400
@@ -39,6 +40,7 @@ class Operation:
         values: argument name to its texts, as policies see them.
         verdict: of the rules on ``values``, once they were asked.
         also: what else the call does, each like ``values``: all of it must be permitted.
+        judge: whom to ask about what comes of the call; None where nobody judges it.
     """
 
     def __init__(self, call: Call) -> None:
@@ -47,6 +49,7 @@ class Operation:
         self.values: Mapping[str, list[str]] = {}
         self.verdict: Verdict | None = None
         self.also: Sequence[Mapping[str, list[str]]] = ()
+        self.judge: Judge | None = None
 
     def may_block(self) -> bool:
         """Whether performing may wait for somebody else; such calls get a thread of their own."""

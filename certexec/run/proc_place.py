@@ -29,6 +29,8 @@ _PROC = b"/proc"
 OWN_PROC = "/proc/self/"
 """How names of the program's own directory in /proc begin, as policies see them."""
 _EVERYONES_OWN = ("/fd", "/fdinfo")
+_INSIDE = (b"mem", b"fd", b"map_files")
+"""In the directory of a process: its memory, and ways to files that have no name."""
 SELF_LINKS = (b"self", b"thread-self")
 """Links in the root of a proc file system that lead whoever follows them to himself."""
 
@@ -99,14 +101,16 @@ class ProcPlace:
         tgid: the thread group that it is about, in our own numbering; 0 for none.
         rest: what comes below that process's directory, "" or with a leading "/".
         is_main: whether it was reached through the instance on /proc.
+        is_inside: whether that process could be changed by it.
     """
 
-    __slots__ = ("is_main", "rest", "tgid")
+    __slots__ = ("is_inside", "is_main", "rest", "tgid")
 
     def __init__(self, tgid: int, rest: bytes, is_main: bool) -> None:
         self.tgid = tgid
         self.rest = rest
         self.is_main = is_main
+        self.is_inside = rest.rpartition(b"/")[2] in _INSIDE
 
 
 NO_PROCESS = ProcPlace(0, b"", False)

@@ -18,6 +18,10 @@ from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.proc_place import is_procfs
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from certexec.run.transitions import Transitions
+
 _PIDFD_SEND_SIGNAL = 424
 _EVERYBODY = -1
 _PRIO_USER = 2
@@ -72,6 +76,21 @@ def concerns_supervisor(call: Call, own_tgid: int) -> int:
     # pidfd_getfd, process_madvise and whatever else holds a pidfd: the target could be exchanged
     # between here and the kernel; where it needs no right over the target, dumpable 0 protects
     return errno.EPERM
+
+
+def concerns_others(call: Call, transitions: Transitions) -> int:
+    """Return the errno for getting into a process that is under another policy, 0 for none."""
+    if transitions.one_policy or call.name not in INTO_OTHERS:
+        return 0
+    target = call.int_arg(PID_ARGUMENTS[call.name][0])
+    try:
+        spaces = (proc(each, "ns/pid") for each in ("self", call.task.tid))
+        if not os.path.samestat(*map(os.stat, spaces)):
+            return errno.EPERM  # the number means somebody else there
+        tgid = read_status(target).tgid if target > 0 else target
+    except (OSError, KeyError, ValueError):
+        return errno.ESRCH
+    return 0 if transitions.of(tgid) == call.place else errno.EPERM
 
 
 def send_signal(call: Call, own_tgid: int) -> None:

@@ -20,6 +20,7 @@ from certexec.kernel.procfs import own_fd, proc
 from certexec.run.mounts import Mounts
 from certexec.run.proc_place import (
     SELF_LINKS,
+    ProcPlace,
     is_ours,
     is_proc_root,
     is_procfs,
@@ -148,15 +149,17 @@ class Resolver:
     """Resolves names for the threads of one confined tree; ``own_tgid`` is the supervisor's.
 
     ``named``: (device, inode) of a file without a name to the path that stands for it: a sealed
-    script is judged by the path of the script that was signed.
+    script is judged by the path of the script that was signed. ``foreign``: whether two processes
+    have different policies, where they can.
     """
 
-    __slots__ = ("mounts", "named", "own_tgid")
+    __slots__ = ("foreign", "mounts", "named", "own_tgid")
 
     def __init__(self, own_tgid: int, named: dict[tuple[int, int], str] | None = None) -> None:
         self.own_tgid = own_tgid
         self.named = {} if named is None else named
         self.mounts = Mounts()
+        self.foreign: Callable[[int, int], bool] | None = None
 
     def object(
         self, task: Task, dirfd: int, path: bytes, follow: bool, resolve: int = 0
@@ -224,7 +227,7 @@ class Resolver:
             fd = open_base(task, dirfd)
             try:
                 self.mounts.stay_home(fd)
-                self._keep_out(fd)
+                self._keep_out(task, fd)
             except BaseException:
                 os.close(fd)
                 raise
@@ -371,7 +374,7 @@ class Resolver:
                     current = -1
                     current = os.open("/", OPEN_PATH)
                 pending.extend(target.split(b"/")[::-1])
-            self._keep_out(current)
+            self._keep_out(task, current)
             return current
         except BaseException:
             if current >= 0:
@@ -392,14 +395,17 @@ class Resolver:
         if name.isdigit() and is_proc_root(current) and is_ours(current, name):
             raise PermissionError(errno.EACCES, "the supervisor's own process")
 
-    def _keep_out(self, fd: int) -> None:
-        """Raise PermissionError for what lies in the supervisor's own directory in /proc.
-
-        The walk may have begun inside: with a descriptor that somebody outside passed in, or a
-        working directory.
-        """
+    def _keep_out(self, task: Task, fd: int) -> None:
+        """Raise PermissionError where nobody may be in /proc: the walk may have begun there."""
         if is_procfs(fd):
-            place_of(fd, self.mounts)
+            self._place(task, fd)
+
+    def _place(self, task: Task, fd: int) -> ProcPlace:
+        """Raise PermissionError for the supervisor's directory and the inside of foreign ones."""
+        place = place_of(fd, self.mounts)
+        if self.foreign and place.is_inside and self.foreign(task.tgid, place.tgid):
+            raise PermissionError(errno.EACCES, "the inside of a process of another policy")
+        return place
 
     def _is_own_place(self, task: Task, current: int) -> bool:
         """Tell whether ``current`` is a directory in /proc that tells a program about itself.
@@ -409,7 +415,7 @@ class Resolver:
         """
         if task.mask is None or not is_procfs(current):
             return False
-        place = place_of(current, self.mounts)
+        place = self._place(task, current)
         return place.tgid == task.tgid and not place.rest.endswith(b"/map_files")
 
     # -- the four outcomes --------------------------------------------------------------------

@@ -26,13 +26,14 @@ from certexec.policy import guards
 from certexec.policy.decisions import EXECS
 from certexec.run.call import Call, Fault, GoneError
 from certexec.run.emulate_names import wants_real_ids
+from certexec.run.exec_guard import see_to_its_end
 from certexec.run.exec_judge import ExecJudge
 from certexec.run.fork_guard import follow
 from certexec.run.judge import Judge
 from certexec.run.operation_table import OPERATIONS
 from certexec.run.protection import (
     INTO_OTHERS,
-    PID_ARGUMENTS,
+    concerns_others,
     concerns_supervisor,
     send_signal,
 )
@@ -122,6 +123,8 @@ class Supervisor:
         self.manner = manner
         self.trace = trace
         self.resolver = Resolver(os.getpid(), named)
+        if not transitions.one_policy:
+            self.resolver.foreign = lambda one, other: transitions.of(one) != transitions.of(other)
         self.home = _namespaces("self")
         self.mask = Mask(privileged)
         self.execs = ExecJudge(
@@ -269,24 +272,15 @@ class Supervisor:
             finally:
                 self.mask.restore()
             return
-        code = concerns_supervisor(call, own) or self._concerns_others(call)
+        code = concerns_supervisor(call, own) or concerns_others(call, self.transitions)
         if code == errno.EPERM:
             self.judge.log(call, "deny", guards.PROTECTION, code)
         if code:
             call.fail(code)
+        elif not self.transitions.one_policy and call.name in INTO_OTHERS:
+            see_to_its_end(call)  # until then nobody's policy changes
         else:
             call.resume()  # judged by registers alone
-
-    def _concerns_others(self, call: Call) -> int:
-        """Return the errno for getting into a process that is under another policy, 0 for none."""
-        if self.transitions.one_policy or call.name not in INTO_OTHERS:
-            return 0
-        target = call.int_arg(PID_ARGUMENTS[call.name][0])
-        try:
-            tgid = read_status(target).tgid if target > 0 else target
-        except (OSError, KeyError, ValueError):
-            return errno.ESRCH
-        return 0 if self.transitions.of(tgid) == call.place else errno.EPERM
 
     def _by_rules(self, call: Call) -> bool:
         if call.name in EXECS:
@@ -338,6 +332,7 @@ class Supervisor:
 
     def _permitted(self, operation: Operation) -> bool:
         """Judge a prepared call; a denial is answered and, where due, logged here."""
+        operation.judge = None if self.manner.permissive else self.judge
         for values in (*operation.also, operation.values):
             operation.values = values
             if not self._reading_permitted(operation):

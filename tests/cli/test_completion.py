@@ -19,6 +19,8 @@ def test_the_script_is_in_the_shell_s_language(script: Script, shell: str) -> No
 
 def test_another_shell_is_refused(script: Script) -> None:
     script("? certexec completion tcsh\n? certexec completion")
+    assert script.stderr.startswith("certexec: error: missing argument '{bash|zsh|fish}'. Choose")
+    assert len(script.stderr.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,22 @@ def test_verbs_and_options_are_completed(
     with pytest.raises(SystemExit):
         main([])
     assert f"plain,{expected}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["certexec verify hel", "certexec run hel", "certexec inspect hel", "certexec sign hel",
+     "certexec sign -k hel", "certexec sign --spec hel", "certexec trust add hel",
+     "certexec trust list --trust hel", "certexec key passwd hel", "certexec key list hel",
+     "certexec policy check hel", "certexec policy test hel", "certexec policy template hel",
+     "certexec run --log hel"],
+)  # fmt: skip
+def test_names_of_files_are_left_to_the_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    monkeypatch.setenv("_CERTEXEC_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().out in ("file,hel\n", "dir,hel\n")

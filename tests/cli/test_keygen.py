@@ -90,6 +90,8 @@ def test_what_cannot_work_is_refused_before_anything_is_written(script: Script) 
         ? certexec keygen -f ops --no-passphrase --passphrase-fd 0
         ? certexec keygen -f missing/ops --no-passphrase
         ? certexec keygen -f / --no-passphrase
+        ? certexec keygen -f . --no-passphrase
+        ? certexec keygen -f ./.. --no-passphrase
         ! certexec keygen -f ops --no-passphrase -C "two  spaces at the end "
         ! exists ops.key ops.pub
         """
@@ -216,6 +218,17 @@ def test_two_different_passphrases_make_no_key(script: Script) -> None:
     code, shown = typed(script.directory, ["keygen", "-f", "ops"], [b"one", b"two"])
     assert code == 2
     assert b"differ" in shown
+    assert list(script.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("typed_key", "code", "said"), [(b"\x04", 2, b"no passphrase was typed"), (b"\x03", -2, b"")]
+)
+def test_a_passphrase_that_is_not_typed_makes_no_key(
+    script: Script, typed_key: bytes, code: int, said: bytes
+) -> None:
+    ended, shown = typed(script.directory, ["keygen", "-f", "ops"], [typed_key])
+    assert (ended, said in shown) == (code, True), shown
     assert list(script.directory.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 """The frame of the command: help, flags anywhere, mistakes, exit codes, errors."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,23 @@ def test_whatever_happens_there_is_no_traceback(
     assert "Traceback" not in shown
 
 
+def test_an_interrupt_at_a_question_kills_as_any_other(boom: pytest.MonkeyPatch) -> None:
+    def ask() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise click.Abort from None  # as click.confirm does
+
+    def die(number: int) -> None:
+        raise SystemExit(128 + number)
+
+    boom.boom = click.Command("boom", callback=ask)  # type: ignore[attr-defined]
+    boom.setattr(main_module, "_die_of", die)
+    with pytest.raises(SystemExit) as ended:
+        main(["boom"])
+    assert ended.value.code == 128 + signal.SIGINT
+
+
 def test_certexec_debug_shows_the_traceback(boom: pytest.MonkeyPatch) -> None:
     boom.boom = raising(ZeroDivisionError("oops"))  # type: ignore[attr-defined]
     boom.setenv("CERTEXEC_DEBUG", "1")
@@ -185,6 +203,48 @@ def test_output_into_a_closed_pipe_dies_of_sigpipe(signed: Script) -> None:
     )  # fmt: skip
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
     assert done.stdout.strip() in ("0", "141")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("verify --trust trust hello.cert >/dev/full", 2, "No space left on device"),
+        ("verify --trust trust nope.cert >/dev/full", 2, "No space left on device"),
+        ("inspect --json hello.cert >/dev/full", 2, "No space left on device"),
+        ("policy template --unsafe-permit-all true >/dev/full", 2, "No space left on device"),
+        ("--help >/dev/full", 2, "No space left on device"),
+        ("-V >/dev/full", 2, "No space left on device"),
+        ("run --trust trust --explain hello.cert >/dev/full", 125, "No space left on device"),
+        ("inspect hello.cert >&-", 2, "Bad file descriptor"),
+        ("verify --trust trust - <&-", 2, 'cannot read "-": Bad file descriptor'),
+    ],
+)
+def test_a_result_that_cannot_be_written_is_told(
+    signed: Script, line: str, code: int, said: str
+) -> None:
+    done = in_shell(signed, line)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr and "internal" not in done.stderr
+    assert done.stderr.count("error:") == 1
+
+
+@pytest.mark.parametrize("to", ["2>/dev/full", "2>&-"])
+def test_the_answer_does_not_change_because_nobody_hears_the_reason(
+    signed: Script, to: str
+) -> None:
+    assert in_shell(signed, f"verify --trust trust hello.cert {to}").returncode == 0
+    assert in_shell(signed, f"verify --trust trust hello.policy {to}").returncode == 1
+    assert in_shell(signed, f"verify --trust trust nope.cert {to}").returncode == 2
+    assert in_shell(signed, f"run --trust trust nope.cert {to}").returncode == 127
+
+
+def in_shell(signed: Script, line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m certexec.cli.main {line}"],
+        capture_output=True, text=True, cwd=signed.directory, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
 
 
 def test_a_name_that_the_terminal_cannot_show_is_no_failure(signed: Script) -> None:

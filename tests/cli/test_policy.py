@@ -168,6 +168,13 @@ def test_a_template_finds_programs_in_path(capsys):
     assert "$PATH" in capsys.readouterr().err
 
 
+def test_a_directory_is_no_program(capsys):
+    assert main(["policy", "template", "/usr/bin"]) == 1
+    assert capsys.readouterr().err.startswith(
+        'certexec: error: "/usr/bin" is not a regular file\n'
+    )
+
+
 def test_permit_all_warns(capsys):
     assert main(["policy", "template", "--unsafe-permit-all", "/bin/true"]) == 0
     shown = capsys.readouterr()

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -255,6 +256,24 @@ def test_an_existing_file_is_kept(signed: Script) -> None:
         ! same hello.cert before
         """
     )
+
+
+def test_what_is_no_file_is_never_replaced(signed: Script) -> None:
+    os.mkfifo(signed.path("fifo"))
+    signed.path("to-fifo").symlink_to("fifo")
+    signed(
+        """
+        mkdir there
+        ! certexec sign --force -k ops.key -p hello.policy -o there hello
+        stderr '"there" is a directory'
+        ! certexec sign --force -k ops.key -p hello.policy -o fifo hello
+        stderr '"fifo" is not a regular file'
+        ! certexec sign --force -k ops.key -p hello.policy -o to-fifo hello
+        ! certexec key public -k ops.key -f -o fifo
+        """
+    )
+    assert stat.S_ISFIFO(signed.path("fifo").stat().st_mode)
+    assert signed.path("to-fifo").is_symlink()
 
 
 FLAGS: dict[str, tuple[list[str], str]] = {

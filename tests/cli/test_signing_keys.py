@@ -86,6 +86,8 @@ def test_a_key_that_the_agent_does_not_hold_is_not_found(
     agent.others = [rsa]
     signed(
         f"""
+        ? certexec sign -k agent: -p hello.policy -o out.cert hello
+        stderr '"agent:" names no key'
         ? certexec sign -k agent:SHA256:x -p hello.policy -o out.cert hello
         stderr 'the agent holds no key SHA256:x'
         stderr 'hint: "certexec key list --agent"'

@@ -412,6 +412,14 @@ def test_a_file_name_cannot_steer_the_terminal(signed: Script) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
 def test_a_binary_that_may_not_be_read_cannot_be_judged(signed: Script) -> None:
     signed("certexec verify --trust trust hello.cert\nchmod 711 hello")
+    told = as_nobody(signed, "hello.cert")
+    assert told.startswith("2\n"), told
+    assert "UNKNOWN (unreadable)" in told
+    assert "--no-binary" in told
+
+
+def as_nobody(signed: Script, *arguments: str) -> str:
+    """Return exit code and output of ``verify --trust trust ARGUMENTS`` by an ordinary user."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:  # everything is imported already, so an ordinary user can go on from here
@@ -419,7 +427,7 @@ def test_a_binary_that_may_not_be_read_cannot_be_judged(signed: Script) -> None:
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
-            code = signed.certexec("verify", "--trust", "trust", "hello.cert")
+            code = signed.certexec("verify", "--trust", "trust", *arguments)
             os.write(writing, f"{code}\n{signed.stdout}{signed.stderr}".encode())
         finally:
             os._exit(0)
@@ -427,6 +435,43 @@ def test_a_binary_that_may_not_be_read_cannot_be_judged(signed: Script) -> None:
     with open(reading) as file:
         told = file.read()
     os.waitpid(pid, 0)
+    return told
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_what_cannot_be_read_below_a_directory_hides_nothing_else(signed: Script) -> None:
+    signed(
+        """
+        mkdir all
+        mkdir all/closed
+        mkdir all/open
+        cp hello.cert all/closed/hello.cert
+        cp hello.cert all/open/hello.cert
+        cp hello.policy all/open/notes
+        cp hello.cert all/open/private.cert
+        chmod 700 all/closed
+        chmod 711 all/open/private.cert
+        """
+    )
+    told = as_nobody(signed, "all")
     assert told.startswith("2\n"), told
-    assert "UNKNOWN (unreadable)" in told
-    assert "--no-binary" in told
+    assert "all/closed: UNKNOWN (unreadable)" in told
+    assert "all/open/private.cert: UNKNOWN (unreadable)" in told
+    assert "all/open/hello.cert: OK" in told
+    assert "notes" not in told
+    signed("append all/open/hello.cert x")
+    told = as_nobody(signed, "--json", "all")
+    assert told.startswith("1\n"), told
+    assert '"all/closed"' in told and '"all/open/hello.cert"' in told
+
+
+def test_a_directory_without_certificates_is_no_answer(signed: Script) -> None:
+    signed(
+        """
+        mkdir empty
+        ? certexec verify --trust trust empty
+        stderr 'there is no certificate'
+        ? certexec verify --json --trust trust empty
+        ! stdout ok
+        """
+    )

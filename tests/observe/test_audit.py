@@ -160,6 +160,11 @@ def test_what_the_log_says_of_itself() -> None:
     assert b" count=5 args=0102 res=failed" in message(one)
 
 
+def test_nothing_that_ends_a_value_or_the_message_is_quoted() -> None:
+    for odd in "'\"\n \x7f\xe9":
+        assert encode(f"a{odd}b") == f"a{odd}b".encode().hex().upper()
+
+
 @given(st.binary(max_size=300))
 def test_a_value_is_plain_or_its_bytes(value: bytes) -> None:
     encoded = encode(os.fsdecode(value))

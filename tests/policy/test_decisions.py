@@ -384,6 +384,16 @@ def test_a_landlock_domain_that_would_not_bind_the_supervisor_is_refused(name):
     assert decide(found, "landlock_restrict_self") == (DENY, errno.EOPNOTSUPP, "")
 
 
+@pytest.mark.parametrize("name", ["chdir", "chroot"])
+def test_no_two_processes_share_a_directory_that_is_judged(name):
+    shared, thread = 0x200, 0x10000
+    found = table(permit("clone"), judged(name))
+    assert decide(found, "clone", shared | 17) == EPERM
+    assert decide(found, "clone", shared | thread | 0x100) == PASS
+    assert decide(found, "clone", 17) == PASS
+    assert decide(table(permit("clone"), permit(name)), "clone", shared | 17) == PASS
+
+
 def test_a_landlock_domain_that_binds_is_left_alone():
     for rules in ((), judged("stat")):
         found = table(permit("landlock_restrict_self"), rules)
