@@ -1,0 +1,1 @@
+"""``make attack``: programs under a certificate try to get what their policy forbids."""

@@ -1,0 +1,59 @@
+"""One attack, declared: the program, what it wants, its policy, and the defence that stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Attack:
+    """An attack program under a certificate, played many rounds in one run.
+
+    Attributes:
+        name: what it does, GROUP/MEANS; wants: what the policy forbids and it tries to get.
+        program: "race" (programs/race.c) or the name of a Python file in programs/.
+        arguments: the program's KIND, GOAL and what follows GOOD and EVIL, as templates.
+        rules: of its policy, written without "native-"; every other call is permitted.
+        without: calls that no rule permits; policies: more policies in the certificate's file.
+        options: of "certexec sign"; uid: who runs it.
+        opens: only what lies in the permitted place may be opened besides what programs need.
+        defence: the mutation with which it must succeed; "" where the kernel itself is the defence.
+        kernel: what of the kernel stops it, where ``defence`` is "": then it must succeed bare.
+        races: permitted and forbidden things take turns, so both must be seen in a run.
+        before: Python code that is run before the certificate is; a template, too.
+        most: rounds that it takes at most, where each takes long or a run has room for few only.
+        chances: rounds within which it must succeed without the defence.
+        alone: the program does not say how many tries were blocked in total but ends by itself.
+        needs: a path that the machine must have.
+        act: what the stage does meanwhile (tests.escapes.play.ACTS).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        wants: str,
+        program: str,
+        arguments: Sequence[str],
+        defence: str = "",
+        **options: Any,
+    ) -> None:
+        self.name = name
+        self.wants = wants
+        self.program = program
+        self.arguments = tuple(arguments)
+        self.defence = defence
+        self.rules: Sequence[str] = options.pop("rules", ())
+        self.without: Sequence[str] = options.pop("without", ())
+        self.policies: Sequence[str] = options.pop("policies", ())
+        self.options: Sequence[str] = options.pop("options", ())
+        self.uid: int | None = options.pop("uid", None)
+        self.opens: bool = options.pop("opens", True)
+        self.kernel: str = options.pop("kernel", "")
+        self.races: bool = options.pop("races", False)
+        self.before: str = options.pop("before", "")
+        self.most: int = options.pop("most", 1 << 30)
+        self.chances: int = options.pop("chances", 5000)
+        self.needs: str = options.pop("needs", "")
+        self.act: str = options.pop("act", "")
+        assert not options, options
+        assert bool(self.defence) != bool(self.kernel), name
