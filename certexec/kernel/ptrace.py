@@ -94,6 +94,19 @@ def detach(pid: int, signal: int = 0) -> None:
     syscall(_PTRACE, _DETACH, pid, 0, signal)
 
 
+def release(pid: int, signal: int = 0) -> None:
+    """Detach from a stopped tracee; one that was killed meanwhile is seen to its end.
+
+    Its parent learns of that end only after its tracer.
+    """
+    try:
+        detach(pid, signal)
+    except OSError:
+        event = wait(pid)
+        while event is not None and event.kind != ENDED:
+            event = wait(pid)
+
+
 def wait(pid: int = -1, block: bool = True) -> Event | None:
     """Classify the next report of tracee ``pid`` (-1: any); None: nothing yet, or no tracee."""
     try:

@@ -59,21 +59,21 @@ def guard(call: Call, objection: Callable[[int], str]) -> str:
         if event.kind == ptrace.ENDED:
             return ""
         if event.kind == ptrace.SIGNAL_STOP:
-            _let(ptrace.resume, event.pid, event.signal)
+            _let_run(event)
             continue
         if event.kind == ptrace.EXEC_STOP:
             # 3. the new image has not run yet
             try:
                 why = objection(event.pid)
-            except OSError as error:
-                why = f"what runs cannot be told: {error.strerror}"
+            except Exception as error:  # whatever it is: what is not judged does not run
+                why = f"what runs cannot be told: {error}"
             if why:
                 _end(event.pid)
             else:
-                _let(ptrace.detach, event.pid, 0)
+                ptrace.release(event.pid)
             return why
         # the interrupt stop: the exec failed, the old image runs on
-        _let(ptrace.detach, event.pid, 0)
+        ptrace.release(event.pid)
         return ""
 
 
@@ -99,7 +99,7 @@ def see_to_its_end(call: Call) -> None:
             break
         time.sleep(_PAUSE)
     if event is not None and event.kind != ptrace.ENDED:
-        _let(ptrace.detach, tid, event.signal)
+        ptrace.release(tid, event.signal)
 
 
 def excess(before: Status, pid: int) -> str:
@@ -132,8 +132,8 @@ def _end(pid: int) -> None:
             return
 
 
-def _let(request: Callable[[int, int], None], pid: int, signal: int) -> None:
+def _let_run(event: ptrace.Event) -> None:
     try:
-        request(pid, signal)
+        ptrace.resume(event.pid, event.signal)
     except OSError:
-        return  # the process died meanwhile
+        return  # the process died meanwhile, of which the next report tells

@@ -12,10 +12,6 @@ import time
 from certexec.kernel import ptrace
 from certexec.run.call import Call
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 PATIENCE = 0.05
 """seconds within which a fork stops that does not fail; many times what it takes."""
 _LOOKS = 50
@@ -46,24 +42,22 @@ def follow(call: Call) -> int:
     call.resume()
     while True:
         event = _next(tid)
-        if event is None:
-            return 0
-        if event.kind == ptrace.ENDED:
-            return 0
+        if event is None or event.kind == ptrace.ENDED:
+            return _orphan(tid)
         if event.kind == ptrace.SIGNAL_STOP:
-            _let_go(ptrace.resume, tid, event.signal)
+            _let_run(event)
             continue
-        if event.kind == ptrace.GROUP_STOP:
-            _let_go(ptrace.detach, tid, 0)
+        if event.kind != ptrace.FORK_STOP:
+            ptrace.release(tid)
             return 0
-        if event.kind == ptrace.FORK_STOP:
-            # 3. and 4.
+        # 3. and 4.
+        try:
             child = ptrace.child_of(tid)
-            _release_newborn(child)
-            _let_go(ptrace.detach, tid, 0)
-            return child
-        _let_go(ptrace.detach, tid, 0)
-        return 0
+        except OSError:
+            continue  # it was killed, of which the next report tells
+        _release_newborn(child, ptrace.wait(child))
+        ptrace.release(tid)
+        return child
 
 
 def _next(tid: int) -> ptrace.Event | None:
@@ -84,18 +78,31 @@ def _next(tid: int) -> ptrace.Event | None:
     return ptrace.wait(tid)
 
 
-def _release_newborn(child: int) -> None:
-    event = ptrace.wait(child)
+def _orphan(parent: int) -> int:
+    """Release the child of a parent that was killed while it forked; 0: there is none.
+
+    Nobody else is traced now, and a child is from birth.
+    """
+    while (event := ptrace.wait()) is not None:
+        if event.pid != parent:
+            _release_newborn(event.pid, event)
+            return event.pid
+        if event.kind != ptrace.ENDED:
+            ptrace.release(parent)
+    return 0
+
+
+def _release_newborn(child: int, event: ptrace.Event | None) -> None:
     while event is not None and event.kind != ptrace.ENDED:
         if event.kind != ptrace.SIGNAL_STOP:
-            _let_go(ptrace.detach, child, 0)
+            ptrace.release(child)
             return
-        _let_go(ptrace.resume, child, event.signal)
+        _let_run(event)
         event = ptrace.wait(child)
 
 
-def _let_go(request: Callable[[int, int], None], pid: int, signal: int) -> None:
+def _let_run(event: ptrace.Event) -> None:
     try:
-        request(pid, signal)
+        ptrace.resume(event.pid, event.signal)
     except OSError:
-        return  # it died meanwhile
+        return  # it died meanwhile, of which the next report tells

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -225,3 +228,73 @@ def test_no_process_moves_the_directory_of_one_under_another_policy(cage: Cage) 
     text = policy(PYTHON) + policy(SLEEP)
     done = run(cage, "together", PRELUDE + code, policies=text, program=PYTHON)
     assert done.stdout == "EPERM\n", done
+
+
+KILLED_WHILE_FORKING = """
+stuck = set()
+for number in range(int(sys.argv[1])):
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        os.close(reader)
+        while True:
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+    os.close(writer)
+    time.sleep(0.001 + 0.00005 * (number % 40))
+    os.kill(parent, 9)
+    os.waitpid(parent, 0)
+    # whoever was born holds the other end until it ends
+    import select
+    if not select.select([reader], [], [], 5)[0]:
+        stuck.add(number)
+        break
+    os.close(reader)
+print(sorted(stuck))
+"""
+
+
+def test_a_child_whose_parent_is_killed_while_it_forks_lives_its_own_life(cage: Cage) -> None:
+    text = policy(PYTHON) + policy(SLEEP)
+    done = run(
+        cage, "orphans", PRELUDE + KILLED_WHILE_FORKING, "400", policies=text, program=PYTHON
+    )
+    assert done.stdout == "[]\n", done
+
+
+EXECUTES = """
+for _ in range(int(sys.argv[2])):
+    pid = os.fork()
+    if pid == 0:
+        os.execv(sys.argv[1], [sys.argv[1], "20"])
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+    print("ended", flush=True)
+"""
+
+
+def test_the_end_of_a_process_that_is_killed_at_its_exec_stop_comes_to_its_parent(
+    cage: Cage,
+) -> None:
+    text = policy(PYTHON) + policy(SLEEP)
+    path = cage.world.sign("ends", PYTHON, "--no-inherit", text=text)
+    rounds = 300
+    with cage.world.start(
+        path, "-I", "-S", "-c", PRELUDE + EXECUTES, SLEEP, str(rounds)
+    ) as running:
+        assert running.stdout is not None
+        for number in range(rounds):
+            pid = int(running.stdout.readline())
+            while os.readlink(f"/proc/{pid}/exe") != SLEEP:
+                pass
+            until = time.monotonic() + 0.00001 * (number % 60)
+            while time.monotonic() < until:
+                pass
+            os.kill(pid, signal.SIGKILL)
+            ended, _, _ = select.select([running.stdout], [], [], 10)
+            if not ended:
+                running.kill()
+            assert ended, number
+            assert running.stdout.readline() == "ended\n"
