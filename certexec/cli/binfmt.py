@@ -27,7 +27,7 @@ def command() -> None:
     """
 
 
-@command.command("register")
+@command.command("register", short_help="Register the installed launcher.")
 def register() -> None:
     """Register the installed launcher, again where it is registered already."""
     deploy.need_root("certexec binfmt register")
@@ -44,7 +44,7 @@ def register() -> None:
     _tell(report)
 
 
-@command.command("unregister")
+@command.command("unregister", short_help="Remove the handler from this kernel.")
 def unregister() -> None:
     """Remove the handler from the running kernel; it comes back at boot or with register."""
     deploy.need_root("certexec binfmt unregister")

@@ -197,6 +197,8 @@ def check_writable(path: str) -> None:
     Raises CliError: "not-found" or "unreadable".
     """
     directory = os.path.dirname(path) or "."
+    if os.path.lexists(directory) and not os.path.isdir(directory):
+        raise CliError("unreadable", f'"{directory}" is not a directory', "choose another place")
     if not os.path.isdir(directory):
         raise CliError(
             "not-found", f'there is no directory "{directory}"', f'"mkdir -p {directory}" first'

@@ -114,7 +114,7 @@ class Explained:
         return bool(self.why) or any(one.why for one in self.rules)
 
 
-@click.command(name="explain")
+@click.command(name="explain", short_help="Say which layer enforces what, and why.")
 @click.argument("file")
 @click.argument("syscall", required=False)
 @click.option("--program", metavar="PATH", help="Whose policy, where the file holds several.")

@@ -29,7 +29,7 @@ KEPT_ATTRIBUTES = ("system.posix_acl_", "user.")
 """What a file's replacement inherits; security labels are the system's to give."""
 
 
-@click.command(name="fmt")
+@click.command(name="fmt", short_help="Print policies in canonical form.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--check", "checking", is_flag=True, help="Only name the files that would change.")
 @click.option("--diff", "differing", is_flag=True, help="Print what would change.")

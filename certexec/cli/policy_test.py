@@ -40,7 +40,7 @@ _NOT_FOLLOWED = frozenset(
 """Calls that are about the name itself where its last component is a symbolic link."""
 
 
-@click.command(name="test")
+@click.command(name="test", short_help="Say what a policy makes of one call.")
 @click.argument("file")
 @click.argument("syscall")
 @click.argument("arguments", nargs=-1, metavar="[ARG=VALUE]...")

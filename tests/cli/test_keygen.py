@@ -89,6 +89,9 @@ def test_what_cannot_work_is_refused_before_anything_is_written(script: Script) 
         ? certexec keygen -f ops -t rsa --no-passphrase
         ? certexec keygen -f ops --no-passphrase --passphrase-fd 0
         ? certexec keygen -f missing/ops --no-passphrase
+        stderr 'hint: "mkdir -p missing" first'
+        ? certexec keygen -f /dev/null/ops --no-passphrase
+        stderr '"/dev/null" is not a directory'
         ? certexec keygen -f / --no-passphrase
         ? certexec keygen -f . --no-passphrase
         ? certexec keygen -f ./.. --no-passphrase

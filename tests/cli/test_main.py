@@ -48,6 +48,12 @@ def test_every_verb_of_this_installation_has_help(script: Script) -> None:
             assert "Usage: certexec" in script.stdout
 
 
+@pytest.mark.parametrize("group", ["policy", "binfmt", "trust", "key"])
+def test_the_list_of_verbs_below_a_verb_is_not_cut_off(script: Script, group: str) -> None:
+    script(f"certexec {group} --help")
+    assert "..." not in script.stdout.partition("Commands:")[2]
+
+
 def test_a_verb_that_is_not_part_of_the_installation_is_not_there(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
