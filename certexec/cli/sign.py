@@ -221,7 +221,7 @@ def _refuse_cwd(_ctx: click.Context, _param: click.Parameter, value: str | None)
               help="Take options from this TOML file; those that are typed win, or add to it.")
 @click.option("--spec-binary", hidden=True)
 @click.option("--cwd", hidden=True, expose_value=False, is_eager=True, callback=_refuse_cwd)
-@click.option("-k", "--key", "keys", multiple=True, required=True, metavar="KEY",
+@click.option("-k", "--key", "keys", multiple=True, metavar="KEY",
               help="The private key, a file or agent:SHA256:...; several keys make several "
                    "signatures.")
 @click.option("-p", "--policy", metavar="FILE", help="The policy; it becomes part of the file.")
@@ -281,6 +281,11 @@ def command(binary: str | None, **flags: Any) -> None:
         raise CliError(
             "usage", "no program is named",
             'give its path as the last argument, or as "binary" in a spec',
+        )  # fmt: skip
+    if not flags["keys"]:
+        raise CliError(
+            "usage", "no key is named",
+            'give one with "-k KEY", or as "key" in a spec; "certexec keygen -f NAME" makes one',
         )  # fmt: skip
     _check_flags(flags, binary)
     identity = _identity(flags)

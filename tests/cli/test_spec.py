@@ -259,7 +259,7 @@ def test_a_missing_spec_program_or_key_is_said(signed: Script) -> None:
         ? certexec sign -k ops.key -p hello.policy
         stderr 'no program is named'
         ? certexec sign --spec s.toml hello
-        stderr 'missing option'
+        stderr 'no key is named'
         certexec sign --spec missing.toml --help
         """
     )
