@@ -299,13 +299,14 @@ static void introduce(struct reply *buffer) {
                "the policy server did not start properly");
         sys(SYS_prctl, PR_SET_PTRACER, ready.pid); /* for Yama; elsewhere it fails, unneeded */
     }
-    struct hello hello = { HELLO_MAGIC, PROTOCOL_VERSION,
-                           (self.secure ? HELLO_SECURE : 0) | (self.run_form ? HELLO_RUN_FORM : 0),
-                           (u32)self.argc, self.ruid, self.euid, self.euid, /* the saved ids */
-                           self.rgid, self.egid, self.egid }; /* have been compared */
-    send_packet(self.channel, &hello, sizeof hello, self.certificate); /* if it ended, reading tells */
-    if (!self.run_form)
-        sys(SYS_close, self.certificate);
+    struct hello hello = { HELLO_MAGIC, PROTOCOL_VERSION, /* the saved ids have been compared */
+        (self.secure ? HELLO_SECURE : 0) | (self.run_form ? HELLO_RUN_FORM : 0), (u32)self.argc,
+        self.ruid, self.euid, self.euid, self.rgid, self.egid, self.egid };
+    long sent = send_packet(self.channel, &hello, sizeof hello, self.certificate);
+    /* If it ended, reading tells why; else it would wait for us as we for it. */
+    check(sent >= 0 || sent == -E_PIPE || sent == -E_CONNRESET, EXIT_INTERNAL,
+          "the policy server cannot be asked", sent);
+    sys(SYS_close, self.certificate); /* the run form has none */
 }
 
 static void *map(u64 size) {

@@ -29,7 +29,7 @@ enum call {
     SYS_execveat = 322, SYS_close_range = 436,
 };
 enum error { E_PERM = 1, E_NOENT = 2, E_NOEXEC = 8, E_BADF = 9, E_ACCES = 13, E_INVAL = 22,
-             E_TXTBSY = 26, E_CONNRESET = 104, E_LARGEST = 4095 };
+             E_TXTBSY = 26, E_PIPE = 32, E_CONNRESET = 104, E_LARGEST = 4095 };
 enum auxiliary { AT_NULL = 0, AT_EXECFD = 2, AT_FLAGS = 8, AT_UID = 11, AT_EUID = 12, AT_GID = 13,
                  AT_EGID = 14, AT_SECURE = 23, AT_RANDOM = 25, AT_FLAGS_PRESERVE_ARGV0 = 1 };
 enum { AT_FDCWD = -100, AT_EMPTY_PATH = 0x1000, O_RDWR = 2, O_CLOEXEC = 02000000,
