@@ -6,6 +6,7 @@ import errno
 
 from certexec.run.exec_guard import excess, guard
 from certexec.run.execution import Execution
+from certexec.run.secure_start import start_securely
 from certexec.run.transitions import NONE
 
 TYPE_CHECKING = False
@@ -130,5 +131,7 @@ class ExecJudge:
         place = self._place_after(execution)
         if place == NONE:
             return "the program that was executed has no policy"
+        if place != self.transitions.of(execution.call.task.tgid):
+            start_securely(pid)
         self.transitions.executed(pid, place)
         return ""

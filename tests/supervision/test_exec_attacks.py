@@ -298,3 +298,27 @@ def test_the_end_of_a_process_that_is_killed_at_its_exec_stop_comes_to_its_paren
                 running.kill()
             assert ended, number
             assert running.stdout.readline() == "ended\n"
+
+
+PRELOADED = """
+for path in sys.argv[2:]:
+    pid = os.fork()
+    if pid == 0:
+        os.execve(path, [path, "said"], {"LD_PRELOAD": sys.argv[1], "X": "y" * 9000})
+    os.waitpid(pid, 0)
+"""
+
+
+def test_a_program_gets_no_libraries_from_one_under_another_policy(cage: Cage) -> None:
+    source = "#include <unistd.h>\n__attribute__((constructor)) static void evil(void)"
+    source += ' { if (write(1, "EVIL\\n", 5)) return; }\n'
+    library = cage.world.compile("evil.so", source, "-shared", "-fPIC")
+    echo = os.path.realpath("/bin/echo")
+    for inherits in (False, True):
+        rule = (f'execve: filename eq "{echo}" then permit[inherit]',) if inherits else ()
+        text = policy(PYTHON, *rule, without=["execveat"] if rule else []) + policy(echo)
+        done = run(
+            cage, f"preload-{inherits}", PRELUDE + PRELOADED, library, echo, policies=text,
+            program=PYTHON,
+        )  # fmt: skip
+        assert done.stdout == ("EVIL\n" if inherits else "") + "said\n", done

@@ -1,0 +1,53 @@
+"""Whoever executes a program that has another policy may not choose its libraries.
+
+The kernel tells a new image by AT_SECURE in its auxiliary vector that it may do more than whoever
+executed it: then the loader takes nothing from LD_PRELOAD and its kin. The kernel knows nothing of
+policies, so the supervisor says it, at the exec stop.
+
+Source: getauxval(3), ld.so(8), create_elf_tables in fs/binfmt_elf.c.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from certexec.kernel.procfs import PAGE, Memory, proc, read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_START_STACK = 28 - 3
+"""Of /proc/PID/stat, counted from the field behind the name: where argc stands."""
+_AT_NULL, _AT_SECURE = 0, 23
+_WORD = 8
+
+
+def start_securely(pid: int) -> None:
+    """Set AT_SECURE for ``pid``, which stands at its exec stop. Raises OSError."""
+    text = read_file(proc(pid, "stat"))
+    stack = int(text[text.rindex(b")") + 2 :].split()[_START_STACK])
+    memory = Memory(pid)
+    try:
+        words = _words(memory, stack)
+        for _ in range(next(words)[1] + 1):
+            next(words)  # the arguments and a null
+        while next(words)[1]:
+            pass  # the environment
+        while (kind := next(words)[1]) != _AT_NULL:
+            address, _ = next(words)
+            if kind == _AT_SECURE:
+                memory.write(address, (1).to_bytes(_WORD, "little"))
+                return
+    finally:
+        memory.close()
+    raise OSError(errno.ENOEXEC, "there is no AT_SECURE")
+
+
+def _words(memory: Memory, address: int) -> Iterator[tuple[int, int]]:
+    """Yield addresses and words. Raises OSError at the end of the stack."""
+    while True:
+        block = memory.read(address, PAGE - address % PAGE)
+        for at in range(0, len(block), _WORD):
+            yield address + at, int.from_bytes(block[at : at + _WORD], "little")
+        address += len(block)
