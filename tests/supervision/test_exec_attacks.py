@@ -322,3 +322,56 @@ def test_a_program_gets_no_libraries_from_one_under_another_policy(cage: Cage) -
             program=PYTHON,
         )  # fmt: skip
         assert done.stdout == ("EVIL\n" if inherits else "") + "said\n", done
+
+
+CLONES = """
+import resource, threading
+def denied():
+    return why(lambda: os.uname().sysname)
+def child_of(flags):
+    reader, writer = os.pipe()
+    pid = call(56, flags, 0, 0, 0, 0)
+    if pid == 0:
+        os.write(writer, denied().encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as file:
+        return file.read()
+signal.signal(10, signal.SIG_IGN)
+for flags in (17, 0x8000 | 17, 0x2000 | 17, 0x4000 | 17, 0, 10):
+    print(child_of(flags))
+# a thread that executes while the others fork, stop and go
+pid = os.fork()
+if pid == 0:
+    def forks():
+        while True:
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+    for _ in range(3):
+        threading.Thread(target=forks, daemon=True).start()
+    time.sleep(0.05)
+    argv = (ctypes.c_char_p * 3)(b"sleep", b"0", None)
+    threading.Thread(target=lambda: call(59, sys.argv[1].encode(), argv, None)).start()
+    time.sleep(20)
+    os._exit(9)
+for _ in range(300):
+    if os.waitpid(pid, os.WNOHANG)[0]:
+        break
+    os.kill(pid, signal.SIGSTOP)
+    os.kill(pid, signal.SIGCONT)
+    time.sleep(0.001)
+else:
+    os.kill(pid, signal.SIGCONT)
+    os.waitpid(pid, 0)
+# no room for another process
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+print(why(os.fork), denied())
+"""
+
+
+def test_however_a_process_is_made_it_has_its_parents_policy(cage: Cage) -> None:
+    text = policy(PYTHON, without=["uname"]) + policy(SLEEP)
+    done = run(cage, "clones", PRELUDE + CLONES, SLEEP, policies=text, program=PYTHON)
+    assert done.stdout.split() == ["EPERM"] * 6 + ["EAGAIN", "EPERM"], done
