@@ -55,12 +55,12 @@ _CLONE_UNLIKE_FORK = (
 )
 
 _ONE_NAME = (
-    "chdir chroot statfs "
+    "chdir chroot umount2 swapon swapoff statfs "
     "setxattr lsetxattr getxattr lgetxattr listxattr llistxattr removexattr lremovexattr"
 )
 """Calls that take one file name, in register 0, and have no rules but those of their own name."""
 _ONE_NAME_AT = (
-    "name_to_handle_at setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr"
+    "name_to_handle_at mount_setattr setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr"
 )
 """The same with the file name in register 1, relative to the descriptor in register 0."""
 
@@ -262,6 +262,12 @@ def _supervised() -> dict[str, Call]:
                 Variant("object", ("fanotify_mark",)),
             ),
         ),
+        ("mount", (_path(0), _path(1)), _one("mount")),
+        ("move_mount", (_path(1, 0), _path(3, 2)), _one("move_mount")),
+        (
+            "acct", (_path(0),),
+            (Variant("end", ("acct",), ((0, _ALL, 0),), bare=True), Variant("start", ("acct",))),
+        ),
         ("execve", (_path(0), Argument("argv", 1)), _one("execve")),
         ("execveat", (_path(1, 0), Argument("argv", 2)), _one("execveat", "execve")),
         ("connect", (address,), _one("connect")),
@@ -287,18 +293,18 @@ def _pending() -> dict[str, Call]:
         ),
         ("sendmsg", (Argument("sockaddr", 1),), _one("sendmsg")),
         ("sendmmsg", (Argument("sockaddr", 1),), _one("sendmmsg", "sendmsg")),
+        # These cannot be carried out by anybody else than the caller.
+        # It moves whoever stands in the old root, and so the supervisor, who resolves names there.
         ("pivot_root", (_path(0), _path(1)), _one("pivot_root")),
-        ("mount", (_path(0), _path(1)), _one("mount")),
-        ("move_mount", (_path(1, 0), _path(3, 2)), _one("move_mount")),
+        # They give descriptors that stand for a name alone (O_PATH): the kernel hands none over.
+        ("open_tree", (_path(1, 0),), _one("open_tree")),
+        ("open_tree_attr", (_path(1, 0),), _one("open_tree_attr")),
+        # What it gives holds the credentials and namespaces of who made it, for later calls.
+        ("fspick", (_path(1, 0),), _one("fspick")),
+        # Its command says what lies behind its last argument, for some the name of another file.
         ("quotactl", (_path(1),), _one("quotactl")),
-    ]
-    table += [
-        (name, (_path(0),), _one(name))
-        for name in "umount2 swapon swapoff acct uselib".split()
-    ]
-    table += [
-        (name, (_path(1, 0),), _one(name))
-        for name in "open_tree open_tree_attr mount_setattr fspick".split()
+        # It maps the file into the memory of who calls; no kernel of today has it.
+        ("uselib", (_path(0),), _one("uselib")),
     ]
     return {name: Call(name, arguments, variants) for name, arguments, variants in table}
 

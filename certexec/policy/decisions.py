@@ -56,7 +56,7 @@ OPENS = ("open", "openat", "openat2", "creat")
 LANDLOCKED = numbers_of(
     *(*OPENS, "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "connect", "bind"),
     *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"),
-    *("mknod", "mknodat", "truncate"),
+    *("mknod", "mknodat", "truncate", "mount", "umount2", "move_mount"),
 )
 """The supervised calls that a Landlock domain of the program's own would have bound."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from certexec.run.emulate_administration import Administration
 from certexec.run.emulate_attributes import Chmod, Chown, FileAttributes
 from certexec.run.emulate_handles import Handle
 from certexec.run.emulate_links import Link, Rename, Symlink
+from certexec.run.emulate_mounts import Mount, MoveMount, SetMountAttributes, Umount
 from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statfs, Statx, Unlink
 from certexec.run.emulate_nodes import Mknod
 from certexec.run.emulate_open import Open
@@ -51,6 +53,11 @@ OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
         (AddWatch, "inotify_add_watch"),
         (Mark, "fanotify_mark"),
         (Move, "chdir chroot"),
+        (Mount, "mount"),
+        (Umount, "umount2"),
+        (MoveMount, "move_mount"),
+        (SetMountAttributes, "mount_setattr"),
+        (Administration, "acct swapon swapoff"),
         (Connect, "connect"),
         (Bind, "bind"),
     )

@@ -76,6 +76,7 @@ CHANGES = (
     # what has no name is judged by who asks
     "futimens: permit, if user != 12345",
     "fanotify_mark: permit, if user != 12345",
+    "acct: permit, if user != 12345",
 )
 """Everything is permitted, but each call that changes names or attributes is carried out by the
 supervisor; those that tests/execution knows by SUPERVISED are not among them."""

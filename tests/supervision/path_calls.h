@@ -23,5 +23,6 @@ int is_elsewhere(const char *name); /* what a change there would spoil for other
 void state(const char *name);       /* prints what a name of ours now stands for */
 int more_calls(char part);
 int still_more_calls(char part);
+int mount_calls(char part);
 
 #endif

@@ -1,0 +1,124 @@
+"""Mounts by rules: what is mounted where, and what nobody could judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.supervision.conftest import Cage
+
+ROOT = ("--setuid", "root")
+HELPERS = """
+import atexit
+def mount(source, target, kind=None, flags=0, data=None):
+    return why(call, 165, *(part if part is None else part.encode() for part in (source, target, kind)), flags, data)
+def umount(target, flags=0):
+    return why(call, 166, target.encode(), flags)
+def mounted(place):
+    return sorted(line.split()[4][len(place):] for line in open("/proc/self/mountinfo") if line.split()[4].startswith(place))
+BIND, MOVE, REMOUNT, DETACH = 0x1000, 0x2000, 0x20, 2
+"""  # noqa: E501
+
+
+@pytest.fixture
+def tree(place: Path) -> Path:
+    for name in ("good", "bad", "source", "good/sub", "bad/sub"):
+        (place / name).mkdir()
+    (place / "way").symlink_to("good")
+    return place
+
+
+def test_a_mount_is_judged_by_what_and_where(cage: Cage, tree: Path) -> None:
+    rules = (
+        f'mount: filename eq "{tree}/source" and filename[1] match "{tree}/good" then permit',
+        f'mount: filename eq "some name" and filename[1] eq "{tree}/good/sub" then permit',
+        f'umount2: filename match "{tree}/good" then permit',
+    )
+    code = HELPERS + f"""
+os.chdir({str(tree)!r})
+print(mount("source", "way", None, BIND), mount("source", "bad", None, BIND),
+      mount("bad", "good", None, BIND))
+print(mounted({str(tree)!r}), umount("bad"), umount("way"), mounted({str(tree)!r}))
+print(mount("some name", "good/sub", "tmpfs"), mount("other", "good/sub", "tmpfs"),
+      mount("some name", "bad/sub", "tmpfs"), umount("good/sub"))
+"""
+    said = cage.says(code, rules=rules, options=ROOT).splitlines()
+    assert said == ["0 EPERM EPERM", "['/good'] EPERM 0 []", "0 EPERM EPERM 0"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "data"),
+    [
+        ("overlay", 0, "lowerdir=/etc,upperdir=/tmp/u,workdir=/tmp/w"),
+        ("fuse", 0, "fd=3,rootmode=40000,user_id=0,group_id=0"),
+        ("ext4", 0, ""),
+        ("", 0x20, "size=1m"),
+    ],
+)
+def test_what_its_options_name_is_not_mounted_unjudged(
+    cage: Cage, tree: Path, kind: str, flags: int, data: str
+) -> None:
+    code = HELPERS + f"""
+print(mount("source", "{tree}/good", {kind!r} or None, {flags}, {data.encode()!r}))
+"""
+    cage.world.logged()
+    rules = ('mount: filename[1] re "^" then permit',)
+    assert cage.says(code, rules=rules, options=ROOT) == "EPERM"
+    assert any("mount(165)" in line and "good" in line for line in cage.world.logged())
+
+
+def test_nobody_without_the_right_mounts_with_the_supervisors(cage: Cage, tree: Path) -> None:
+    code = HELPERS + f"""
+os.chdir({str(tree)!r})
+attr = struct.pack("4Q", 1, 0, 0, 0)
+print(mount("source", "good", None, BIND), mount("x", "good", "tmpfs"), umount("good"),
+      why(call, 429, -100, b"good", -100, b"bad", 0), why(call, 442, -100, b"/", 0, attr, 32),
+      why(call, 163, b"file"), why(call, 167, b"file", 0), why(call, 168, b"file"))
+"""
+    rules = tuple(
+        f'{name}: filename re "^" then permit'
+        for name in ("mount", "umount2", "move_mount", "mount_setattr", "acct", "swapon", "swapoff")
+    )
+    for options in ((), ("--setuid", "service")):
+        assert set(cage.says(code, rules=rules, options=options).split()) == {"EPERM"}
+
+
+def test_no_exchange_mounts_or_unmounts_elsewhere(cage: Cage, tree: Path) -> None:
+    code = HELPERS + f"""
+os.chdir({str(tree)!r})
+print(mount("source", "bad/sub", None, BIND) == "EPERM")
+counts = dict.fromkeys(("done", "denied", "elsewhere", "other"), 0)
+for _ in range(300):
+    result = mount("source", "way/sub", None, BIND)
+    counts["done" if result == 0 else "denied" if result == "EPERM" else "other"] += 1
+    if result == 0:
+        counts["elsewhere"] += mounted({str(tree)!r}) != ["/good/sub"]
+        umount("good/sub")
+print(counts["done"] > 0, counts["denied"] > 0, counts["elsewhere"])
+"""
+    exchange = f"""
+import os
+os.chdir({str(tree)!r})
+os.symlink("bad", "way2")
+print("ready", flush=True)
+import ctypes
+libc = ctypes.CDLL(None)
+while True:
+    libc.renameat2(-100, b"way", -100, b"way2", 2)
+"""
+    rules = (
+        f'mount: filename[1] match "{tree}/good" then permit',
+        f'umount2: filename match "{tree}/good" then permit',
+    )
+    python = cage.world.start(
+        "/usr/bin/env", "python3", "-I", "-S", "-c", exchange, uid=0
+    )
+    assert python.stdout is not None
+    try:
+        assert python.stdout.readline() == "ready\n"
+        said = cage.says(code, rules=rules, options=ROOT).splitlines()
+    finally:
+        python.kill()
+        python.communicate()
+    assert said == ["True", "True True 0"]
