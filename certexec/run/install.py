@@ -132,7 +132,17 @@ def _open_directory(path: str, grant: bool) -> int:
 
 
 def _check_present(directory: int, name: str, shown: str, force: bool) -> bool:
-    """Tell whether a file stands there that may be replaced; raises RunError("exists")."""
+    """Tell whether a file stands there that may be replaced; raises RunError("exists").
+
+    What is neither a regular file nor a link is never replaced: a machine without /dev/null is
+    broken.
+    """
+    try:
+        kind = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(kind) and not stat.S_ISLNK(kind):
+        raise RunError("exists", f'"{shown}" exists and is not a regular file', "name a file")
     try:
         fd = os.open(
             name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory

@@ -155,13 +155,30 @@ def test_a_certificate_is_replaced_in_one_step_and_keeps_running_for_those_who_h
         assert running.read().startswith(envelope.PREFIX)
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "directory", "pipe"])
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
 def test_what_is_not_a_certificate_is_not_replaced_without_force(bench: Bench, kind: str) -> None:
     place = f"{bench.bin}/program"
     if kind == "file":
         shutil.copy("/bin/true", place)
-    elif kind == "link":
-        os.symlink(bench.sign(), place)
+    else:
+        os.symlink(bench.sign() if kind == "link" else "missing", place)
+    error = bench.refused(bench.sign(), place)
+    assert error.reason == "exists"
+    assert "--force" in error.hint
+    assert bench.install(bench.sign(), place, force=True).replaced
+    assert stat.S_ISREG(os.lstat(place).st_mode)
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("kind", ["device", "directory", "pipe", "socket"])
+def test_what_is_neither_file_nor_link_is_never_replaced(
+    bench: Bench, kind: str, force: bool
+) -> None:
+    place = f"{bench.bin}/program"
+    if kind == "device":
+        os.mknod(place, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    elif kind == "socket":
+        os.mknod(place, stat.S_IFSOCK | 0o666)
     elif kind == "pipe":
         os.mkfifo(place)
     else:
@@ -169,12 +186,10 @@ def test_what_is_not_a_certificate_is_not_replaced_without_force(bench: Bench, k
         place = f"{place}/"
         os.mkdir(f"{place}program.cert")
         bench.bin = f"{bench.bin}/program"
-    error = bench.refused(bench.sign(), place)
+    error = bench.refused(bench.sign(), place, force=force)
     assert error.reason == "exists"
-    assert "--force" in error.hint
-    if kind != "directory":
-        assert bench.install(bench.sign(), place, force=True).replaced
-        assert stat.S_ISREG(os.lstat(place).st_mode)
+    assert "is not a regular file" in error.message
+    assert "force" not in error.hint
 
 
 def test_force_on_a_link_replaces_the_link_and_not_what_it_leads_to(bench: Bench) -> None:
