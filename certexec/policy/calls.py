@@ -60,7 +60,8 @@ _ONE_NAME = (
 )
 """Calls that take one file name, in register 0, and have no rules but those of their own name."""
 _ONE_NAME_AT = (
-    "name_to_handle_at mount_setattr setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr"
+    "name_to_handle_at mount_setattr file_getattr file_setattr "
+    "setxattrat getxattrat listxattrat removexattrat"
 )
 """The same with the file name in register 1, relative to the descriptor in register 0."""
 
