@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 
 import click
 
@@ -101,6 +103,16 @@ def integrity_here(certificate: Certificate) -> str:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Name the file in what is said about its content."""
+    try:
+        yield
+    except CertificateError as error:
+        name = "standard input" if path == "-" else f'"{printable(path)}"'
+        raise CertificateError(error.reason, f"{name}: {error.message}", error.hint) from None
+
+
 def _write_raw(text: bytes, name: str) -> None:
     if sys.stdout.isatty() and not text.isascii():
         raise CliError("usage", f"the {name} is not plain text, it would spoil the terminal")
@@ -134,14 +146,18 @@ def command(
     if trust is not None and not verifying:
         raise CliError("usage", '"--trust" does nothing without "--verify"')
     data = read_certificate(cert)
-    message = envelope.unwrap(data)
+    with _naming(cert):
+        message = envelope.unwrap(data)
     state, objection = _verdict(data, trust) if verifying else ("unverified", None)
     if diag:
-        click.echo(certificate_diagnostic(data))
+        with _naming(cert):
+            text = certificate_diagnostic(data)
+        click.echo(text)
     elif raw:
         _write_raw(message.payload, "payload")
     else:
-        certificate = read_message(message)
+        with _naming(cert):
+            certificate = read_message(message)
         if policy:
             if certificate.policy.text is None:
                 raise CliError(

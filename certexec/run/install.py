@@ -12,7 +12,7 @@ import stat
 
 from certexec.certificate import envelope
 from certexec.certificate.verify import Verified, verify_certificate
-from certexec.errors import RunError, TrustError
+from certexec.errors import CertificateError, RunError, TrustError
 from certexec.kernel.ownership import check_chain, root_owners
 from certexec.run import decide, identity, integrity
 from certexec.run.confinement import confine
@@ -228,7 +228,12 @@ def install(
     # 1. the certificate, on the bytes that will be written
     data = read_certificate(path)
     keys = load_store(store, owner_ok=root_owners())
-    verified = verify_certificate(data, by_kid(keys), now)
+    try:
+        verified = verify_certificate(data, by_kid(keys), now)
+    except CertificateError as error:
+        if error.reason == "malformed":
+            raise CertificateError(error.reason, f'"{path}": {error.message}', error.hint) from None
+        raise
     check_files(verified.certificate)
     _check_rights(verified)
     # 2. the place

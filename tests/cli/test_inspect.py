@@ -185,3 +185,13 @@ def test_says_how_auto_is_decided_on_this_machine(signed: Script) -> None:
     assert json.loads(signed.stdout)["integrity_here"] is None
     write(signed, script_payload())
     signed("certexec inspect x.cert\nstdout 'kept unchanged by: sealed$'")
+
+
+def test_what_is_no_certificate_is_named(script: Script) -> None:
+    script.write("notes", "no certificate\n")
+    for flag in ((), ("--diag",), ("--json",), ("--verify", "--trust", ".")):
+        assert script.certexec("inspect", *flag, "notes") == 1
+        assert 'error: "notes": not a certificate' in script.stderr
+    script.stdin = b"no certificate"
+    assert script.certexec("inspect", "-") == 1
+    assert "error: standard input: not a certificate" in script.stderr
