@@ -7,7 +7,18 @@ import time
 import click
 
 from certexec.cli import output
+from certexec.errors import KernelError
+from certexec.kernel import binfmt
 from certexec.run import install as installing
+from certexec.run.checkup import SETUP_HINT
+
+
+def _nobody_starts_it() -> bool:
+    """Tell whether the kernel has no handler that a certificate's name would start."""
+    try:
+        return binfmt.read_entry() is None
+    except KernelError:
+        return False  # there is one, which cannot be read
 
 
 @click.command("install")
@@ -24,6 +35,8 @@ def command(certificate: str, destination: str, force: bool) -> None:
     done = installing.install(certificate, destination, int(time.time()), force=force)
     for note in done.notes:
         output.warn(note)
+    if _nobody_starts_it():
+        output.warn(f"certificates do not run by name on this machine yet: {SETUP_HINT}")
     signers = ", ".join(signer.key.fingerprint for signer in done.verified.signers)
     output.info(f"signed by {signers}", detail=True)
     verb = "replaced" if done.replaced else "installed"

@@ -87,3 +87,26 @@ def test_the_exit_code_tells_no_from_could_not_tell(site: Site) -> None:
     assert done.returncode == 2
     assert "as root" in done.stderr
     assert not os.path.exists(site.machine.path("/usr/local/bin/x"))
+
+
+def test_where_nobody_starts_certificates_the_set_up_is_named(site: Site) -> None:
+    install = ("install", "/mnt/free/plain.cert", "/usr/local/bin/four")
+    assert "certexec setup" not in site.certexec(*install).stderr
+    assert site.certexec("binfmt", "unregister").returncode == 0
+    try:
+        done = site.certexec(*install)
+    finally:
+        assert site.certexec("binfmt", "register").returncode == 0
+    assert (done.returncode, done.stdout) == (0, "/usr/local/bin/four: replaced (mode 0755)\n")
+    assert done.stderr == (
+        "certexec: warning: certificates do not run by name on this machine yet: "
+        'run "certexec setup" as root\n'
+    )
+
+
+def test_what_is_no_certificate_is_named(site: Site) -> None:
+    with open(site.machine.path("/mnt/free/notes"), "w") as file:
+        file.write("no certificate")
+    done = site.certexec("install", "/mnt/free/notes", "/usr/local/bin/x")
+    assert done.returncode == 1
+    assert 'error: "/mnt/free/notes": not a certificate' in done.stderr
