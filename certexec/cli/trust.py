@@ -16,7 +16,7 @@ from certexec.cli.common import (
     store_directory,
     trust_option,
 )
-from certexec.errors import CliError
+from certexec.errors import CliError, TrustError
 from certexec.trust.constraints import ANYWHERE, Constraints, show_duration
 from certexec.trust.edit import add_key, find_key, remove_key
 from certexec.trust.key_files import read_public
@@ -69,12 +69,12 @@ def add(
     """
     key = read_public(pub)
     stem = os.path.basename(pub).removesuffix(".pub") if name is None else name
-    constraints = Constraints(
-        list(paths) or None,
-        list(dict.fromkeys(_grant(text) for text in grants)),
-        None if max_lifetime is None else parse_length(max_lifetime),
-        cosigners,
-    )
+    may_grant = list(dict.fromkeys(_grant(text) for text in grants))
+    longest = None if max_lifetime is None else parse_length(max_lifetime)
+    try:
+        constraints = Constraints(list(paths) or None, may_grant, longest, cosigners)
+    except TrustError as error:  # what was typed is wrong, not a file of the store
+        raise CliError("usage", error.message, error.hint) from None
     directory, owners = store_directory(trust)
     new = add_key(directory, key, constraints, stem, owner_ok=owners, create=True)
     for line in _limits(constraints):

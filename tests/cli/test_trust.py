@@ -86,7 +86,8 @@ def test_what_is_not_a_key_is_not_added(script: Script) -> None:
         stderr 'write it as 90d'
         ? certexec trust add ops.pub --trust trust --cosigners 8
         ? certexec trust add ops.pub --trust trust --name ../evil
-        ! certexec trust add ops.pub --trust trust --path relative
+        ? certexec trust add ops.pub --trust trust --path relative/x
+        stderr 'the path pattern "relative/x" does not begin with a slash'
         ! exists trust
         ! exists evil
         """
