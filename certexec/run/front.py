@@ -9,6 +9,7 @@ from __future__ import annotations
 import _signal
 import os
 import socket
+import stat
 import sys
 
 from certexec.errors import RunError
@@ -49,11 +50,22 @@ def find_launcher() -> str:
 
 def _open_certificate(path: str) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        # looked at before it is opened, which can start something in a device
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise _no_file(path)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except FileNotFoundError:
         raise RunError("not-found", f'"{path}" does not exist') from None
     except OSError as error:
         raise RunError("unreadable", f'"{path}": {error.strerror}') from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _no_file(path)
+    return fd
+
+
+def _no_file(path: str) -> RunError:
+    return RunError("malformed", f'"{path}" is not a file', "name a certificate")
 
 
 def explain_execution(certificate: str, settings: Settings) -> list[str]:

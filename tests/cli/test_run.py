@@ -11,6 +11,7 @@ from tests.cli.conftest import Script
 
 FAILED = 125
 """As for every command that becomes another: certexec itself failed."""
+REFUSED = 126
 
 
 def refuses(signed: Script, options: str, message: str) -> None:
@@ -68,3 +69,28 @@ def test_a_log_is_appended_to_and_keeps_its_mode(signed: Script) -> None:
         """
     )
     assert signed.path("log").read_text() == "before\n"
+
+
+@pytest.mark.parametrize("explain", [(), ("--explain",)])
+@pytest.mark.parametrize("name", ["directory", "pipe", "/dev/zero", "/dev/null"])
+def test_what_is_no_file_is_refused_and_named(
+    signed: Script, name: str, explain: tuple[str, ...]
+) -> None:
+    signed.path("directory").mkdir()
+    os.mkfifo(signed.path("pipe"))
+    assert signed.certexec("run", "--trust", "trust", *explain, name) == REFUSED
+    assert signed.stderr == (
+        f'certexec: error: "{name}" is not a file\ncertexec: hint: name a certificate\n'
+    )
+
+
+@pytest.mark.parametrize("grants", [(), ("--may-grant", "root")])
+def test_a_grant_is_refused_as_such_whatever_the_key_may(
+    signed: Script, grants: tuple[str, ...]
+) -> None:
+    sign = ("sign", "-k", "ops.key", "-p", "hello.policy", "-o", "grant.cert")
+    assert signed.certexec(*sign, "--setuid", "root", "--allow-everyone", "hello") == 0
+    assert signed.certexec("trust", "add", "ops.pub", "--trust", "trust", *grants) == 0
+    assert signed.certexec("run", "--trust", "trust", "--explain", "grant.cert") == REFUSED
+    assert '"certexec run" never grants an identity' in signed.stderr
+    assert "trust add" not in signed.stderr

@@ -192,3 +192,20 @@ def test_a_log_that_cannot_be_written_refuses_before_anything_runs(
     certificate = world.sign("id.cert", ID)
     done = run(world, trust, "--log", "/no/such/directory/log", certificate)
     assert (done.returncode, done.stdout) == (INTERNAL, "")
+
+
+def test_a_grant_is_refused_as_such_though_its_key_may_grant_nothing(
+    world: World, trust: str
+) -> None:
+    certificate = world.sign("grant-by-run.cert", ID, "--setuid", "root", "--allow-everyone")
+    done = run(world, trust, certificate)
+    refused(done, "setuid-denied")
+    assert '"certexec run" never grants an identity' in done.stderr
+    assert "trust add" not in done.stderr
+
+
+def test_what_is_no_file_is_refused(world: World, trust: str) -> None:
+    for name in (trust, "/dev/zero"):
+        done = run(world, trust, name)
+        assert (done.returncode, done.stdout) == (REFUSED, "")
+        assert f'"{name}" is not a file' in done.stderr
