@@ -161,7 +161,7 @@ def _objection(certificate: Certificate, trusted: TrustedKey) -> CertificateErro
         return CertificateError(
             "key-constraint",
             f'{who} may not sign for "{certificate.program.path}"',
-            f'"certexec trust add --path GLOB" sets where {who} may sign',
+            f'"certexec trust add KEY.pub --path GLOB" sets where {who} may sign',
         )
     if limits.max_lifetime is not None and certificate.lifetime() > limits.max_lifetime:
         return CertificateError(
@@ -181,7 +181,7 @@ def _objection(certificate: Certificate, trusted: TrustedKey) -> CertificateErro
         return CertificateError(
             "setuid-denied",
             f"{who} may not grant {first}" if missing else f"{who} may not grant any identity",
-            f'if it may, say so with "certexec trust add --may-grant {first}"',
+            f'if it may, say so with "certexec trust add KEY.pub --may-grant {first}"',
         )
     return None
 

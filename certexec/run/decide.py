@@ -12,7 +12,7 @@ import time
 from certexec.certificate.envelope import MAX_SIZE
 from certexec.certificate.model import check_enforceable
 from certexec.certificate.verify import Verified, verify_certificate
-from certexec.errors import CertexecError, KernelError, RunError
+from certexec.errors import CertexecError, CertificateError, KernelError, RunError
 from certexec.kernel.digest import sha256
 from certexec.kernel.procfs import read_file
 from certexec.kernel.userdb import SystemUsers
@@ -113,14 +113,15 @@ def decide(
     7. the plan.
     """
     # 1. the certificate
-    certificate = verify(read_certificate(fd), store, owners).certificate
+    try:
+        certificate = verify(read_certificate(fd), store, owners).certificate
+    except CertificateError as error:
+        if error.reason == "setuid-denied" and not may_grant:
+            raise _never_grants() from None  # a key that may grant would not help here
+        raise
     grant = certificate.is_grant()
     if grant and not may_grant:
-        raise RunError(
-            "setuid-denied",
-            '"certexec run" never grants an identity',
-            identity.INSTALL_HINT,
-        )
+        raise _never_grants()
     # 2. the file's bits, on the descriptor that was read
     info = os.fstat(fd)
     identity.check_file(certificate, info.st_mode, info.st_uid, info.st_gid, invoker)
@@ -154,6 +155,12 @@ def decide(
     entries = environment.build(certificate.environment, typed, invoker.uid, grant)
     plan = build_plan(certificate, permitted, compiled, judged, entries)
     return Approved(certificate, reach, compiled, permitted, judged, plan)
+
+
+def _never_grants() -> RunError:
+    return RunError(
+        "setuid-denied", '"certexec run" never grants an identity', identity.INSTALL_HINT
+    )
 
 
 def read_policy(certificate: Certificate) -> PolicyFile:

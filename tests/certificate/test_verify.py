@@ -420,7 +420,7 @@ def test_the_refusal_of_a_grant_says_how_to_allow_it() -> None:
     simulator.payload[4] = {0: ["root", 0]}
     with pytest.raises(CertificateError) as caught:
         simulator.verify()
-    assert "certexec trust add --may-grant root" in caught.value.hint
+    assert '"certexec trust add KEY.pub --may-grant root"' in caught.value.hint
 
 
 def test_of_two_signers_only_those_who_may_are_counted() -> None:
