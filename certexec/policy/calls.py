@@ -123,8 +123,8 @@ class Call:
         variants: what it can do; the last one always applies.
         supervised: its arguments can be judged, and the call is then carried out by the
             supervisor on what was judged.
-        pending: it takes a name or an address but cannot be judged yet: when a conditional rule
-            reaches it, the call is denied and logged.
+        pending: it takes a name or an address but is not carried out for the caller: when a
+            conditional rule reaches it, the call is denied and logged.
     """
 
     __slots__ = ("arguments", "name", "pending", "supervised", "variants")
@@ -283,7 +283,7 @@ def _supervised() -> dict[str, Call]:
 
 
 def _pending() -> dict[str, Call]:
-    """Return the calls that take a name or an address and cannot be judged yet."""
+    """Return the calls that take a name or an address and are not carried out for the caller."""
     table: list[tuple[str, tuple[Argument, ...], tuple[Variant, ...]]] = [
         (
             "sendto", (Argument("sockaddr", 4),),

@@ -19,7 +19,17 @@ enum { PAGE = 4096 };
 static const int calls[] = {
     SYS_open, SYS_openat, SYS_openat2, SYS_creat, SYS_stat, SYS_lstat, SYS_newfstatat, SYS_statx,
     SYS_access, SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_readlinkat, SYS_mkdir, SYS_mkdirat,
-    SYS_rmdir, SYS_unlink, SYS_unlinkat, SYS_connect, SYS_bind,
+    SYS_rmdir, SYS_unlink, SYS_unlinkat, SYS_connect, SYS_bind, SYS_rename, SYS_renameat2, SYS_link,
+    SYS_linkat, SYS_symlink, SYS_symlinkat, SYS_mknod, SYS_mknodat, SYS_getxattr, SYS_lgetxattr,
+    SYS_listxattr, SYS_llistxattr, 464 /* getxattrat */, 465 /* listxattrat */, SYS_statfs,
+    SYS_name_to_handle_at, SYS_inotify_add_watch, SYS_fanotify_mark,
+};
+/* As root these could spoil what is outside of here, whatever the bytes come out as. */
+static const int changes[] = {
+    SYS_chmod, SYS_fchmodat, 452 /* fchmodat2 */, SYS_chown, SYS_lchown, SYS_fchownat, SYS_truncate,
+    SYS_utime, SYS_utimes, SYS_futimesat, SYS_utimensat, SYS_setxattr, SYS_lsetxattr, SYS_removexattr,
+    463 /* setxattrat */, 466 /* removexattrat */, 468, 469 /* file_getattr, file_setattr */, SYS_mount,
+    SYS_umount2, SYS_move_mount, SYS_mount_setattr, SYS_acct, SYS_swapon, SYS_swapoff, SYS_chdir,
 };
 static const char *const names[] = {
     "", "x", "./y", "a\nb", "\xff\xfe", "x (deleted)", "//", "..", "/proc/self", "/proc/self/fd",
@@ -79,10 +89,17 @@ int main(int argc, char **argv) {
     mprotect(page + PAGE, PAGE, PROT_NONE);
     for (long i = atol(argv[2]); i > 0; i--) {
         unsigned long a[6];
-        int nr = calls[next() % ITEMS(calls)];
-        int first = nr == SYS_open || nr == SYS_creat || nr == SYS_stat || nr == SYS_lstat
-                    || nr == SYS_access || nr == SYS_readlink || nr == SYS_mkdir || nr == SYS_rmdir
-                    || nr == SYS_unlink;
+        int nr = geteuid() && next() % 3 == 0 ? changes[next() % ITEMS(changes)]
+                                              : calls[next() % ITEMS(calls)];
+        static const int by_first[] = {
+            SYS_open, SYS_creat, SYS_stat, SYS_lstat, SYS_access, SYS_readlink, SYS_mkdir, SYS_rmdir,
+            SYS_unlink, SYS_rename, SYS_link, SYS_symlink, SYS_mknod, SYS_getxattr, SYS_lgetxattr,
+            SYS_listxattr, SYS_llistxattr, SYS_statfs, SYS_chmod, SYS_chown, SYS_lchown, SYS_truncate,
+            SYS_utime, SYS_utimes, SYS_setxattr, SYS_lsetxattr, SYS_removexattr, SYS_umount2,
+        };
+        int first = 0;
+        for (unsigned k = 0; k < ITEMS(by_first); k++)
+            first |= nr == by_first[k];
         fill_page();
         for (int k = 0; k < 6; k++)
             a[k] = any_register();
@@ -91,6 +108,10 @@ int main(int argc, char **argv) {
             a[!first] = (unsigned long)page;
             if (!first)
                 a[0] = next() % 3 ? (unsigned long)AT_FDCWD : next() % 8;
+            if (next() % 2) { /* a second one */
+                strcpy(page + 512, names[next() % ITEMS(names)]);
+                a[first ? 1 : next() % 2 ? 2 : 3] = (unsigned long)(page + 512);
+            }
         }
         if (nr == SYS_open)
             a[1] |= O_NONBLOCK;
