@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from tests.escapes.names import NAMES
 from tests.escapes.races import RACES
+from tests.escapes.system import KERNEL, SUPERVISOR
 
-ATTACKS = [*RACES, *NAMES]
+ATTACKS = [*RACES, *NAMES, *SUPERVISOR, *KERNEL]

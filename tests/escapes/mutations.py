@@ -150,3 +150,150 @@ def mounts_ignored() -> None:
     from certexec.run.mounts import Mounts
 
     patch(Mounts, stay_home=lambda self, fd: None)
+
+
+def supervisor_bare() -> None:
+    """calls that name another process are not looked at"""
+    from certexec.policy import decisions
+
+    patch(decisions, PROTECTED={})
+
+
+def supervisor_in_proc() -> None:
+    """the supervisor is not recognised in /proc"""
+    from certexec.run import proc_place
+
+    patch(proc_place, thread_group=lambda root, number: b"")
+
+
+def opens_unwatched() -> None:
+    """permitted opens of somebody with capabilities stay with the kernel"""
+    from certexec.policy.decisions import Table
+
+    patch(Table, _watch_opens=lambda self, name, decisions: decisions)
+
+
+def owners_free() -> None:
+    """whom asynchronous input signals, and how, is not looked at"""
+    from certexec.policy import decisions
+
+    patch(decisions, signal_owner_guards=list)
+
+
+def dumpable_free() -> None:
+    """PR_SET_DUMPABLE is permitted"""
+    from certexec.policy import decisions
+
+    patch(decisions, PRCTL=-1, dumpable_guard=lambda: decisions.Clause((), decisions.PERMITTED))
+
+
+def fails_open() -> None:
+    """what could not be judged is permitted"""
+    from certexec.run.supervisor import Supervisor
+
+    answer = Supervisor._answer
+
+    def mutated(self: Any, call: Any) -> bool:
+        try:
+            return answer(self, call)
+        except Exception:
+            if not call.answered:
+                call.resume()
+            return False
+
+    patch(Supervisor, _answer=mutated)
+
+
+def domains_free() -> None:
+    """a program may restrict itself by Landlock although somebody else opens for it"""
+    from certexec.policy import decisions
+
+    patch(decisions, LANDLOCKED=())
+
+
+def _branches(constant: int) -> None:
+    from certexec.policy import compile as compiler
+
+    class Mutated(compiler.Assembler):
+        def branch(self, operation: Any, value: int, yes: Any, no: Any) -> Any:
+            return super().branch(operation, value, yes, yes if value == constant else no)
+
+    patch(compiler, Assembler=Mutated)
+
+
+def any_architecture() -> None:
+    """the filter does not ask from which table a number is"""
+    from certexec.kernel.bpf import AUDIT_ARCH_X86_64
+
+    _branches(AUDIT_ARCH_X86_64)
+
+
+def x32_numbers() -> None:
+    """the filter lets the numbers of x32 through"""
+    from certexec.kernel.bpf import SECCOMP_RET_ALLOW, X32_SYSCALL_BIT
+    from certexec.policy import compile as compiler
+
+    class Mutated(compiler.Assembler):
+        def search(self, ranges: Any) -> Any:
+            allow = self.ret(SECCOMP_RET_ALLOW)
+            return super().search(
+                [(low, allow if low == X32_SYSCALL_BIT else to) for low, to in ranges]
+            )
+
+    patch(compiler, Assembler=Mutated)
+
+
+def io_uring_free() -> None:
+    """io_uring is permitted beside rules on names"""
+    left_to_kernel("io_uring_setup", "io_uring_enter", "io_uring_register")
+
+
+def children_free() -> None:
+    """what children ask for is left to the kernel"""
+    import os
+
+    from certexec.run.supervisor import Supervisor
+
+    emulate = Supervisor._emulate
+    first: list[int] = []
+
+    def mutated(self: Any, call: Any, judged: bool, log: bool) -> bool:
+        first.append(call.task.tgid)
+        if call.task.tgid != first[0] and os.getpid():
+            call.resume()
+            return False
+        return emulate(self, call, judged, log)
+
+    patch(Supervisor, _emulate=mutated)
+
+
+def no_guards() -> None:
+    """nothing stands in front of the policy"""
+    from certexec.policy import decisions
+
+    patch(decisions, inherent_guards=dict)
+
+
+def clone3_free() -> None:
+    """clone3 is permitted"""
+    left_to_kernel("clone3")
+
+
+def gate_open() -> None:
+    """the launch gate asks for no number"""
+    from certexec.kernel.bpf import SECCOMP_RET_ALLOW
+    from certexec.policy import compile as compiler
+
+    patch(compiler, _gate=lambda asm, otherwise, gates: asm.ret(SECCOMP_RET_ALLOW))
+
+
+def gate_by_flags() -> None:
+    """the launch gate asks for AT_EMPTY_PATH, not for the number"""
+    from certexec.kernel.bpf import LOW, SECCOMP_RET_ALLOW, argument_offset
+    from certexec.policy import compile as compiler
+
+    def mutated(asm: Any, otherwise: Any, gates: Any) -> Any:
+        allow = asm.ret(SECCOMP_RET_ALLOW)
+        return asm.compare(argument_offset(4, LOW), 0x1000, 0x1000, allow, otherwise)
+
+    patch(compiler, _gate=mutated)

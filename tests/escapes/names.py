@@ -35,8 +35,8 @@ NAMES = [
           before='os.dup2(os.open("<EVIL>/file", os.O_PATH), 8)'),
     named("link_by_descriptor", "names/tmpfile", "to put a file into the forbidden place",
           "links_by_old_name", rules=(
-              'link: filename match "<GOOD>/*" and filename[1] match "<GOOD>/*" then permit',
-              'link: filename match "*deleted*" and filename[1] match "<GOOD>/*" then permit',
+              'link: filename[1] match "<EVIL>/*" then deny[eperm]',
+              'link: filename sub "non-existent" then permit',
           ), without=("linkat",)),
     named("hard_link", "names/hard-link", "to give a forbidden file a permitted name",
           "links_by_new_name", rules=GOOD_LINKS, without=("linkat",)),

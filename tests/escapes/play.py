@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ from tests.supervision.conftest import PRELUDE, PYTHON
 RACE = "race.c means.c"
 PROVING = 50
 """Rounds from which on both the permitted and the forbidden thing are due in a race."""
+PROOF_LIMIT = 120
+"""seconds within which a missing defence must show."""
 _TALLY = re.compile(r"tries (\d+) passed (\d+) blocked (\d+) odd (\d+) escaped (\d+)\s*$")
 WORDS = ("tries", "passed", "blocked", "odd", "escaped")
 
@@ -63,7 +67,8 @@ os.dup2(os.open({str(stage.evil)!r}, os.O_RDONLY), {PASSED})
 
 
 def run(
-    stage: Stage, attack: Attack, rounds: int, *, first: bool = False, bare: bool = False
+    stage: Stage, attack: Attack, rounds: int, *, first: bool = False, bare: bool = False,
+    limit: int = TIME_LIMIT,
 ) -> tuple[dict[str, int], str, str]:
     """Run the program once; returns its tally, all that it printed, and "" or what went wrong."""
     program, words = _argv(stage, attack, rounds, first)
@@ -79,13 +84,15 @@ def run(
         fds = (device,)
     uid = ALICE if attack.uid is None else attack.uid
     try:
+        if attack.act and not bare:
+            ACTS[attack.act](stage)
         done = stage.world.run(
-            path, *words, uid=uid, before=_before(stage, attack, fds), timeout=TIME_LIMIT,
+            path, *words, uid=uid, before=_before(stage, attack, fds), timeout=limit,
             pass_fds=fds,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         stage.world.sweep()
-        return dict.fromkeys(WORDS, 0), "", f"it did not end within {TIME_LIMIT} seconds"
+        return dict.fromkeys(WORDS, 0), "", f"it did not end within {limit} seconds"
     finally:
         for fd in fds:
             os.close(fd)
@@ -95,6 +102,23 @@ def run(
         return dict.fromkeys(WORDS, 0), said, f"it ended with {done.returncode}: {said}"
     counts = dict(zip(WORDS, map(int, found.groups()), strict=True))
     return counts, done.stdout + done.stderr, ""
+
+
+def _kill_supervisor(stage: Stage) -> None:
+    """Kill the supervisor of the program that is about to start, once it says that it is ready."""
+    known = set(stage.world.processes())
+
+    def wait_and_kill() -> None:
+        time.sleep(1)  # until the program serves itself
+        for pid, line in stage.world.strangers().items():
+            if pid not in known and "serve.py" in line:
+                os.kill(pid, signal.SIGKILL)
+
+    threading.Thread(target=wait_and_kill, daemon=True).start()
+
+
+ACTS = {"kill": _kill_supervisor}
+"""What the stage does while a program runs, by the attack's word for it."""
 
 
 def _settle(stage: Stage, result: Result) -> None:
@@ -138,10 +162,10 @@ def prove(stage: Stage, attack: Attack) -> Result:
     stage.reset()
     rounds = min(attack.chances, attack.most)
     if bare:
-        result.counts, _, wrong = run(stage, attack, rounds, first=True, bare=True)
+        result.counts, _, wrong = run(stage, attack, rounds, first=True, bare=True, limit=PROOF_LIMIT)
     else:
         with stage.without(attack.defence):
-            result.counts, _, wrong = run(stage, attack, rounds, first=True)
+            result.counts, _, wrong = run(stage, attack, rounds, first=True, limit=PROOF_LIMIT)
     stage.world.settle()
     stage.world.sweep()
     result.seconds = time.perf_counter() - begin

@@ -288,7 +288,7 @@ static char *new_page(void) {
 }
 
 static void start_late_faults(void) {
-    uffd = ioctl(UFFD_DEVICE, USERFAULTFD_IOC_NEW, O_CLOEXEC);
+    uffd = ioctl(UFFD_DEVICE, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
     struct uffdio_api api = { UFFD_API, 0, 0 };
     struct uffdio_register region = { { (uintptr_t)page, PAGE }, UFFDIO_REGISTER_MODE_MISSING, 0 };
     if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) < 0 || ioctl(uffd, UFFDIO_REGISTER, &region) < 0)

@@ -1,0 +1,88 @@
+"""The attacks on the supervisor itself, and those by what the kernel has to offer."""
+
+from __future__ import annotations
+
+from tests.escapes.attack import Attack
+
+ANYTHING = (
+    'fsread: filename re "^" then permit', 'fswrite: filename re "^" then permit',
+    'connect: sockaddr re "^" then permit', 'bind: sockaddr re "^" then permit',
+)  # fmt: skip
+ROOT = ("--setuid", "root")
+SERVICE = ("--setuid", "service")
+PROC = ('fsread: filename match "/proc/*" then permit',)
+
+
+def at_supervisor(
+    kind: str, name: str, wants: str, defence: str, *more: str, **options: object
+) -> Attack:
+    """Return an attack of programs/supervisor.py."""
+    options.setdefault("rules", ANYTHING)
+    return Attack(
+        f"supervisor/{name}", wants, "supervisor.py", (kind, "-", *more), defence, **options
+    )
+
+
+def by_kernel(
+    kind: str, wants: str, defence: str, goal: str = "-", name: str = "", **options: object
+) -> Attack:
+    """Return an attack of programs/kernel.py."""
+    return Attack(
+        f"kernel/{name or kind.replace('_', '-')}", wants, "kernel.py", (kind, goal), defence,
+        **options,
+    )
+
+
+SUPERVISOR = [
+    at_supervisor("signals", "signals", "to end or stop the supervisor", "supervisor_bare"),
+    at_supervisor("signals", "signals-root", "to end the supervisor, as uid 0 with a grant",
+                  "supervisor_bare", options=ROOT),
+    at_supervisor("pidfds", "pidfds", "a descriptor of the supervisor's process",
+                  "supervisor_bare"),
+    at_supervisor("limits", "limits", "to limit the supervisor", "supervisor_bare"),
+    at_supervisor("schedule", "schedule", "to slow the supervisor down", "supervisor_bare"),
+    at_supervisor("trace", "trace-root", "to trace or write into the supervisor, as uid 0 with a "
+                  "grant", "supervisor_bare", options=ROOT),
+    at_supervisor("trace", "trace-uid-0", "to trace or write into the supervisor, as the invoking "
+                  "uid 0", "supervisor_bare", uid=0),
+    at_supervisor("files", "files", "to read the supervisor's memory by /proc",
+                  "supervisor_in_proc"),
+    at_supervisor("files", "files-root", "to write the supervisor's memory by /proc, as uid 0 "
+                  "with a grant", "opens_unwatched", options=ROOT,
+                  rules=('connect: sockaddr re "^" then permit',), opens=False),
+    at_supervisor("files", "files-uid-0", "to write the supervisor's memory by /proc, as the "
+                  "invoking uid 0", "opens_unwatched", uid=0,
+                  rules=('connect: sockaddr re "^" then permit',), opens=False),
+    at_supervisor("asynchronous", "asynchronous-io", "to have the kernel signal the supervisor",
+                  "owners_free"),
+    at_supervisor("unreadable", "unreadable", "to become unreadable for the supervisor",
+                  "dumpable_free"),
+    at_supervisor("starve", "starve", "to be judged by nobody when the supervisor has no "
+                  "descriptor left", "fails_open", "200",
+                  rules=(), before="resource.setrlimit(resource.RLIMIT_NOFILE, (72, 72))"),
+    at_supervisor("killed", "killed", "to run on unsupervised when the supervisor was killed from "
+                  "outside", "", rules=(), act="kill", kernel="a listener that is closed fails "
+                  "every notified call (ENOSYS)"),
+    at_supervisor("domain", "domain", "a Landlock domain that does not bind it", "domains_free",
+                  rules=()),
+    at_supervisor("answer_ourselves", "second-listener", "to answer its own notifications", "",
+                  kernel="one tree has one listener (EBUSY)"),
+]  # fmt: skip
+
+KERNEL = [
+    by_kernel("int80", "to open a forbidden file by the 32-bit table", "any_architecture",
+              most=2000),
+    by_kernel("x32", "to get a call past the filter by the x32 bit", "x32_numbers", most=2000),
+    by_kernel("io_uring", "opens that pass no filter", "io_uring_free"),
+    by_kernel("children", "a child that is not confined", "children_free", most=3000,
+              rules=PROC),
+    by_kernel("untraced", "a child that its tracer is not told of", "no_guards"),
+    by_kernel("clone3", "a user namespace that is not permitted", "clone3_free",
+              rules=("fork: permit", "tfork: permit"), without=("clone", "unshare")),
+    by_kernel("gate", "a denied call by guessing what opens the launch gate", "gate_open",
+              "getgroups", "gate-getgroups", without=("getgroups",)),
+    by_kernel("gate", "a denied call by guessing what opens the launch gate", "gate_open",
+              "capget", "gate-capget", without=("capget",)),
+    by_kernel("gate_again", "to execute as the launcher did", "gate_by_flags",
+              without=("execve", "execveat"), most=2000),
+]  # fmt: skip
