@@ -6,9 +6,8 @@ import os
 import resource
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from certexec.observe.event import Note
 from certexec.observe.json_lines import render
@@ -32,11 +31,14 @@ class Disk:
         return self.path.read_text()
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+@contextmanager
+def small(tmp_path: Path) -> Iterator[Disk]:
+    """Give a disk; the limit is gone at the end, before pytest writes down how the test went."""
     made = Disk(tmp_path / "log")
-    yield made
-    resource.setrlimit(resource.RLIMIT_FSIZE, made.before)
+    try:
+        yield made
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, made.before)
 
 
 def test_a_file_gets_one_line_per_event(tmp_path: Path) -> None:
@@ -62,43 +64,46 @@ def test_a_full_log_changes_nothing_for_the_program_and_is_told() -> None:
     assert (log.lost, log.why, log.there) == (3, "No space left on device", True)
 
 
-def test_what_did_not_fit_is_told_as_soon_as_there_is_room(disk: Disk) -> None:
-    log = Lines(os.open(disk.path, APPEND))
-    log.note("first")
-    disk.room(6)  # not a byte more
-    log.note("second")
-    log.note("third")
-    disk.room(4096)
-    log.note("fourth")
-    assert log.finish(0)
-    assert disk.content() == "first\nlost 2 events: File too large\nfourth\n"
+def test_what_did_not_fit_is_told_as_soon_as_there_is_room(tmp_path: Path) -> None:
+    with small(tmp_path) as disk:
+        log = Lines(os.open(disk.path, APPEND))
+        log.note("first")
+        disk.room(6)  # not a byte more
+        log.note("second")
+        log.note("third")
+        disk.room(4096)
+        log.note("fourth")
+        assert log.finish(0)
+        assert disk.content() == "first\nlost 2 events: File too large\nfourth\n"
 
 
-def test_a_line_of_which_a_part_fitted_is_completed(disk: Disk) -> None:
-    log = Lines(os.open(disk.path, APPEND))
-    log.note("first")
-    disk.room(10)
-    log.note("second")
-    log.note("third")
-    assert disk.content() == "first\nseco"
-    disk.room(4096)
-    log.note("fourth")
-    assert log.finish(0)
-    assert disk.content() == "first\nsecond\nlost 1 events: File too large\nfourth\n"
+def test_a_line_of_which_a_part_fitted_is_completed(tmp_path: Path) -> None:
+    with small(tmp_path) as disk:
+        log = Lines(os.open(disk.path, APPEND))
+        log.note("first")
+        disk.room(10)
+        log.note("second")
+        log.note("third")
+        assert disk.content() == "first\nseco"
+        disk.room(4096)
+        log.note("fourth")
+        assert log.finish(0)
+        assert disk.content() == "first\nsecond\nlost 1 events: File too large\nfourth\n"
 
 
-def test_a_line_that_stays_torn_counts_as_lost_and_the_next_log_begins_anew(disk: Disk) -> None:
-    log = Lines(os.open(disk.path, APPEND))
-    disk.room(4)
-    log.write(Note(1.0, "first"))
-    assert not log.finish(0)
-    assert (log.lost, log.why) == (1, "File too large")
-    assert is_torn(str(disk.path))
-    disk.room(4096)
-    log = Lines(os.open(disk.path, APPEND), torn=is_torn(str(disk.path)))
-    log.note("second")
-    assert log.finish(0)
-    assert disk.content() == "firs\nsecond\n"
+def test_a_line_that_stays_torn_counts_as_lost_and_the_next_log_begins_anew(tmp_path: Path) -> None:
+    with small(tmp_path) as disk:
+        log = Lines(os.open(disk.path, APPEND))
+        disk.room(4)
+        log.write(Note(1.0, "first"))
+        assert not log.finish(0)
+        assert (log.lost, log.why) == (1, "File too large")
+        assert is_torn(str(disk.path))
+        disk.room(4096)
+        log = Lines(os.open(disk.path, APPEND), torn=is_torn(str(disk.path)))
+        log.note("second")
+        assert log.finish(0)
+        assert disk.content() == "firs\nsecond\n"
 
 
 def test_what_is_no_torn_file(tmp_path: Path) -> None:
