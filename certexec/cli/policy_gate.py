@@ -8,10 +8,13 @@ from certexec.cli.output import warn
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.decisions import TreeOptions
-from certexec.policy.lint import lint
+from certexec.policy.finding import Finding
+from certexec.policy.lint import DETACH, lint
+from certexec.policy.model import PolicyFile
+from certexec.policy.reach import Reach
 from certexec.policy.syntax import PolicySyntaxError, parse_policy
 from certexec.run import decide
-from certexec.run.confinement import confine
+from certexec.run.confinement import confine, left_out
 
 TOLD_WHEN_SIGNING = ("inactive", "pending")
 """The lint findings that mean: this rule permits nothing here."""
@@ -53,13 +56,35 @@ def check_policy(
         parsed = parse_policy(text, name=name, users=SystemUsers(), privileged=True)
     except PolicySyntaxError as error:
         raise PolicyError("policy-syntax", error.caret(), error.hint) from None
-    for finding in lint(parsed):
+    found = lint(parsed)
+    for finding in found:
         if finding.code in TOLD_WHEN_SIGNING:
             warn(f"{name}:{finding.line}: {finding.message} ({finding.code})")
-    confine(
+    reach, _ = confine(
         parsed, program, name,
         inherit=inherit, full_log=log == "full", privileged=grant, capable=grant,
     )  # fmt: skip
+    if grant:
+        _warn_of_grants_let_go(found, parsed, reach, name)
+    if not inherit:
+        for policy, where, why in left_out(parsed, program):
+            warn(f'{name}:{where.line}: the policy of "{policy.path}" is left out: {why}')
+
+
+def _warn_of_grants_let_go(
+    found: list[Finding], parsed: PolicyFile, reach: Reach, name: str
+) -> None:
+    """Say which rules of the file give the identity to a program that nothing confines."""
+    lines = {
+        rule.line for policy in parsed.policies if any(one is policy for one in reach.policies)
+        for rule in policy.rules
+    }
+    for finding in found:
+        if finding.code == DETACH and finding.line in lines:
+            warn(
+                f"{name}:{finding.line}: the program that this rule lets go keeps the identity "
+                f"({DETACH})"
+            )
 
 
 def check_certificate_policy(certificate: Certificate) -> None:

@@ -22,6 +22,7 @@ CODES = {
     "pending": "the call cannot be judged yet: it will be denied and logged",
     "errno": "an error that Linux does not have",
     "flag": "a flag that does nothing here",
+    "detach": "the program that is executed is let go: nothing confines it",
     "empty": "the file holds no policy",
 }
 """Every code, and what it says."""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CODES", "Finding", "lint", "lint_text"]
 
+DETACH = "detach"
+"""The finding about a rule that lets a program go."""
 _CLOSE = 0.75
 """How alike a mistyped name must be to be suggested, from 0 to 1."""
 
@@ -133,6 +135,8 @@ def _lint_rule(policy: Policy, rule: Rule) -> list[Finding]:
     if (rule.inherit or rule.detach) and reached and not _executes(reached):
         flag = "inherit" if rule.inherit else "detach"
         found.append(("flag", f'"{flag}" only counts for execve', ""))
+    elif rule.detach and reached:
+        found.append((DETACH, "what this rule lets a program execute is let go, unconfined", ""))
     return [Finding(rule.line, code, message, hint) for code, message, hint in found]
 
 

@@ -12,7 +12,25 @@ from certexec.run.policy_directory import load_directory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.policy.compile import Compiled
-    from certexec.policy.model import PolicyFile
+    from certexec.policy.model import Policy, PolicyFile, Rule
+
+
+def _flaws(policy: Policy) -> list[tuple[Rule | Policy, str]]:
+    return unsupported_in(policy, inherit=True, detach=True)
+
+
+def left_out(file: PolicyFile, program: str) -> list[tuple[Policy, Rule | Policy, str]]:
+    """Return the policies that ``confine`` leaves out, though programs would come under them.
+
+    Each comes with the first thing in it that cannot be enforced, and why. For a certificate
+    without inherit: otherwise no program comes under one of them. Raises PolicyError as
+    ``select_policy`` does.
+    """
+    reached = Reach(select_policy(file, program), file.policies).policies[1:]
+    return [
+        (policy, *flaws[0]) for policy in file.policies
+        if any(one is policy for one in reached) and (flaws := _flaws(policy))
+    ]
 
 
 def confine(
@@ -47,8 +65,6 @@ def confine(
     if not own_policies:
         return Reach(policy, ()), compile_policy(policy, options, name=name)
     # signed ones first: of two policies for one program the first counts
-    signed = [
-        one for one in file.policies if not unsupported_in(one, inherit=True, detach=True)
-    ]
+    signed = [one for one in file.policies if not _flaws(one)]
     reach = Reach(policy, [*signed, *([] if inherit else load_directory())])
     return reach, compile_reach(reach, options, name=name)

@@ -408,6 +408,60 @@ def test_refuses_to_sign(name: str, signed: Script) -> None:
     assert re.search(complaint, signed.stderr), signed.stderr
 
 
+SEVERAL = """\
+Policy: {path}, Emulation: native
+	native-execve: permit
+Policy: /bin/fine, Emulation: native
+	native-read: permit
+Policy: /bin/free, Emulation: native
+detached
+Policy: /bin/asks, Emulation: native
+	native-open: true then ask
+"""
+
+
+def test_policies_that_are_left_out_are_named(signed: Script) -> None:
+    signed.write("p", SEVERAL.format(path=signed.path("hello").resolve()))
+    sign = ("sign", "-k", "ops.key", "-p", "p", "-o", "out.cert", "-f")
+    assert signed.certexec(*sign, "--no-inherit", "hello") == 0
+    warnings = [line for line in signed.stderr.splitlines() if "warning" in line]
+    assert warnings == [
+        'certexec: warning: p:5: the policy of "/bin/free" is left out: '
+        "a detached policy confines nothing",
+        'certexec: warning: p:8: the policy of "/bin/asks" is left out: '
+        '"ask" needs somebody to ask',
+    ]
+    assert signed.certexec(*sign, "hello") == 0
+    assert "warning" not in signed.stderr
+
+
+def test_policies_that_nothing_comes_under_are_not_named(signed: Script) -> None:
+    only = 'native-execve: filename eq "/bin/fine" then permit'
+    text = SEVERAL.replace("native-execve: permit", only)
+    signed.write("p", text.format(path=signed.path("hello").resolve()))
+    assert signed.certexec(
+        "sign", "-k", "ops.key", "-p", "p", "-o", "out.cert", "--no-inherit", "hello"
+    ) == 0  # fmt: skip
+    assert "warning" not in signed.stderr
+
+
+def test_a_grant_that_a_rule_lets_go_is_told(signed: Script) -> None:
+    text = POLICY.format(path=signed.path("hello").resolve())
+    rule = '\tnative-execve: filename eq "/bin/a" then permit[detach]\n'
+    other = "Policy: /bin/other, Emulation: native\n\tnative-execve: true then permit[detach]\n"
+    signed.write("p", text + rule + other)
+    sign = ("sign", "-k", "ops.key", "-p", "p", "-o", "out.cert", "-f", "--allow-everyone")
+    assert signed.certexec(*sign, "--setuid", "root", "hello") == 0
+    line = text.count("\n") + 1
+    warnings = [one for one in signed.stderr.splitlines() if "warning" in one]
+    assert warnings == [
+        f"certexec: warning: p:{line}: the program that this rule lets go keeps the identity "
+        "(detach)"
+    ]
+    assert signed.certexec(*sign, "hello") == 0
+    assert "warning" not in signed.stderr
+
+
 def test_a_policy_that_is_not_utf_8_is_refused(signed: Script) -> None:
     signed.path("p").write_bytes(b"Policy: \xff, Emulation: native\n")
     signed("! certexec sign -k ops.key -p p -o out.cert hello")

@@ -73,6 +73,7 @@ def codes(*lines: str, header: str = HEADER) -> list[tuple[int, str]]:
         ('filename[1] eq "/x" then permit', "no-argument"),
         ("true then deny[eftype]", "errno"),
         ("true then permit[inherit]", "flag"),
+        ("true then permit[detach]", "flag"),
         ("permit-now", "unsupported"),
     ],
 )
@@ -345,6 +346,14 @@ def test_colliding_policy_files_are_found():
 def test_a_file_without_a_policy_is_told():
     found = lint(parse_policy("# nothing\n", name="f", users=USERS, privileged=True))
     assert [(one.line, one.code) for one in found] == [(1, "empty")]
+
+
+@pytest.mark.parametrize("name", ["native-execve", "native-execveat", "linux64-execve"])
+def test_rules_that_let_a_program_go_are_told(name):
+    header = HEADER.replace("native", name.partition("-")[0])
+    for condition in ("true", 'filename eq "/bin/a"'):
+        assert codes(f"{name}: {condition} then permit[detach]", header=header) == [(2, "detach")]
+        assert codes(f"{name}: {condition} then permit[inherit]", header=header) == []
 
 
 def test_detached_is_unsupported():
