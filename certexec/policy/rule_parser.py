@@ -16,6 +16,7 @@ from certexec.policy import errnos, lexer
 from certexec.policy.lexer import END, NAME, NUMBER, QUOTED, RuleError
 from certexec.policy.model import MACROS, TRUE, And, Not, Or, Predicate, Rule, Symbol
 from certexec.policy.operators import expand, is_regex
+from certexec.policy.spelling import close_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ OFFSETS = 10
 """``filename[N]`` takes N below this: a system call had at most ten arguments for systrace."""
 REWRITE = "true then "
 """What makes a rule of this grammar out of a bare permit or deny."""
+ACTIONS = ("permit", "deny", "ask")
+CONNECTIVES = ("then", "and", "or")
 _OPERATORS = frozenset(("match", "eq", "neq", "sub", "nsub", "inpath", "re"))
 
 
@@ -34,6 +37,12 @@ def errno_of(action: str, name: str) -> int:
     if action != "deny":
         return 0
     return errnos.NUMBERS[name] if name else errnos.DEFAULT
+
+
+def misspelt(token: Token, words: tuple[str, ...]) -> str:
+    """Return the hint for a name that is nearly one of these words, else ""."""
+    meant = close_word(str(token[1]), words) if token[0] == NAME else ""
+    return f'did you mean "{meant}"?' if meant else ""
 
 
 class RuleParser:
@@ -55,7 +64,7 @@ class RuleParser:
     def fullexpression(self, emulation: str, syscall: str, line: int, text: str) -> Rule:
         """Parse the whole rule."""
         expression = self.expression()
-        self.expect("then", '"then" or "->"')
+        self.expect("then", '"then" or "->"', (*CONNECTIVES, *ACTIONS))
         action = self.action()
         flag, flag_column = self.bracketed_name()
         errno_name = ""
@@ -107,7 +116,7 @@ class RuleParser:
                         node = And(left, node) if kind == "and" else Or(left, node)
                 if not waiting:
                     return node
-                self.expect(")", '")"')
+                self.expect(")", '")"', CONNECTIVES)
                 waiting.pop()
 
     # symbol = name [ "[" number "]" ] operator quoted | "true"
@@ -122,7 +131,9 @@ class RuleParser:
         argument = str(token[1])
         offset = -1
         if self.accept("["):
-            number = self.expect(NUMBER, "a number")
+            number = self.next()
+            if number[0] != NUMBER:
+                raise self.unexpected(number, "a number", misspelt(token, ACTIONS))
             offset = int(number[1])
             self.expect("]", '"]"')
             if not 0 <= offset < OFFSETS:
@@ -131,7 +142,8 @@ class RuleParser:
         if operator[0] not in _OPERATORS:
             if argument.lower() in lexer.KEYWORDS or "(" in argument or ")" in argument:
                 raise self.unexpected(token, "a condition")
-            raise self.unexpected(operator, "an operator such as match or eq")
+            wanted = "an operator such as match or eq"
+            raise self.unexpected(operator, wanted, misspelt(token, ACTIONS))
         data = self.expect(QUOTED, "a quoted string")
         value = str(data[1])
         if operator[0] == "re":
@@ -152,8 +164,8 @@ class RuleParser:
     def action(self) -> str:
         """Parse what is to happen."""
         token = self.next()
-        if token[0] not in ("permit", "deny", "ask"):
-            raise self.unexpected(token, "permit, deny or ask")
+        if token[0] not in ACTIONS:
+            raise self.unexpected(token, "permit, deny or ask", misspelt(token, ACTIONS))
         return token[0]
 
     # [ "[" name "]" ]
@@ -232,11 +244,11 @@ class RuleParser:
         self.position += 1
         return token
 
-    def expect(self, kind: str, wanted: str) -> Token:
-        """Take the next token, which must be of this kind."""
+    def expect(self, kind: str, wanted: str, words: tuple[str, ...] = ()) -> Token:
+        """Take the next token, which must be of this kind; ``words``: what was perhaps meant."""
         token = self.tokens[self.position]
         if token[0] != kind:
-            raise self.unexpected(token, wanted)
+            raise self.unexpected(token, wanted, misspelt(token, words))
         self.position += 1
         return token
 
@@ -246,11 +258,10 @@ class RuleParser:
         if token[0] != END:
             raise self.unexpected(token, "the end of the rule")
 
-    def unexpected(self, token: Token, wanted: str) -> RuleError:
+    def unexpected(self, token: Token, wanted: str, hint: str = "") -> RuleError:
         """Make the error for a token that cannot stand here, with the hint for common mistakes."""
         kind, value, column = token
-        hint = ""
-        if kind in ("permit", "deny", "ask") and self.position <= 1:
+        if kind in ACTIONS and self.position <= 1:
             hint = f'write "{REWRITE}{self.text[column:]}"'
             for name in self.tokens[self.position + 1 : self.position + 2]:
                 if kind == "deny" and name[0] == NAME and errnos.number(str(name[1])) is None:

@@ -176,6 +176,16 @@ def test_an_expression_may_be_as_deep_as_a_line_is_long():
         ("true then permit permit", "where the end of the rule", "permit", ""),
         ("deny, if user = 99 x", "where the end of the rule", "x", ""),
         ('filename eq "a', "the rule ends", "", "never closed"),
+        ("permitt", "where an operator", "", 'did you mean "permit"?'),
+        ("PREMIT", "where an operator", "", 'did you mean "permit"?'),
+        ("aks", "where an operator", "", 'did you mean "ask"?'),
+        ("dney, if user = 0", "where an operator", ", if", 'did you mean "deny"?'),
+        ("denny[eperm]", "where a number", "eperm", 'did you mean "deny"?'),
+        ("true then permitt", "where permit, deny or ask", "permitt", 'did you mean "permit"?'),
+        ('filename eq "a" than permit', 'where "then"', "than", 'did you mean "then"?'),
+        ('filename eq "a" adn true then deny', 'where "then"', "adn", 'did you mean "and"?'),
+        ('( filename eq "a" orr true ) then deny', 'where ")"', "orr", 'did you mean "or"?'),
+        ("true permitt", 'where "then"', "permitt", 'did you mean "permit"?'),
     ],
 )
 def test_an_error_says_what_where_and_how_to_mend_it(body, message, at, hint):
@@ -188,6 +198,17 @@ def test_an_error_says_what_where_and_how_to_mend_it(body, message, at, hint):
     caret = error.caret().split("\n")
     assert caret[1] == error.source_line
     assert len(caret[2]) == error.column
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "argv", "filename", "mode", "uid = 3", "end sockaddr", "permitted log", "x" * 2000,
+        'filename nd "x" then permit', "filename eq an then permit", 'sockaddr[x] eq "a" then deny',
+    ],
+)
+def test_other_words_are_not_taken_for_keywords(body):
+    assert "did you mean" not in refusal(body).hint
 
 
 @pytest.mark.parametrize(
