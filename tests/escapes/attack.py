@@ -14,16 +14,17 @@ class Attack:
         program: "race" (programs/race.c) or the name of a Python file in programs/.
         arguments: the program's KIND, GOAL and what follows GOOD and EVIL, as templates.
         rules: of its policy, written without "native-"; every other call is permitted.
-        without: calls that no rule permits; policies: more policies in the certificate's file.
+        without: calls that no rule permits; policies: more in the certificate's file, each
+            (program, rules, ...).
         options: of "certexec sign"; uid: who runs it.
         opens: only what lies in the permitted place may be opened besides what programs need.
         defence: the mutation with which it must succeed; "" where the kernel itself is the defence.
         kernel: what of the kernel stops it, where ``defence`` is "": then it must succeed bare.
         races: permitted and forbidden things take turns, so both must be seen in a run.
         before: Python code that is run before the certificate is; a template, too.
+        env: environment variables of whoever runs the certificate; templates, too.
         most: rounds that it takes at most, where each takes long or a run has room for few only.
         chances: rounds within which it must succeed without the defence.
-        alone: the program does not say how many tries were blocked in total but ends by itself.
         needs: a path that the machine must have.
         act: what the stage does meanwhile (tests.escapes.play.ACTS).
     """
@@ -51,6 +52,7 @@ class Attack:
         self.kernel: str = options.pop("kernel", "")
         self.races: bool = options.pop("races", False)
         self.before: str = options.pop("before", "")
+        self.env: dict[str, str] = options.pop("env", {})
         self.most: int = options.pop("most", 1 << 30)
         self.chances: int = options.pop("chances", 5000)
         self.needs: str = options.pop("needs", "")

@@ -5,5 +5,6 @@ from __future__ import annotations
 from tests.escapes.names import NAMES
 from tests.escapes.races import RACES
 from tests.escapes.system import KERNEL, SUPERVISOR
+from tests.escapes.trees import TREES
 
-ATTACKS = [*RACES, *NAMES, *SUPERVISOR, *KERNEL]
+ATTACKS = [*RACES, *NAMES, *SUPERVISOR, *KERNEL, *TREES]

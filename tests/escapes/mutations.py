@@ -297,3 +297,73 @@ def gate_by_flags() -> None:
         return asm.compare(argument_offset(4, LOW), 0x1000, 0x1000, allow, otherwise)
 
     patch(compiler, _gate=mutated)
+
+
+def execs_free() -> None:
+    """execs are left to the kernel"""
+    left_to_kernel("execve", "execveat")
+
+
+def connects_free() -> None:
+    """connect is left to the kernel"""
+    left_to_kernel("connect")
+
+
+def sendto_free() -> None:
+    """sendto is left to the kernel"""
+    left_to_kernel("sendto")
+
+
+def sendmsg_free() -> None:
+    """sendmsg is left to the kernel"""
+    left_to_kernel("sendmsg")
+
+
+def sendmmsg_free() -> None:
+    """sendmmsg is left to the kernel"""
+    left_to_kernel("sendmmsg")
+
+
+def gains_ignored() -> None:
+    """what a program gains by an exec is not looked at"""
+    from certexec.run import exec_judge
+
+    patch(exec_judge, excess=lambda before, pid: "")
+
+
+def environment_passed() -> None:
+    """a program with a grant gets the invoker's environment"""
+    from certexec.run import decide
+
+    build = decide.environment.build
+
+    def mutated(signed: Any, typed: dict[bytes, bytes], uid: int, grant: bool) -> Any:
+        entries = build(signed, typed, uid, grant)
+        return [*(entries or []), *(b"%s=%s" % pair for pair in typed.items())]
+
+    patch(decide.environment, build=mutated)
+
+
+def others_free() -> None:
+    """a process may get into one that is under another policy"""
+    from certexec.run.supervisor import Supervisor
+
+    patch(Supervisor, _concerns_others=lambda self, call: 0)
+
+
+def strangers_ours() -> None:
+    """a process that nobody told of has the certificate's own policy, and nobody tells of births"""
+    from certexec.run.transitions import OWN, Transitions
+
+    patch(
+        Transitions,
+        born=lambda self, child, parent: None,
+        of=lambda self, process: self._places.get(process, OWN),
+    )
+
+
+def mapped_ignored() -> None:
+    """an IPv4 address in an IPv6 one is taken for one of IPv6"""
+    from certexec.run import emulate_sockets
+
+    patch(emulate_sockets, _V4_MAPPED=b"")

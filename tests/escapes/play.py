@@ -76,7 +76,8 @@ def run(
     if not bare:
         rules = stage.rules(attack.rules, attack.opens)
         text = stage.policy(program, rules, attack.without)
-        text += "".join(stage.fill(more) for more in attack.policies)
+        for other, *given in attack.policies:
+            text += stage.policy(stage.fill(other), [stage.fill(one) for one in given], ())
         path = stage.certificate(program, text, attack.options)
     fds: tuple[int, ...] = ()
     if attack.needs == "/dev/userfaultfd":
@@ -88,7 +89,7 @@ def run(
             ACTS[attack.act](stage)
         done = stage.world.run(
             path, *words, uid=uid, before=_before(stage, attack, fds), timeout=limit,
-            pass_fds=fds,
+            pass_fds=fds, env={name: stage.fill(text) for name, text in attack.env.items()},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         stage.world.sweep()

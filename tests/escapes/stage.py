@@ -97,6 +97,9 @@ class Stage:
                 (place / name).chmod(mode)
             shutil.copy(program, place / "prog")
             (place / "prog").chmod(0o755)
+        suid = self.ground / "suid"
+        shutil.copy(self._programs[0], suid)
+        suid.chmod(0o4755)
 
     def disturbed(self) -> str:
         """Say what was changed in the forbidden place, "" for nothing."""
@@ -175,10 +178,17 @@ class Stage:
             self._compiled[key] = target
         return self._compiled[key]
 
+    def helper(self, source: str, *flags: str) -> str:
+        """Compile what an attack needs besides its own program."""
+        return self.program(source, *flags)
+
     def fill(self, text: str) -> str:
         """Put the stage's own names and numbers into a rule or an argument."""
         for name, value in (
             ("GOOD", self.good), ("EVIL", self.evil), ("GROUND", self.ground), ("MARK", self.mark),
+            ("READER", self.helper("reader.c", "-static", "-no-pie")),
+            ("CHILDREN", self.helper("children.c", "-static")),
+            ("PRELOAD", self.helper("preload.c", "-shared", "-fPIC")),
             ("PORT0", self.ports[0]), ("PORT1", self.ports[1]), ("PYTHON", PYTHON),
         ):  # fmt: skip
             text = text.replace(f"<{name}>", str(value))

@@ -2,7 +2,7 @@
 KIND, GOAL, ROUNDS, FIRST, GOOD, EVIL, *MORE = sys.argv[1:]
 ROUNDS, FIRST = int(ROUNDS), FIRST == "1"
 PASSED, BLOCKED, ODD, ESCAPED = "passed", "blocked", "odd", "escaped"
-REFUSED = {"EPERM", "EACCES", "ENOSYS", "EBUSY", "EOPNOTSUPP", "ESRCH", "ENXIO"}
+REFUSED = {"EPERM", "EACCES", "ENOSYS", "EBUSY", "EOPNOTSUPP", "ENOTSUP", "ESRCH", "ENXIO"}
 PLACE = 9  # the forbidden directory, opened before we were confined
 libc.syscall.restype = ctypes.c_long
 

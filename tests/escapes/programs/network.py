@@ -1,0 +1,43 @@
+# Addresses that are written in other ways, and descriptors that travel.
+PORTS = [int(word) for word in MORE[:2]]
+FORBIDDEN = ("127.0.0.1", PORTS[1]) if len(PORTS) == 2 else None
+
+def reached(client):
+    try:
+        return ESCAPED if client.getpeername()[1] == PORTS[1] else PASSED
+    except OSError:
+        return BLOCKED
+    finally:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+def mapped(number):
+    "An IPv4 address inside an IPv6 one."
+    with socket.socket(socket.AF_INET6) as client:
+        done = why(client.connect, ("::ffff:127.0.0.1", PORTS[1]))
+        return reached(client) if done == "ok" else of(done)
+
+def unspecified(number):
+    "Connect where that is permitted, dissolve it with AF_UNSPEC, connect elsewhere."
+    with socket.socket(socket.AF_INET, (socket.SOCK_STREAM, socket.SOCK_DGRAM)[number % 2]) as one:
+        why(one.connect, ("127.0.0.1", PORTS[0]))
+        why(call, 42, one.fileno(), struct.pack("=H14x", 0), 16)
+        address = struct.pack("=HH4s8x", (2, 0)[number // 2 % 2], socket.htons(PORTS[1]),
+                              socket.inet_aton("127.0.0.1"))
+        done = why(call, 42, one.fileno(), address, 16)
+        return reached(one) if done in (0, "ok") else of(done)
+
+def passed(number):
+    "A forbidden directory comes through a socket, from another process of the tree."
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pid = os.fork()
+        if pid == 0:
+            socket.send_fds(theirs, [b"x"], [PLACE])
+            os._exit(0)
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+        os.waitpid(pid, 0)
+        outcome = content(why(os.open, "file", os.O_RDONLY, dir_fd=fds[0]))
+        os.close(fds[0])
+        return outcome
+
+play(globals()[KIND])
