@@ -30,6 +30,27 @@ def test_the_page_of_reasons_is_the_tables() -> None:
     assert (PROJECT / "man" / "certexec-reasons.7").read_text() == tool.page()  # type: ignore[attr-defined]
 
 
+def test_reasons_are_shown_where_the_page_says(tmp_path: Path) -> None:
+    """Verify and JSON have the words; messages of the other commands have none."""
+    (tmp_path / "x").write_text("no certificate")
+    (tmp_path / "trust").mkdir(0o700)
+
+    def said(*argv: str) -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "certexec.cli.main", *argv],
+            capture_output=True, text=True, cwd=tmp_path, check=False,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        )  # fmt: skip
+        return done.stdout, done.stderr
+
+    assert "(malformed)" in said("verify", "--trust", "trust", "x")[0]
+    assert '"reason": "malformed"' in said("verify", "--json", "--trust", "trust", "x")[0]
+    assert '"reason": "policy-syntax"' in said("policy", "check", "--json", "x")[0]
+    for argv in (("inspect", "x"), ("run", "--trust", "trust", "missing")):
+        output, error = said(*argv)
+        assert output == "" and "error: " in error and "(" not in error
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_manual_pages_are_clean(page: Path) -> None:
     if shutil.which("mandoc") is None:
