@@ -32,6 +32,7 @@ bench: $(STAMP)
 
 attack: $(STAMP)
 	@$(RUN) -m tests.attack $(ATTACK)
+	@$(RUN) -m tests.escapes --write $(ESCAPES)
 
 vm: $(STAMP)
 	@$(RUN) -m vm.suite

@@ -26,7 +26,10 @@ from tests.escapes.stage import Stage
 ROUNDS = 10_000
 MUST_WORK = os.environ.get("CERTEXEC_MUST_WORK") == "1"
 Printer = Callable[[str], None]
-HEAD = f"{'attack':<24} {'tries':>7} {'passed':>7} {'blocked':>7} {'odd':>6} {'ESCAPED':>7} {'s':>7}"
+HEAD = (
+    f"{'attack':<24} {'tries':>7} {'passed':>7} {'blocked':>7} {'odd':>6} "
+    f"{'ESCAPED':>7} {'s':>7}"
+)
 
 
 def read_arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -188,10 +188,20 @@ def dumpable_free() -> None:
 
 
 def fails_open() -> None:
-    """what could not be judged is permitted"""
+    """what could not be judged, for want of descriptors or anything else, is permitted"""
+    import errno
+
+    from certexec.run.resolve import Resolver
     from certexec.run.supervisor import Supervisor
 
-    answer = Supervisor._answer
+    answer, unreachable = Supervisor._answer, Resolver._unreachable
+
+    def not_judged(self: Any, path: bytes, error: OSError) -> Any:
+        if error.errno == errno.EMFILE:
+            raise error
+        return unreachable(self, path, error)
+
+    patch(Resolver, _unreachable=not_judged)
 
     def mutated(self: Any, call: Any) -> bool:
         try:
@@ -346,9 +356,9 @@ def environment_passed() -> None:
 
 def others_free() -> None:
     """a process may get into one that is under another policy"""
-    from certexec.run.supervisor import Supervisor
+    from certexec.run import supervisor
 
-    patch(Supervisor, _concerns_others=lambda self, call: 0)
+    patch(supervisor, concerns_others=lambda call, transitions: 0)
 
 
 def strangers_ours() -> None:

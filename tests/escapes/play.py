@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +163,10 @@ def prove(stage: Stage, attack: Attack) -> Result:
     begin = time.perf_counter()
     stage.reset()
     rounds = min(attack.chances, attack.most)
-    if bare:
-        result.counts, _, wrong = run(stage, attack, rounds, first=True, bare=True, limit=PROOF_LIMIT)
-    else:
-        with stage.without(attack.defence):
-            result.counts, _, wrong = run(stage, attack, rounds, first=True, limit=PROOF_LIMIT)
+    with nullcontext() if bare else stage.without(attack.defence):
+        result.counts, _, wrong = run(
+            stage, attack, rounds, first=True, bare=bare, limit=PROOF_LIMIT
+        )
     stage.world.settle()
     stage.world.sweep()
     result.seconds = time.perf_counter() - begin

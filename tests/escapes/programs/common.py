@@ -1,3 +1,4 @@
+# ruff: noqa: F821, E731 - a piece of a program: stage and common.py stand before it
 # What every Python attack finds: its arguments, and how tries are counted and told (attack.h).
 KIND, GOAL, ROUNDS, FIRST, GOOD, EVIL, *MORE = sys.argv[1:]
 ROUNDS, FIRST = int(ROUNDS), FIRST == "1"

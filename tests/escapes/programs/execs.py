@@ -1,3 +1,4 @@
+# ruff: noqa: F821, E731 - a piece of a program: stage and common.py stand before it
 # Programs that must not be executed, and what programs may do to others of their tree.
 
 def executed(*ways):

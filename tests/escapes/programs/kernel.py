@@ -1,5 +1,7 @@
+# ruff: noqa: F821, E731 - a piece of a program: stage and common.py stand before it
 # Numbers, flags and interfaces of the kernel that a filter could overlook.
 import mmap
+
 FAR = mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40)  # MAP_32BIT
 LOW = ctypes.addressof(ctypes.c_char.from_buffer(FAR))
 CODE = mmap.mmap(-1, 4096, prot=7)

@@ -45,10 +45,12 @@ static void *by_writing_a_pipe(void *unused) {
     char *words = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memcpy(words, &target.words[0], target.width);
     memcpy(words + target.width, &target.words[1], target.width);
-    struct iovec piece = { words, 2 * target.width };
-    while (!stop)
+    struct iovec piece = { words, 0 };
+    for (size_t turn = 0; !stop; turn++) {
+        piece.iov_len = (1 + turn % 2) * target.width; /* so that it may rest with either word */
         (void)!(is("vmsplice") ? vmsplice(ends[1], &piece, 1, 0)
                                : write(ends[1], words, piece.iov_len));
+    }
     return unused;
 }
 

@@ -12,6 +12,7 @@ static char *page;
 static const char *path;
 static char good_name[PAGE], evil_name[PAGE]; /* what the goal is about, by its real names */
 static long number;
+enum { PATIENCE = 20 };
 
 static int is(const char *name) { return !strcmp(goal, name); }
 
@@ -271,7 +272,11 @@ int main(int argc, char **argv) {
     fill(&target, chosen->shape);
     page = start_exchange(&target);
     path = exchanges_names() ? way_in(chosen->tail) : page;
-    for (number = 0; number < rounds && !(first && count[ESCAPED]); number++) {
+    /* a few more where nothing was exchanged yet: else they would show nothing */
+    for (number = 0; !(first && count[ESCAPED])
+                     && (number < rounds || (number < PATIENCE * rounds
+                                             && (!count[PASSED] || !count[BLOCKED])));
+         number++) {
         if (number % 64 == 0)
             before_call();
         count[chosen->attempt()]++;

@@ -1,5 +1,6 @@
-# At the supervisor: end it, stop it, slow it down, read it, starve it. Each attack needs its number,
-# which a UNIX socket tells of who connected in our place.
+# ruff: noqa: F821, E731 - a piece of a program: stage and common.py stand before it
+# At the supervisor: end it, stop it, slow it down, read it, starve it. Each attack needs its
+# number, which a UNIX socket tells of who connected in our place.
 ME = os.getpid()
 OTHER = supervisor() if KIND not in ("starve", "killed", "domain", "answer_ourselves") else 0
 assert OTHER != ME, "nobody supervises us"
@@ -101,7 +102,8 @@ def starve(number):
                 os._exit(0)
         time.sleep(1)
     # names that need many descriptors to be looked up, and names that need few
-    return taken((f"/proc/self/fd/{PLACE}/file", f"{EVIL}/file", f"{GOOD}/../evil/file")[number % 3])
+    names = (f"/proc/self/fd/{PLACE}/file", f"{EVIL}/file", f"{GOOD}/../evil/file")
+    return taken(names[number % 3])
 
 def killed(number):
     "Somebody outside ends the supervisor; do we run on without one?"
