@@ -11,7 +11,7 @@ from certexec.policy.calls import SUPERVISED as JUDGED
 from tests.execution.world import ALICE, BY_NAMES, SERVICE
 from tests.supervision.conftest import Cage
 
-COUNT = 200
+COUNT = 120
 HERE = Path(__file__).parent
 GRANTS: list[tuple[str, ...]] = [(), ("--setuid", "root"), ("--setuid", "service")]
 TWO_NAMES = ("rename", "renameat", "renameat2", "link", "linkat")
