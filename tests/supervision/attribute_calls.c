@@ -210,6 +210,92 @@ static void nodes(void) {
     }
 }
 
+/* In a directory that was removed a rename fails for the one or the other reason. */
+static int removed;
+
+static void both_names(const char *name, const char *fresh) {
+    char buffer[64];
+    struct stat info;
+    if (strncmp(name, "/proc/self/fd/", 14) && !removed) { /* nor in that one */
+        CALL(SYS_rename, name, fresh);
+        CALL(SYS_rename, fresh, name);
+    }
+    CALL(SYS_link, name, fresh);
+    CALL(SYS_unlink, fresh);
+    CALL(SYS_symlink, name, fresh);
+    CALL(SYS_unlink, fresh);
+    CALL(SYS_mknod, fresh, S_IFIFO | 0600, 0);
+    CALL(SYS_unlink, fresh);
+    CALL(SYS_chmod, name, 0700);
+    CALL(SYS_lchown, name, -1, -1);
+    CALL(SYS_truncate, name, 2L);
+    CALL(SYS_utimensat, AT_FDCWD, name, NULL, 0);
+    CALL(SYS_setxattr, name, "user.z", "z", 1L, 0);
+    CALL(SYS_getxattr, name, "user.z", buffer, 64L);
+    CALL(SYS_removexattr, name, "user.z");
+    memset(&info, 0, sizeof info);
+    lstat(name, &info);
+    printf("    %o %ld\n", info.st_mode, S_ISREG(info.st_mode) ? (long)info.st_size : 0);
+}
+
+static void *with_own_directory(void *unused) { /* CLONE_FS undone: cwd and umask of one thread */
+    if (unshare(CLONE_FS))
+        abort();
+    syscall(SYS_fchdir, 9);
+    umask(0777);
+    both_names("inner", "thread");
+    CALL(SYS_mknod, "fifo", S_IFIFO | 0666, 0);
+    state("fifo");
+    return unused;
+}
+
+static void *with_own_descriptors(void *unused) {
+    if (unshare(CLONE_FILES))
+        abort();
+    dup2(8, 9);
+    CALL(SYS_renameat, 9, "file", 9, "dir/moved");
+    CALL(SYS_renameat, 9, "dir/moved", 9, "file");
+    CALL(SYS_fchmodat, 9, "file", 0611);
+    CALL(SYS_utimensat, 7, NULL, NULL, 0);
+    close(7);
+    CALL(SYS_utimensat, 7, NULL, NULL, 0);
+    CALL(SYS_fchownat, 7, "", -1, -1, AT_EMPTY_PATH);
+    return unused;
+}
+
+static void places_of_ones_own(void) {
+    static void *(*const bodies[])(void *) = { with_own_directory, with_own_descriptors };
+    for (int i = 0; i < 2; i++) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, bodies[i], NULL);
+        pthread_join(thread, NULL);
+    }
+    both_names("file", "dir/fresh"); /* the others keep theirs */
+    CALL(SYS_renameat, 9, "inner", 9, "outer");
+    CALL(SYS_renameat, 9, "outer", 9, "inner");
+    both_names("/proc/self/cwd/file", "/proc/self/fd/9/fresh");
+    both_names("/proc/thread-self/cwd/dir/inner", "/proc/thread-self/root/nowhere/x");
+    int gone = open("short-lived", O_CREAT | O_RDWR, 0600);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", gone);
+    unlink("short-lived");
+    both_names(path, "fresh");
+    int pair[2];
+    if (pipe(pair) || mkdir("doomed", 0700) || chdir("doomed") || rmdir("../doomed"))
+        abort();
+    snprintf(path, sizeof path, "/proc/self/fd/%d", pair[0]);
+    removed = 1;
+    both_names(path, "fresh");
+    both_names("x", "y");
+    both_names(".", "y");
+    both_names("..", "y");
+    both_names("../file", "y");
+    both_names("/proc/self/cwd/x", "/proc/self/cwd/y");
+    CALL(SYS_rename, "/nowhere", "y");
+    CALL(SYS_rename, "x", "y");
+    CALL(SYS_fchownat, AT_FDCWD, "", -1, -1, AT_EMPTY_PATH);
+}
+
 static void bad_pointers(void) {
     void *bad[] = { NULL, BAD, KERNEL, (void *)-1L };
     for (int i = 0; i < 4; i++) {
@@ -262,6 +348,7 @@ int more_calls(char part) {
     case 'u': times(); break;
     case 'n': nodes(); break;
     case 'p': bad_pointers(); break;
+    case 'd': places_of_ones_own(); break;
     default: return still_more_calls(part);
     }
     return 0;

@@ -17,6 +17,7 @@ from tests.supervision.conftest import CHANGES, Cage
 HERE = Path(__file__).parent
 PARTS = [
     "renames", "links", "symlinks", "modes", "owners", "truncations", "utimes", "nodes", "pointers",
+    "directories",
     "xattrs", "attributes", "watches", "bind mounts", "v for new mounts", "computer",
 ]  # fmt: skip
 PASSED = """
@@ -69,7 +70,7 @@ def grow(world: World, owner: int) -> Path:
 @pytest.fixture(scope="module")
 def program(world_of_session: World) -> str:
     world = world_of_session
-    flags = ["-Wno-format-truncation", f"-I{PROJECT}/tests/execution", f"-I{HERE}"]
+    flags = ["-pthread", "-Wno-format-truncation", f"-I{PROJECT}/tests/execution", f"-I{HERE}"]
     others = [str(HERE / f"{name}_calls.c") for name in ("attribute", "xattr", "mount")]
     return world.compile("path_calls", (HERE / "path_calls.c").read_text(), *others, *flags)
 
