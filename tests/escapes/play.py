@@ -21,8 +21,10 @@ from tests.supervision.conftest import PRELUDE, PYTHON
 RACE = "race.c means.c"
 PROVING = 50
 """Rounds from which on both the permitted and the forbidden thing are due in a race."""
-PROOF_LIMIT = 120
+PROOF_LIMIT = 30
 """seconds within which a missing defence must show."""
+ATTEMPTS = 3
+"""Runs that it has for that: without its defence a supervisor may also just stop to answer."""
 _TALLY = re.compile(r"tries (\d+) passed (\d+) blocked (\d+) odd (\d+) escaped (\d+)\s*$")
 WORDS = ("tries", "passed", "blocked", "odd", "escaped")
 
@@ -164,11 +166,14 @@ def prove(stage: Stage, attack: Attack) -> Result:
     stage.reset()
     rounds = min(attack.chances, attack.most)
     with nullcontext() if bare else stage.without(attack.defence):
-        result.counts, _, wrong = run(
-            stage, attack, rounds, first=True, bare=bare, limit=PROOF_LIMIT
-        )
-    stage.world.settle()
-    stage.world.sweep()
+        for _ in range(ATTEMPTS):
+            result.counts, _, wrong = run(
+                stage, attack, rounds, first=True, bare=bare, limit=PROOF_LIMIT
+            )
+            stage.world.settle()
+            stage.world.sweep()
+            if result.counts["escaped"]:
+                break
     result.seconds = time.perf_counter() - begin
     if stage.disturbed():
         result.counts["escaped"] += 1

@@ -58,8 +58,8 @@ SUPERVISOR = [
     at_supervisor("unreadable", "unreadable", "to become unreadable for the supervisor",
                   "dumpable_free"),
     at_supervisor("starve", "starve", "to be judged by nobody when the supervisor has no "
-                  "descriptor left", "fails_open", "200",
-                  rules=(), before="resource.setrlimit(resource.RLIMIT_NOFILE, (73, 73))"),
+                  "descriptor left", "fails_open", "200", rules=(), most=300,
+                  before="resource.setrlimit(resource.RLIMIT_NOFILE, (73, 73))"),
     at_supervisor("killed", "killed", "to run on unsupervised when the supervisor was killed from "
                   "outside", "", rules=(), act="kill", kernel="a listener that is closed fails "
                   "every notified call (ENOSYS)"),
@@ -70,12 +70,10 @@ SUPERVISOR = [
 ]  # fmt: skip
 
 KERNEL = [
-    by_kernel("int80", "to open a forbidden file by the 32-bit table", "any_architecture",
-              most=2000),
-    by_kernel("x32", "to get a call past the filter by the x32 bit", "x32_numbers", most=2000),
+    by_kernel("int80", "to open a forbidden file by the 32-bit table", "any_architecture"),
+    by_kernel("x32", "to get a call past the filter by the x32 bit", "x32_numbers"),
     by_kernel("io_uring", "opens that pass no filter", "io_uring_free"),
-    by_kernel("children", "a child that is not confined", "children_free", most=3000,
-              rules=PROC),
+    by_kernel("children", "a child that is not confined", "children_free", rules=PROC),
     by_kernel("untraced", "a child that its tracer is not told of", "no_guards"),
     by_kernel("clone3", "a user namespace that is not permitted", "clone3_free",
               rules=("fork: permit", "tfork: permit"), without=("clone", "unshare")),
@@ -84,5 +82,5 @@ KERNEL = [
     by_kernel("gate", "a denied call by guessing what opens the launch gate", "gate_open",
               "capget", "gate-capget", without=("capget",)),
     by_kernel("gate_again", "to execute as the launcher did", "gate_by_flags",
-              without=("execve", "execveat"), most=2000),
+              without=("execve", "execveat")),
 ]  # fmt: skip

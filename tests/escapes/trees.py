@@ -24,19 +24,18 @@ def sending(call: str, *others: str) -> Attack:
     return Attack(
         f"send/{call}", "to send a datagram to another port: a thread writes into its address",
         "race", ("thread", "send", "<PORT0>", "<PORT1>", call), f"{call}_free",
-        rules=(rule,), without=others, most=2000,
+        rules=(rule,), without=others,
     )  # fmt: skip
 
 
 TREES = [
     executing("memory_file", "exec/memory-file", "to execute a program of its own making",
-              "execs_free", rules=GOOD_PROGRAM, without=("execveat",), most=3000),
+              "execs_free", rules=GOOD_PROGRAM, without=("execveat",)),
     executing("by_other_names", "exec/other-names", "to execute a forbidden program by other names",
               "execs_free", rules=(*GOOD_PROGRAM, 'fsread: filename match "/proc/*" then permit'),
-              without=("execveat",), most=3000),
+              without=("execveat",)),
     executing("set_user_id", "exec/set-user-id", "root's uid from a set-user-ID file in a tree "
-              "with a grant", "gains_ignored", "<GROUND>/suid", options=("--setuid", "service"),
-              most=3000),
+              "with a grant", "gains_ignored", "<GROUND>/suid", options=("--setuid", "service")),
     executing("preload", "exec/preload", "code of the invoker's in a program with a grant",
               "environment_passed", options=("--cap", "net_bind_service"),
               env={"LD_PRELOAD": "<PRELOAD>"}, opens=False, most=1),
@@ -45,7 +44,7 @@ TREES = [
               policies=[("<READER>", ANY_READ)]),
     executing("become", "tree/children", "to keep, in a child, the policy that an exec took away",
               "strangers_ours", "<CHILDREN>", options=OWN, rules=(ANY_READ,),
-              policies=[("<CHILDREN>", *READS)], most=3000),
+              policies=[("<CHILDREN>", *READS)]),
     Attack("net/mapped", "to connect to a denied IPv4 address in IPv6 form", "network.py",
            ("mapped", "-", "<PORT0>", "<PORT1>"), "mapped_ignored",
            rules=('connect: sockaddr eq "inet-[127.0.0.1]:<PORT1>" then deny[eperm]',

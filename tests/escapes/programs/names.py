@@ -131,4 +131,16 @@ def other_mount(number):
     os.waitpid(pid, 0)
     return outcome
 
+def own_namespace(number):
+    "A child with a user namespace, a mount table or a root directory of its own."
+    def child():
+        if libc.unshare(0x10000000 | (0x20000, 0)[number % 2]) != 0:
+            return BLOCKED
+        if number % 3 == 0:
+            return taken(f"{EVIL}/file")
+        os.fchdir(PLACE)
+        done = why(os.chroot, ".")
+        return taken("/file") if done == "ok" else of(done)
+    return in_child(child)
+
 play(globals()[KIND])

