@@ -194,6 +194,14 @@ for way in (f"/proc/{s}", f"/proc/{s}/task/{s}", f"/proc/self/root/proc/{s}", f"
             why(call, 254, inotify, path, 2),
         ):
             results.add(str(result))
+for name in (b"", b"/fd", b"/comm"):  # open_tree(2) gives descriptors past all rules on names
+    fd = call(428, -100, b"/proc/%d" % s + name, 0)
+    for result in (
+        why(call, 260, fd, b"", -1, -1, 0x1000), why(call, 452, fd, b"", 0o777, 0x1000),
+        why(call, 280, fd, b"", 0, 0x1000), why(call, 303, fd, b"", buffer, buffer, 0x1200),
+        why(call, 265, fd, b"", -100, b"/tmp/x", 0x1000), why(os.chmod, "mem", 0, dir_fd=fd),
+    ):
+        results.add(str(result).replace("ENOTDIR", "EACCES"))
 print(*results)
 """
     rules = [rule for rule in CHANGES if not rule.startswith(("chdir", "chroot", "exec"))]
