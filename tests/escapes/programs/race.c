@@ -12,7 +12,7 @@ static char *page;
 static const char *path;
 static char good_name[PAGE], evil_name[PAGE]; /* what the goal is about, by its real names */
 static long number;
-enum { PATIENCE = 20 };
+enum { PATIENCE = 2000 }; /* further tries */
 
 static int is(const char *name) { return !strcmp(goal, name); }
 
@@ -274,7 +274,7 @@ int main(int argc, char **argv) {
     path = exchanges_names() ? way_in(chosen->tail) : page;
     /* a few more where nothing was exchanged yet: else they would show nothing */
     for (number = 0; !(first && count[ESCAPED])
-                     && (number < rounds || (number < PATIENCE * rounds
+                     && (number < rounds || (number < rounds + PATIENCE
                                              && (!count[PASSED] || !count[BLOCKED])));
          number++) {
         if (number % 64 == 0)
