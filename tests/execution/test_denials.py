@@ -220,11 +220,19 @@ def test_a_constant_denial_has_its_errno(world: World) -> None:
     ]
 
 
-def test_a_call_that_cannot_be_judged_yet_is_denied_and_logged(world: World, ground: Path) -> None:
+def test_a_call_that_nobody_makes_for_the_caller_is_denied_and_logged(
+    world: World, ground: Path
+) -> None:
     world.logged()
-    path = confined(world, "pending", f'chroot: filename match "{ground}" then permit')
-    assert run(world, path, f"print(tries(os.chroot, {str(ground)!r}))") == ["EPERM"]
-    wait_for(lambda: any("native-chroot(161)" in line for line in world._log))
+    path = confined(world, "pending", f'quotactl: filename match "{ground}" then permit')
+    code = f"""
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(179, 0, {os.fsencode(ground)!r}, 0, None) == -1
+print(errno.errorcode[ctypes.get_errno()])
+"""
+    assert run(world, path, code) == ["EPERM"]
+    wait_for(lambda: any("native-quotactl(179)" in line for line in world._log))
 
 
 def test_foreign_system_calls_kill(world: World) -> None:
