@@ -4,9 +4,10 @@ No process can move another. So when the name has been judged the kernel runs th
 reads the name anew; the thread stops before its next instruction, and must then be where it was,
 where it was permitted to go, or in another place that the rules permit. Else it is killed.
 
-This holds because nobody else shares the directory that moves, and could look around from there:
-a process of several threads is refused, and so is clone(2) with CLONE_FS for a new process, by the
-filter (certexec.policy.decisions).
+Threads that share the working directory can look around from there until then. That tells them
+nothing: a name is judged by what it leads to, wherever it begins. Another process has no part in
+it: the filter refuses clone(2) with CLONE_FS for a new one (certexec.policy.decisions). A root
+directory changes what names mean, so a process of several threads may not change it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Move(OnObject):
 
     def _move(self) -> None:
         call, tid = self.call, self.call.task.tid
-        if len(os.listdir(proc(call.task.tgid, "task"))) > 1:
+        if self.place == "root" and len(os.listdir(proc(call.task.tgid, "task"))) > 1:
             self._log(SHARED)
             raise OSError(errno.EPERM, "several threads share it")
         allowed = self._where(self.found.fd), self._here()

@@ -30,13 +30,13 @@ class Rights:
 
 
 def moving(logged: list[tuple[str, bool]]) -> Any:
-    """Return a chdir of this process itself; what it logs, and whether with whose rights."""
+    """Return a chroot of this process itself; what it logs, and whether with whose rights."""
     rights = Rights()
     task = Task(os.getpid(), os.getpid())
     task.mask = rights  # type: ignore[assignment]
     move: Any = Move.__new__(Move)
-    move.place = "cwd"
-    move.call = SimpleNamespace(task=task, name="chdir", resume=lambda: None)
+    move.place = "root"
+    move.call = SimpleNamespace(task=task, name="chroot", resume=lambda: None)
     move.judge = SimpleNamespace(log=lambda *facts: logged.append((facts[2], rights.held)))
     move.found = Resolved("/", os.open("/", os.O_PATH | os.O_DIRECTORY), -1, b"", 0)
     move.values = {"filename": ["/"]}
