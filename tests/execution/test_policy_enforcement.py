@@ -433,13 +433,17 @@ def test_a_supervisor_that_is_stopped_again_and_again_never_lies(
     code = """
 import os, sys
 print("ready", flush=True)
-bad = []
+bad, refused = [], []
 for _ in range(1500):
-    fd = os.open("/usr/bin/env", os.O_RDONLY)
+    try:
+        fd = os.open("/usr/bin/env", os.O_RDONLY)
+    except OSError as error:  # a denial, which fails closed; more than one would be a fault
+        refused.append(error.errno)
+        continue
     if fd != 3 or os.readlink(f"/proc/self/fd/{fd}") != "/usr/bin/env":
         bad.append(fd)
     os.close(fd)
-print(bad)
+print(bad, *(refused if len(refused) > 1 else []))
 """
     world.settle()  # supervisors of programs that have ended may still be telling the log
     running = programs.start(mode, code)
