@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.escapes.attacks import ATTACKS
-from tests.isolation import MUST_WORK, PROJECT, skip_or_fail
+from tests.harness import TIME_LIMIT, play
+from tests.isolation import PROJECT
 
 ROUNDS = 100
-TIME_LIMIT = 900
-"""seconds; on an idle machine it is two minutes."""
 ENOUGH = 40
 """attacks that there must be at least."""
 
 
-def play(*options: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.escapes", "--json", *options],
-        cwd=PROJECT, capture_output=True, text=True, timeout=TIME_LIMIT,
-    )  # fmt: skip
-    if done.returncode == 2:
-        skip_or_fail(done.stderr.strip())
-    assert done.stdout, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
-    if report["left_out"]:
-        print("left out:", report["left_out"])
-        assert not MUST_WORK, report["left_out"]
-    assert done.returncode == 0, [
-        (one["name"], one["problems"])
-        for one in (*report["attacks"], *report["mutations"]) if one["problems"]
-    ]  # fmt: skip
-    return report
-
-
 @pytest.mark.timeout(TIME_LIMIT)
 def test_nothing_escapes_and_without_its_defence_every_attack_succeeds() -> None:
-    report = play("--rounds", str(ROUNDS))
+    report = play("tests.escapes", "--rounds", str(ROUNDS))
     assert len(report["attacks"]) == len(report["mutations"]) == len(ATTACKS) - len(
         report["left_out"]
     )

@@ -163,6 +163,21 @@ def unreadable(path: str, error: OSError) -> CliError:
     return CliError("unreadable", f'cannot read "{path}": {error.strerror}')
 
 
+def read_bounded(path: str, limit: int, reason: str) -> bytes:
+    """Read a file of at most ``limit`` bytes; ``reason`` is the word for one that is longer.
+
+    Raises CliError: "not-found", "unreadable", or ``reason``.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if len(data) > limit:
+        raise CliError(reason, f'"{path}" is longer than {limit} bytes')
+    return data
+
+
 def read_certificate(path: str) -> bytes:
     """Read a certificate file once, ``-`` is standard input.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from certexec.certificate.model import Certificate
-from certexec.cli.common import unreadable
+from certexec.cli.common import read_bounded
 from certexec.cli.output import warn
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
-from certexec.policy.decisions import TreeOptions
 from certexec.policy.finding import Finding
 from certexec.policy.lint import DETACH, lint
 from certexec.policy.model import PolicyFile
@@ -24,14 +23,7 @@ MAX_POLICY = 1 << 20
 
 def read_policy_file(path: str) -> bytes:
     """Read a policy file; raises CliError: "not-found", "unreadable", or "policy-syntax"."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_POLICY + 1)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if len(data) > MAX_POLICY:
-        raise CliError("policy-syntax", f'"{path}" is longer than {MAX_POLICY} bytes')
-    return data
+    return read_bounded(path, MAX_POLICY, "policy-syntax")
 
 
 def decode(data: bytes, name: str) -> str:
@@ -92,14 +84,4 @@ def check_certificate_policy(certificate: Certificate) -> None:
 
     Raises RunError("policy-mismatch"), or PolicyError as ``check_policy`` does.
     """
-    grant = certificate.is_grant()
-    confine(
-        decide.read_policy(certificate), certificate.program.path, certificate.claims.sub,
-        inherit=certificate.policy.inherit, full_log=certificate.log == "full",
-        privileged=grant, capable=grant,
-    )  # fmt: skip
-
-
-def options_for(log: str, grant: bool) -> TreeOptions:
-    """Return what the compiler must know about a certificate whose programs keep its policy."""
-    return TreeOptions(full_log=log == "full", privileged=grant, capable=grant)
+    decide.confinement_of(certificate, capable=certificate.is_grant())

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Mapping, Set
 from typing import NoReturn
 
-from certexec.cli.common import printable, unreadable
+from certexec.cli.common import printable, read_bounded
 from certexec.errors import CliError
 
 MAX_FILE = 65536
@@ -158,13 +158,7 @@ class _Spec:
 
 
 def _read(path: str) -> Mapping[str, object]:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if len(data) > MAX_FILE:
-        raise CliError("usage", f'"{path}" is longer than {MAX_FILE} bytes')
+    data = read_bounded(path, MAX_FILE, "usage")
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError:

@@ -135,16 +135,11 @@ def decide(
     permitted = identity.permitted_identity(certificate.identity, invoker)
     groups_only = grant and identity.leaves_attachable(certificate.identity, permitted)
     # 5. the policy
-    reach, compiled = confine(
-        read_policy(certificate),
-        certificate.program.path,
-        certificate.claims.sub,
-        inherit=certificate.policy.inherit,
-        full_log=certificate.log == "full" or notify_denials,
-        privileged=grant,
+    reach, compiled = confinement_of(
+        certificate,
         capable=invoker.is_elevated or invoker.capabilities != 0,
         may_exec=not groups_only,
-        log_all=certificate.policy.log_all,
+        notify_denials=notify_denials,
     )
     if compiled.needs_listener and not grant:
         _check_attachable()
@@ -160,6 +155,30 @@ def decide(
 def _never_grants() -> RunError:
     return RunError(
         "setuid-denied", '"certexec run" never grants an identity', identity.INSTALL_HINT
+    )
+
+
+def confinement_of(
+    certificate: Certificate,
+    *,
+    capable: bool,
+    may_exec: bool = True,
+    notify_denials: bool = False,
+) -> tuple[Reach, Compiled]:
+    """Return the policies and the filter for a certificate's program; the rest as in ``confine``.
+
+    Raises RunError("policy-mismatch"), PolicyError and TrustError("trust-unsafe").
+    """
+    return confine(
+        read_policy(certificate),
+        certificate.program.path,
+        certificate.claims.sub,
+        inherit=certificate.policy.inherit,
+        full_log=certificate.log == "full" or notify_denials,
+        privileged=certificate.is_grant(),
+        capable=capable,
+        may_exec=may_exec,
+        log_all=certificate.policy.log_all,
     )
 
 

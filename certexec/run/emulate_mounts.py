@@ -19,6 +19,7 @@ from certexec.policy.guards import UNSUPPORTED
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.emulate_xattr import copy_struct
+from certexec.run.mounts import spot
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, OnObject, Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver
 from certexec.run.step import OPEN_PATH
@@ -192,7 +193,7 @@ class Umount(OnObject):
         if stat.S_ISDIR(os.fstat(self.found.fd).st_mode):
             above = os.open("..", OPEN_PATH, dir_fd=self.found.fd)
             try:
-                same = _where(above) == _where(self.parent)
+                same = spot(above) == spot(self.parent)
             finally:
                 os.close(above)
         else:
@@ -218,11 +219,6 @@ class Umount(OnObject):
         if self.parent >= 0:
             os.close(self.parent)
             self.parent = -1
-
-
-def _where(fd: int) -> tuple[object, ...]:
-    found = identify(fd)
-    return found.device, found.inode, found.mount
 
 
 class MoveMount(Operation):

@@ -17,9 +17,9 @@ import os
 import stat
 
 from certexec.kernel import ptrace
-from certexec.kernel.filesystem import identify
 from certexec.kernel.procfs import proc
 from certexec.run.call import Call
+from certexec.run.mounts import spot
 from certexec.run.operations import OnObject
 from certexec.run.resolve import AT_FDCWD, Resolver
 from certexec.run.step import OPEN_PATH
@@ -53,7 +53,7 @@ class Move(OnObject):
         if self.place == "root" and len(os.listdir(proc(call.task.tgid, "task"))) > 1:
             self._log(SHARED)
             raise OSError(errno.EPERM, "several threads share it")
-        allowed = self._where(self.found.fd), self._here()
+        allowed = spot(self.found.fd), self._here()
         try:
             ptrace.seize(tid)
             ptrace.interrupt(tid)
@@ -93,13 +93,9 @@ class Move(OnObject):
     def _here(self) -> tuple[object, ...]:
         fd = os.open(proc(self.call.task.tid, self.place), OPEN_PATH)
         try:
-            return self._where(fd)
+            return spot(fd)
         finally:
             os.close(fd)
-
-    def _where(self, fd: int) -> tuple[object, ...]:
-        found = identify(fd)
-        return found.device, found.inode, found.mount
 
     def _log(self, reason: str) -> None:
         if self.judge is not None:

@@ -15,7 +15,6 @@ from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import CertificateError, RunError, TrustError
 from certexec.kernel.ownership import check_chain, root_owners
 from certexec.run import decide, identity, integrity
-from certexec.run.confinement import confine
 from certexec.run.invoker import Invoker
 from certexec.run.layout import SYSTEM
 from certexec.trust.store import by_kid, load_store
@@ -85,12 +84,7 @@ def check_files(certificate: Certificate) -> None:
     _check_file(certificate.program, "binary-missing", "binary-mismatch")
     for other in certificate.files:
         _check_file(other, "file-mismatch", "file-mismatch")
-    grant = certificate.is_grant()
-    confine(
-        decide.read_policy(certificate), certificate.program.path, certificate.claims.sub,
-        inherit=certificate.policy.inherit, full_log=certificate.log == "full",
-        privileged=grant, capable=grant,
-    )  # fmt: skip
+    decide.confinement_of(certificate, capable=certificate.is_grant())
 
 
 def destination(certificate_path: str, place: str) -> tuple[str, str]:

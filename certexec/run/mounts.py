@@ -24,6 +24,12 @@ _PTS_MAJORS = range(136, 144)
 _ESCAPED = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
 
 
+def spot(fd: int) -> tuple[object, ...]:
+    """Tell an object apart by where it is seen: device, inode and mount. Raises OSError."""
+    found = identify(fd)
+    return found.device, found.inode, found.mount
+
+
 class Mount:
     """One mount of ours: ``root`` is the path in its file system that stands at ``point``."""
 

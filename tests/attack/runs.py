@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from certexec.kernel.ownership import PersonalOwners, root_owners
 from certexec.reasons import EXIT_REFUSED, REASONS
 from certexec.run import decide, front, server
-from certexec.run.confinement import confine
 from certexec.run.server import Settings
 from tests.attack.victims import EVIL, PROJECT, Victim, Workshop
 
@@ -120,11 +119,7 @@ class Quick:
         """Judge once before the fork: what is imported late is then there for every run."""
         with open(self.victim.certificate, "rb") as file:
             verified = decide.verify(file.read(), self.store, self.owners)
-        certificate = verified.certificate
-        confine(
-            decide.read_policy(certificate), certificate.program.path, "policy",
-            inherit=True, full_log=False, privileged=False, capable=True,
-        )  # fmt: skip
+        decide.confinement_of(verified.certificate, capable=True)
 
     def _serve_all(self, control: int) -> None:
         """The policy server's process: what ``front`` makes of it, then one run after another."""

@@ -445,7 +445,6 @@ for _ in range(1500):
     os.close(fd)
 print(bad, *(refused if len(refused) > 1 else []))
 """
-    world.settle()  # supervisors of programs that have ended may still be telling the log
     running = programs.start(mode, code)
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"

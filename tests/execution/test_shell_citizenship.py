@@ -107,7 +107,6 @@ def open_files(pid: int) -> set[str]:
 def test_no_helper_holds_anything_of_the_program_open(
     programs: Programs, mode: str, world: World
 ) -> None:
-    world.settle()  # supervisors of programs that have ended may still be telling the log
     running = programs.start(mode, READY + "sys.stdin.read()", cwd=world.place)
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
