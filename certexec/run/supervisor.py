@@ -161,7 +161,8 @@ class Supervisor:
             return TICK, None
         if ready[0][1] & select.POLLIN:
             return NOTIFIED, self.listener.receive()
-        return ENDED, None
+        # POLLERR alone: a signal came while the kernel waited for a lock (seccomp_notify_poll)
+        return (ENDED if ready[0][1] & select.POLLHUP else TICK), None
 
     def dispatch_event(self, event: str, notification: Notification | None) -> None:
         """Act on one event. A caller that is gone is nobody's failure."""
