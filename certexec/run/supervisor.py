@@ -375,7 +375,12 @@ class Supervisor:
 
         Names would mean other files there than those that are judged here.
         """
-        if _namespaces(str(call.task.tid)) != self.home:
+        try:
+            place = _namespaces(str(call.task.tid))
+        except OSError:  # ENOENT, ESRCH, or EACCES: all three are said of a task that has died
+            call.still_waits()
+            raise
+        if place != self.home:
             self.judge.log(call, "deny", "foreign-namespace", errno.EPERM)
             raise Fault(errno.EPERM)
 

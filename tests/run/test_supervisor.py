@@ -1,0 +1,50 @@
+"""What a supervisor makes of what poll says of its listener, and of callers that are gone."""
+
+import os
+import select
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import certexec.run.supervisor as supervisor_module
+from certexec.kernel.notify import Notification
+from certexec.run.call import Call, GoneError
+from certexec.run.supervisor import ENDED, NOTIFIED, TICK, Supervisor
+
+
+@pytest.mark.parametrize(
+    ("flags", "event"),
+    [
+        (select.POLLIN, NOTIFIED),
+        (select.POLLIN | select.POLLHUP, NOTIFIED),
+        (select.POLLHUP, ENDED),
+        (select.POLLERR, TICK),  # a signal broke the look off: the tree lives on
+        (0, TICK),
+    ],
+)
+def test_only_a_hangup_ends_a_supervisor(flags: int, event: str) -> None:
+    supervisor: Any = Supervisor.__new__(Supervisor)
+    supervisor.blocked = {}
+    supervisor.judge = SimpleNamespace(folding=SimpleNamespace(patience=lambda: None))
+    supervisor.listener = SimpleNamespace(receive=lambda: None)
+    supervisor.poll = SimpleNamespace(poll=lambda wait: [(3, flags)] if flags else [])
+    assert supervisor.next_event()[0] == event
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, ProcessLookupError, PermissionError])
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_caller_that_died_meanwhile_is_gone_and_one_that_waits_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, error: type[OSError], waits: bool
+) -> None:
+    supervisor: Any = Supervisor.__new__(Supervisor)
+    supervisor.home = ()
+    listener: Any = SimpleNamespace(is_valid=lambda cookie: waits)
+    call = Call(listener, Notification(1, os.getpid(), 0, 0, (0,) * 6), "stat")
+
+    def nothing_there(path: str) -> None:
+        raise error(path)
+
+    monkeypatch.setattr(supervisor_module, "_namespaces", nothing_there)
+    with pytest.raises(error if waits else GoneError):
+        supervisor._check_place(call)
