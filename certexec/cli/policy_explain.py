@@ -42,6 +42,7 @@ from certexec.policy.guards import (
     EXEC,
     FORK,
     KILL,
+    KILLS,
     LOG,
     PERMIT,
     PROTECTION,
@@ -68,6 +69,7 @@ _NOTIFIED = {
     EXEC: "permitted; the supervisor watches that no right grows",
     PROTECTION: "permitted unless it is aimed at the supervisor",
     FORK: "permitted; the supervisor notes whose child the new process is",
+    KILLS: "the process is killed; the supervisor writes the log line",
     BY_POLICY: "the policies that the tree can get to differ: the supervisor asks the caller's",
 }
 """Why the supervisor is asked, to what happens then."""
@@ -194,7 +196,7 @@ def decision_text(decision: Decision) -> str:
     if decision.kind == KILL:
         return "the process is killed"
     text = _NOTIFIED.get(decision.why, decision.why).format(error=error)
-    logged = decision.log and decision.why not in (LOG, UNSUPPORTED, DENIED, UNMATCHED)
+    logged = decision.log and decision.why not in (LOG, UNSUPPORTED, DENIED, UNMATCHED, KILLS)
     return text + (", and logged" if logged else "")
 
 

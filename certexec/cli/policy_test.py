@@ -29,7 +29,7 @@ from certexec.policy.question import OFFSETS, Answer, ask
 from certexec.policy.unsupported import why_unsupported
 from certexec.run.resolve import NON_EXISTENT
 
-EXIT = {"permit": 0, "deny": 1, "ask": 3}
+EXIT = {"permit": 0, "deny": 1, "kill": 1, "ask": 3}
 _GIVEN = re.compile(r"([A-Za-z_]+)(?:\[([0-9]+)\])?=(.*)", re.DOTALL)
 _NOT_FOLLOWED = frozenset(
     (

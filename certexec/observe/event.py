@@ -82,7 +82,7 @@ class Event(Record):
     """A call that was judged.
 
     Attributes:
-        verdict: "permit" or "deny"; reason: why, in a word ("rule", "unmatched", ...).
+        verdict: "permit", "deny" or "kill"; reason: why, in a word ("rule", "unmatched", ...).
         user: the program's real user by name or number; uid: by number, -1 if not known.
         program: path of its image; pid, ppid: process and parent.
         policy: the policy's program path; filters: its rules.

@@ -71,7 +71,7 @@ def message_id(record: Record) -> str:
     """Return the MESSAGE_ID by which this kind of record is found."""
     if not isinstance(record, Event):
         return OTHER
-    return DENIED if record.verdict == "deny" else PERMITTED
+    return PERMITTED if record.verdict == "permit" else DENIED
 
 
 def field_name(*parts: str) -> str:

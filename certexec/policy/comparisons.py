@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from certexec.policy import networks
 from certexec.policy.model import MACROS, Subject, Symbol
 from certexec.policy.operators import expand
 
@@ -66,7 +67,7 @@ def odd_comparison(symbol: Symbol) -> Iterator[Odd]:
 
 
 def _wildcards(symbol: Symbol, shown: str) -> Iterator[Odd]:
-    if symbol.operator not in ("match", "re") and set(symbol.data) & set("*?"):
+    if symbol.operator not in ("match", "re", "in") and set(symbol.data) & set("*?"):
         yield "wildcard", f"{shown} takes the wildcard literally", 'for a pattern use "match"'
 
 
@@ -95,7 +96,9 @@ def _macros(symbol: Symbol, shown: str) -> Iterator[Odd]:
 
 def _address(symbol: Symbol, shown: str) -> Iterator[Odd]:
     operator, data = symbol.operator, symbol.data
-    if operator in ("match", "re") and _address_in_set(data, operator):
+    if operator == "in":
+        yield from _network(data, shown)
+    elif operator in ("match", "re") and _address_in_set(data, operator):
         yield (
             "bracket",
             f"{shown}: the brackets are a set of characters, not part of an address",
@@ -119,6 +122,12 @@ def _address(symbol: Symbol, shown: str) -> Iterator[Odd]:
                 )
     elif operator in _LITERAL and data[:5].lower() == "inet-" and not set(data) & set("*?$"):
         yield from _literal_address(data, shown)
+
+
+def _network(data: str, shown: str) -> Iterator[Odd]:
+    better = networks.better(data)
+    if better:
+        yield "address", f"{shown} is the same as {better}", f'write "{better}"'
 
 
 def _address_in_set(pattern: str, operator: str) -> bool:

@@ -21,6 +21,9 @@ from certexec.policy.guards import (
     EXEC,
     FCNTL,
     JUDGED,
+    KILL,
+    KILLED,
+    KILLED_AND_LOGGED,
     LOG,
     NOTIFY,
     PERMITTED,
@@ -168,6 +171,8 @@ class Table:
             decision.kind == NOTIFY for decision in (self.default, *decisions)
         ) or any(_must_look(name, each) for name, each in uses.items())
         for name, each in uses.items():
+            if self.needs_listener:  # so there is somebody to write the line
+                each = [KILLED_AND_LOGGED if one == KILLED else one for one in each]
             self.clauses[NUMBERS[name]] = self._of_call(name, self._watch_opens(name, each))
         for number in ALWAYS:
             self.clauses[number] = [Clause((), PERMITTED)]
@@ -221,6 +226,8 @@ class Table:
             return JUDGED
         if rule.elevate is not None or rule.detach or rule.flaw:
             return deny(errno.EPERM, UNSUPPORTED, log=True)
+        if rule.action == KILL:
+            return KILLED_AND_LOGGED if rule.log or self._options.full_log else KILLED
         if rule.action == "permit":
             logged = rule.log or self._options.log_all
             return Decision(NOTIFY, 0, LOG, log=True) if logged else PERMITTED
@@ -350,6 +357,7 @@ def _must_look(name: str, decisions: Sequence[Decision]) -> bool:
     That is fstat(2) in its modern clothes, a newfstatat or statx with an empty name.
     """
     return len(decisions) > 1 and name != "openat2" and any(
-        variant.in_memory and decision.permitted and any(each != decision for each in decisions)
+        variant.in_memory and (decision.permitted or decision.kind == KILL)
+        and any(each != decision for each in decisions)
         for variant, decision in zip(variants(name), decisions, strict=True)
     )

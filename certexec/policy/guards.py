@@ -41,6 +41,8 @@ FORK = "fork"
 """Permitted; the supervisor notes whose child the new process is."""
 BY_POLICY = "by-policy"
 """The policies of the tree differ about it: that of the caller decides."""
+KILLS = "kills"
+"""A rule kills who calls; the supervisor writes the log line first."""
 
 
 class Decision:
@@ -69,8 +71,8 @@ class Decision:
 
     @property
     def denied(self) -> bool:
-        """The denial is certain."""
-        return self.errno != 0
+        """The denial is certain: an error, or the caller's end."""
+        return self.errno != 0 or self.kind == KILL or self.why == KILLS
 
     def _fields(self) -> tuple[str, int, str, bool]:
         return self.kind, self.errno, self.why, self.log
@@ -87,6 +89,7 @@ class Decision:
 
 PERMITTED = Decision(PERMIT)
 KILLED = Decision(KILL)
+KILLED_AND_LOGGED = Decision(NOTIFY, 0, KILLS, log=True)
 JUDGED = Decision(NOTIFY, 0, RULES)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 else:
     UserDb = object
 
+LANGUAGE = "certexec 1"
+"""What ``Language: `` says at the top of a file that goes beyond systrace's language."""
 ALIASES = frozenset(("fsread", "fswrite"))
 """Names in rules that stand for many system calls; such rules see no argument but filename."""
 MACROS = ("$HOME", "$USER", "$CWD")
@@ -45,7 +47,7 @@ class Symbol:
     Attributes:
         argument: as written ("filename"); compared without regard to case; "" for ``true``.
         offset: which of several arguments of that name, from 0; -1 means the first.
-        operator: match, eq, neq, sub, nsub, inpath, re or true.
+        operator: match, eq, neq, sub, nsub, inpath, re or true; in, in files with LANGUAGE.
         data: the quoted string, unescaped, macros not yet replaced.
     """
 
@@ -172,7 +174,7 @@ class Rule:
         simple: a bare permit or deny on a system call: it is decided before all other rules of
             that call, wherever it stands (systrace put it into the kernel's table).
         expression: when the rule applies; TRUE for a simple one.
-        action: permit, deny or ask.
+        action: permit, deny or ask; kill, in files with LANGUAGE.
         errno: the Linux error number of a denial.
         errno_name: its name as written, in lower case; "" when none is given.
         inherit, detach, log: the flags.
@@ -256,13 +258,17 @@ class Policy:
 
 
 class PolicyFile:
-    """A file's policies, in the order of their headers."""
+    """A file's policies, in the order of their headers.
 
-    __slots__ = ("name", "policies")
+    ``extended``: it begins with LANGUAGE, so it may say what systrace could not.
+    """
 
-    def __init__(self, name: str, policies: list[Policy]) -> None:
+    __slots__ = ("extended", "name", "policies")
+
+    def __init__(self, name: str, policies: list[Policy], extended: bool = False) -> None:
         self.name = name
         self.policies = policies
+        self.extended = extended
 
     def policy_for(self, path: str) -> Policy | None:
         """Return the policy of the program at ``path``, by its path or by ``*/NAME``."""

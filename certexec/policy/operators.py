@@ -1,4 +1,4 @@
-"""The seven operators of a rule, and the macros in their quoted strings.
+"""The operators of a rule, and the macros in their quoted strings.
 
 Everything is compared as bytes. What surprises people is kept, because policies rely on it:
 ``eq`` and ``neq`` ignore case, ``inpath`` asks whether the *argument* is a directory on the way to
@@ -14,6 +14,7 @@ import os
 
 from certexec.errors import PolicyError
 from certexec.kernel import c_locale, libc
+from certexec.policy import networks
 from certexec.policy.model import MACROS
 
 TYPE_CHECKING = False
@@ -125,7 +126,7 @@ def _re(pattern: bytes) -> Test:
 
 _MAKERS: dict[str, Callable[[bytes], Test]] = {
     "match": _match, "eq": _eq, "neq": _neq, "sub": _sub, "nsub": _nsub, "inpath": _inpath,
-    "re": _re,
+    "re": _re, "in": networks.make_test,
 }
 
 

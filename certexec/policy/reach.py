@@ -88,7 +88,8 @@ def changes_policies(policy: Policy, inherit: bool) -> bool:
 def _permitting(policy: Policy) -> list[Rule]:
     return [
         rule for rule in policy.rules
-        if rule.action != "deny" and canonical(rule.emulation, rule.syscall) in EXEC_NAMES
+        if rule.action in ("permit", "ask")
+        and canonical(rule.emulation, rule.syscall) in EXEC_NAMES
     ]
 
 

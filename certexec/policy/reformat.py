@@ -10,7 +10,7 @@ from __future__ import annotations
 from certexec.errors import PolicyError
 from certexec.policy import lexer
 from certexec.policy.format import format_expression, meaning, same_rule
-from certexec.policy.model import PolicyFile, Rule
+from certexec.policy.model import LANGUAGE, PolicyFile, Rule
 from certexec.policy.sort import shape, sorted_order
 from certexec.policy.syntax import bare_action, parse_policy, parse_rule
 
@@ -27,7 +27,7 @@ class Line:
     """One line of the file: its canonical text without comment, the comment, and what it is.
 
     Attributes:
-        kind: "blank", "comment", "header", "detached" or "rule".
+        kind: "blank", "comment", "language", "header", "detached" or "rule".
         text: without indentation and comment; "" for the first two kinds.
         comment: with its "#", or "".
         indented: whether white space stood before it.
@@ -94,6 +94,8 @@ def _read(text: str, name: str, parsed: PolicyFile, users: UserDb) -> list[Line]
             lines.append(Line("comment" if comment else "blank", "", comment, indented, None, ""))
         elif rule is not None:
             lines.append(Line("rule", rule_text(rule, users), comment, indented, rule, line))
+        elif parsed.extended and line[:10].lower() == "language: ":
+            lines.append(Line("language", f"Language: {LANGUAGE}", comment, indented, None, line))
         elif line[:8].lower() == "policy: ":
             path, _, rest = line[8:].partition(",")
             shown = f"Policy: {path}, Emulation: {rest[12:]}"
@@ -116,7 +118,8 @@ def rule_text(rule: Rule, users: UserDb) -> str:
             continue
         try:
             again = parse_rule(
-                body, emulation=rule.emulation, syscall=rule.syscall, users=users, privileged=True
+                body, emulation=rule.emulation, syscall=rule.syscall, users=users, privileged=True,
+                extended=True,  # which takes what the others take, for the same
             )
         except lexer.PolicySyntaxError:
             continue
@@ -128,7 +131,7 @@ def rule_text(rule: Rule, users: UserDb) -> str:
 def _body(rule: Rule, explicit: bool) -> str:
     found, _ = lexer.tokens(rule.text)
     bare = rule.text.partition(",")[0]
-    if bare_action(bare) is not None:
+    if bare_action(bare, extended=True) is not None:
         head = bare.lower()
         tail = [token for token in found if token[2] >= len(bare)]
     else:
@@ -172,7 +175,7 @@ def _write(lines: list[Line]) -> str:
 
 
 def _same(one: PolicyFile, two: PolicyFile, sort: bool) -> bool:
-    if len(one.policies) != len(two.policies):
+    if (one.extended, len(one.policies)) != (two.extended, len(two.policies)):
         return False
     for old, new in zip(one.policies, two.policies, strict=True):
         if (old.path, old.emulation, old.detached) != (new.path, new.emulation, new.detached):

@@ -12,9 +12,19 @@ Source: systrace 1.6g, parse.y.
 
 from __future__ import annotations
 
-from certexec.policy import errnos, lexer
+from certexec.policy import errnos, lexer, networks
 from certexec.policy.lexer import END, NAME, NUMBER, QUOTED, RuleError
-from certexec.policy.model import MACROS, TRUE, And, Not, Or, Predicate, Rule, Symbol
+from certexec.policy.model import (
+    LANGUAGE,
+    MACROS,
+    TRUE,
+    And,
+    Not,
+    Or,
+    Predicate,
+    Rule,
+    Symbol,
+)
 from certexec.policy.operators import expand, is_regex
 from certexec.policy.spelling import close_word
 
@@ -28,6 +38,10 @@ OFFSETS = 10
 REWRITE = "true then "
 """What makes a rule of this grammar out of a bare permit or deny."""
 ACTIONS = ("permit", "deny", "ask")
+KILL = "kill"
+"""An action that files with a language line have; elsewhere it is a name like any other."""
+IN = "in"
+"""Likewise an operator."""
 CONNECTIVES = ("then", "and", "or")
 _OPERATORS = frozenset(("match", "eq", "neq", "sub", "nsub", "inpath", "re"))
 
@@ -49,8 +63,11 @@ class RuleParser:
     """The grammar of one rule that is not a bare permit or deny."""
 
     def __init__(
-        self, text: str, users: UserDb, privileged: bool, subject: Subject | None
+        self, text: str, users: UserDb, privileged: bool, subject: Subject | None,
+        extended: bool = False,
     ) -> None:
+        """``extended``: the file says that it goes beyond systrace's language."""
+        self.extended = extended
         self.users = users
         self.privileged = privileged
         self.subject = subject
@@ -78,8 +95,13 @@ class RuleParser:
             detach = flag.lower() == "detach"
             if not inherit and not detach:
                 raise RuleError(f'unknown flag "{flag}"', flag_column)
+        elif flag and action == KILL:
+            raise RuleError('"kill" takes no flag', flag_column)
         log = self.accept("log") is not None
+        start = self.tokens[self.position]
         elevate = self.elevate()
+        if elevate is not None and action == KILL:
+            raise RuleError("nothing is done with another identity", start[2])
         predicate = self.predicate()
         self.end()
         return Rule(
@@ -120,7 +142,7 @@ class RuleParser:
                 waiting.pop()
 
     # symbol = name [ "[" number "]" ] operator quoted | "true"
-    # operator = "match" | "eq" | "neq" | "sub" | "nsub" | "inpath" | "re"
+    # operator = "match" | "eq" | "neq" | "sub" | "nsub" | "inpath" | "re" | "in"
     def symbol(self) -> Expression:
         """Parse one comparison."""
         token = self.next()
@@ -139,6 +161,8 @@ class RuleParser:
             if not 0 <= offset < OFFSETS:
                 raise RuleError(f"offset {offset} is not from 0 to {OFFSETS - 1}", number[2])
         operator = self.next()
+        if self.extended and operator[:2] == (NAME, IN):
+            return self.network(argument, offset, token[2])
         if operator[0] not in _OPERATORS:
             if argument.lower() in lexer.KEYWORDS or "(" in argument or ")" in argument:
                 raise self.unexpected(token, "a condition")
@@ -150,6 +174,17 @@ class RuleParser:
             self.check_regex(value, data[2])
         return Symbol(argument, offset, operator[0], value)
 
+    def network(self, argument: str, offset: int, column: int) -> Symbol:
+        """Parse what follows "in": a network and its ports."""
+        if argument.lower() != "sockaddr":
+            raise RuleError('"in" is about addresses', column, 'write: sockaddr in "inet-[...]:*"')
+        data = self.expect(QUOTED, "a quoted string")
+        try:
+            networks.parse(str(data[1]))
+        except networks.NetworkError as error:
+            raise RuleError(str(error), data[2], networks.FORM) from None
+        return Symbol(argument, offset, IN, str(data[1]))
+
     def check_regex(self, pattern: str, column: int) -> None:
         """Refuse what regcomp(3) refuses, where the original compiled it when it parsed."""
         if any(macro in pattern for macro in MACROS):
@@ -160,10 +195,12 @@ class RuleParser:
         if not is_regex(pattern):
             raise RuleError("not a regular expression", column)
 
-    # action = "permit" | "deny" | "ask"
+    # action = "permit" | "deny" | "ask" | "kill"
     def action(self) -> str:
         """Parse what is to happen."""
         token = self.next()
+        if self.extended and token[:2] == (NAME, KILL):
+            return KILL
         if token[0] not in ACTIONS:
             raise self.unexpected(token, "permit, deny or ask", misspelt(token, ACTIONS))
         return token[0]
@@ -272,6 +309,8 @@ class RuleParser:
             hint = "a quote is never closed"
         elif kind == NAME and str(value).lower() in lexer.KEYWORDS:
             hint = "keywords are in lower case"
+        elif (kind, value) in ((NAME, KILL), (NAME, IN)) and not self.extended:
+            hint = f'"{value}" needs a first line "Language: {LANGUAGE}"'
         if kind == END:
             shown = "the rule ends"
         elif kind == QUOTED:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from certexec.policy import errnos, lexer
 from certexec.policy.lexer import PolicySyntaxError, RuleError, decode_policy
-from certexec.policy.model import Policy, PolicyFile, Rule, Subject, Template, base_name
+from certexec.policy.model import LANGUAGE, Policy, PolicyFile, Rule, Subject, Template, base_name
 from certexec.policy.names import is_system_call
 from certexec.policy.rule_parser import REWRITE, RuleParser, errno_of
 
@@ -33,6 +33,9 @@ _SIMPLE: dict[str, tuple[str, str, bool]] = {
     "deny": ("deny", "", False),
     "deny-now": ("deny", "", True),
 }
+_EXTENDED = {**_SIMPLE, "kill": ("kill", "", False)}
+"""The same in files with a language line."""
+_LANGUAGE = "language: "
 
 
 def parse_policy(
@@ -83,10 +86,14 @@ def parse_template(text: str, *, name: str, users: UserDb, privileged: bool) -> 
 
 def parse_rule(
     text: str, *, emulation: str = "native", syscall: str = "open", line: int = 1, users: UserDb,
-    privileged: bool, subject: Subject | None = None, name: str = "rule",
+    privileged: bool, subject: Subject | None = None, name: str = "rule", extended: bool = False,
 ) -> Rule:
-    """Parse what follows ``EMULATION-NAME: `` alone. Raises PolicySyntaxError."""
+    """Parse what follows ``EMULATION-NAME: `` alone. Raises PolicySyntaxError.
+
+    ``extended``: as in a file with a language line.
+    """
     reader = _PolicyReader(name, users, privileged, subject)
+    reader.extended = extended
     return reader.rule_body(emulation, syscall, text, line, text, 0)
 
 
@@ -101,6 +108,7 @@ class _PolicyReader:
         self.privileged = privileged
         self.subject = subject
         self.policies: dict[str, Policy] = {}
+        self.extended = False
         self.open_quote = 0
         """The line of an accepted rule that ended inside a quoted string, or 0."""
 
@@ -114,7 +122,7 @@ class _PolicyReader:
             hint=lexer.JOIN_THE_LINES if lexer.goes_on(raw) else hint,
         )
 
-    # file = { line newline }
+    # file = [ language ] { line newline }
     # line = [ header | detached | rule ] [ comment ]
     # detached = "detached" { character }
     def read(self, text: str) -> PolicyFile:
@@ -126,7 +134,7 @@ class _PolicyReader:
             # a short way, which accepts nothing that self.rule() would not read the same.
             if prefix and policy is not None and line.startswith(prefix):
                 head, _, body = line.partition(": ")
-                simple = _SIMPLE.get(body)
+                simple = (_EXTENDED if self.extended else _SIMPLE).get(body)
                 if simple is not None and not simple[2] and ":" not in head:
                     syscall = head[cut:]
                     if is_system_call(policy.emulation, syscall):
@@ -145,6 +153,8 @@ class _PolicyReader:
                 # An emulation with a dash in it matches no rule: a rule's ends at the first one.
                 prefix = "" if "-" in policy.emulation else policy.emulation + "-"
                 cut = len(prefix)
+            elif policy is None and line[: len(_LANGUAGE)].lower() == _LANGUAGE:
+                self.language(number, raw, line)
             elif policy is None:
                 raise self.error(
                     "a rule before the first header", number, raw, line,
@@ -155,7 +165,19 @@ class _PolicyReader:
                 policy = None
             else:
                 policy.rules.append(self.rule(policy.emulation, number, raw, line))
-        return PolicyFile(self.name, list(self.policies.values()))
+        return PolicyFile(self.name, list(self.policies.values()), self.extended)
+
+    # language = "Language: certexec 1"
+    def language(self, number: int, raw: str, line: str) -> None:
+        """Take the line that marks a file as one that systrace could not read: it refuses it."""
+        if self.extended or self.policies:
+            raise self.error("the language stands before all else, once", number, raw, line)
+        if line[len(_LANGUAGE) :] != LANGUAGE:
+            raise self.error(
+                "this language is unknown here", number, raw, line, len(_LANGUAGE),
+                f"this version knows: {LANGUAGE}",
+            )
+        self.extended = True
 
     # header = "Policy: " path ", Emulation: " emulation
     def header(self, number: int, raw: str, line: str) -> Policy:
@@ -214,15 +236,16 @@ class _PolicyReader:
 
     # body = simple | simple ", if" relation | fullexpression
     # simple = "permit" | "permit-now" | ( "deny" | "deny-now" ) [ "[" name "]" ]
+    #          | "kill"
     def rule_body(
         self, emulation: str, syscall: str, body: str, number: int, raw: str, column: int
     ) -> Rule:
         text = body
         comma = body.rfind(",")
         if comma >= 0 and body[comma : comma + 4].lower() == ", if":
-            rewritten = bare_action(body[:comma]) is not None
+            rewritten = bare_action(body[:comma], self.extended) is not None
         else:
-            simple = bare_action(body)
+            simple = bare_action(body, self.extended)
             if simple is not None and is_system_call(emulation, syscall):
                 action, errno_name, now = simple
                 return Rule(
@@ -239,7 +262,9 @@ class _PolicyReader:
                 f"the quote that line {self.open_quote} opens is never closed", number, raw, raw
             )
         try:
-            parser = RuleParser(body, self.users, self.privileged, self.subject)
+            parser = RuleParser(
+                body, self.users, self.privileged, self.subject, self.extended
+            )
             rule = parser.fullexpression(emulation, syscall, number, text)
         except RuleError as error:
             raise PolicySyntaxError(
@@ -253,9 +278,12 @@ class _PolicyReader:
         return rule
 
 
-def bare_action(body: str) -> tuple[str, str, bool] | None:
-    """Take apart a bare permit or deny: (action, error name, now); None for anything else."""
-    known = _SIMPLE.get(body)
+def bare_action(body: str, extended: bool = False) -> tuple[str, str, bool] | None:
+    """Take apart a bare permit or deny: (action, error name, now); None for anything else.
+
+    ``extended``: a bare kill, too.
+    """
+    known = (_EXTENDED if extended else _SIMPLE).get(body)
     if known is not None or body[:4] != "deny" or body[-1:] != "]":
         return known
     start = 9 if body[4:9] == "-now[" else 5

@@ -30,6 +30,7 @@ from certexec.run.exec_guard import see_to_its_end
 from certexec.run.exec_judge import ExecJudge
 from certexec.run.fork_guard import follow
 from certexec.run.judge import Judge
+from certexec.run.kill import kill_caller
 from certexec.run.operation_table import OPERATIONS
 from certexec.run.protection import (
     INTO_OTHERS,
@@ -67,7 +68,6 @@ ENDED = "ended"
 
 BLOCKED_POLL = 10
 """milliseconds between looks at callers whose call blocks in a worker: a signal's worst delay."""
-SIGKILL = 9
 WAKE_SIGNAL = 10
 """SIGUSR1, sent to a worker to break off its blocking call."""
 LIBC_SIGNALS = (32, 33)
@@ -240,9 +240,11 @@ class Supervisor:
             self._protect(call)
         elif decision.permitted:
             call.resume()  # a plain permit: nothing about the arguments was judged
-        elif decision.kind == guards.KILL:
-            call.fail(errno.EPERM)
-            os.kill(call.task.tgid, SIGKILL)
+        elif decision.kind == guards.KILL or why == guards.KILLS:
+            self.judge.log(call, "kill", "rule", 0)
+            if self.manner.permissive:
+                return self._let_happen(call)
+            kill_caller(call)
         elif decision.kind == guards.DENY:
             call.fail(code)  # what the kernel would have done, had all policies said the same
         else:
@@ -346,6 +348,11 @@ class Supervisor:
             if verdict.log or self.manner.log_permits:
                 self.judge.log(operation.call, "permit", "rule", 0, operation.values)
             return True
+        if verdict is not None and verdict.action == guards.KILL:
+            self.judge.log(operation.call, "kill", "rule", 0, operation.values)
+            if not self.manner.permissive:
+                kill_caller(operation.call)
+            return self.manner.permissive
         code = errno.EPERM if verdict is None else verdict.errno or errno.EPERM
         if verdict is None or verdict.log or self.manner.log_denials:
             reason = guards.UNMATCHED if verdict is None else "rule"

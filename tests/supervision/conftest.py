@@ -85,10 +85,23 @@ supervisor; those that tests/execution knows by SUPERVISED are not among them.""
 class Cage:
     """Runs code under certificates of one interpreter; each set of rules is signed once."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(
+        self, world: World, name: str = "cage", top: str = "", lines: Sequence[str] = ()
+    ) -> None:
         self.world = world
+        self.name = name
+        self.top = top
+        self.lines = lines
         self._signed: dict[tuple[object, ...], str] = {}
         self._count = 0
+
+    def beyond(self, *lines: str) -> Cage:
+        """Return a cage for rules of the language beyond systrace's.
+
+        ``lines`` come after the header, as they are.
+        """
+        self._count += 1
+        return Cage(self.world, f"{self.name}{self._count}-", "Language: certexec 1\n", lines)
 
     def certificate(
         self, rules: Sequence[str], options: Sequence[str] = (), program: str = PYTHON,
@@ -98,8 +111,10 @@ class Cage:
         key = (program, tuple(rules), tuple(options), tuple(without))
         if key not in self._signed:
             self._count += 1
-            name = f"cage{self._count}"
+            name = f"{self.name}{self._count}"
             text = policy(os.path.realpath(program), *rules, without=without)
+            header, _, rest = text.partition("\n")
+            text = self.top + "\n".join([header, *self.lines, rest])
             grants = any(one.startswith(("--set", "--cap", "--group")) for one in options)
             make = self.world.install if grants else self.world.sign
             self._signed[key] = make(name, program, *options, text=text)
