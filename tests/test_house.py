@@ -29,6 +29,8 @@ BESIDE_THE_RUN_PATH = {
     "certexec.observe.syscall_text",
     "certexec.run.trace",
     "certexec.run.front",
+    "certexec.run.drop",
+    "certexec.policy.drop",
 }
 """Modules of run-path rooms that only the command line loads."""
 FORBIDDEN = {

@@ -4,8 +4,9 @@ Each verb is one module that exposes ``command``. This module knows the verbs' n
 about each, so that ``certexec --help`` imports none of them, and a verb whose module is not part
 of this installation is simply not there.
 
-Exit codes: 0 yes, 1 the answer is no, 2 could not tell (usage, input and output). The verb
-``run`` instead ends like the program that it ran, or with 125, 126 or 127 as the run path does.
+Exit codes: 0 yes, 1 the answer is no, 2 could not tell (usage, input and output). The verbs
+``run`` and ``drop`` instead end like the program that they become, or with 125, 126 or 127 as the
+run path does.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ EXIT_UNKNOWN = 2
 """Could not tell: usage, input and output, missing rights."""
 COULD_NOT_TELL = frozenset({"usage", "unreadable", "not-found", "not-root", "internal"})
 """The reason words that end a verb with ``EXIT_UNKNOWN``."""
+BECOME_PROGRAMS = ("run", "drop")
+"""The verbs whose exit codes are a program's, or the run path's."""
 FILES = ("FILE", "CERT", "PUB", "KEY", "BINARY", "PROG", "DIR")
 """How usage lines call what shells complete as names of files."""
 CLOSE_MATCH = 0.6
@@ -57,6 +60,7 @@ VERBS = (
     Verb("sign", "certexec.cli.sign", "Daily", "Write a signed certificate for a program."),
     Verb("verify", "certexec.cli.verify", "Daily", "Say whether certificates would be accepted."),
     Verb("run", "certexec.cli.run", "Daily", "Run a certificate without any set-up."),
+    Verb("drop", "certexec.cli.drop", "Daily", "Run a program that has given up rights for good."),
     Verb("install", "certexec.cli.install", "Daily", "Put a certificate into $PATH."),
     Verb("inspect", "certexec.cli.inspect", "Daily", "Show what a certificate says."),
     Verb("show", "certexec.cli.inspect", "Daily", "The same as inspect.", alias_of="inspect"),
@@ -226,7 +230,7 @@ cli = VerbGroup(
 
 def exit_code_for(failure: CertexecError, verb: str) -> int:
     """Return the exit code with which ``verb`` ends for this error."""
-    if verb == "run":
+    if verb in BECOME_PROGRAMS:
         return failure.exit_code
     return EXIT_UNKNOWN if failure.reason in COULD_NOT_TELL else EXIT_NO
 
@@ -268,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _could_not_tell() -> int:
-    return EXIT_INTERNAL if cli.invoked == "run" else EXIT_UNKNOWN
+    return EXIT_INTERNAL if cli.invoked in BECOME_PROGRAMS else EXIT_UNKNOWN
 
 
 def _call(argv: Sequence[str] | None) -> int:

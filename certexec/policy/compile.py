@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from certexec.policy.decisions import TreeOptions
+    from certexec.policy.drop import Dropped
     from certexec.policy.model import Policy
     from certexec.policy.reach import Reach
 
@@ -76,7 +77,7 @@ class Compiled:
     __slots__ = ("bpf", "own_policies", "patches", "table", "tables")
 
     def __init__(
-        self, table: Table | Combined, bpf: bytes, patches: list[tuple[int, int]]
+        self, table: Table | Combined | Dropped, bpf: bytes, patches: list[tuple[int, int]]
     ) -> None:
         self.table = table
         self.own_policies = isinstance(table, Combined)
@@ -120,7 +121,7 @@ def compile_reach(reach: Reach, options: TreeOptions, *, name: str = "policy") -
     return compile_table(Combined([Table(policy, options) for policy in reach.policies]))
 
 
-def compile_table(table: Table | Combined) -> Compiled:
+def compile_table(table: Table | Combined | Dropped) -> Compiled:
     """Return the filter for a table of decisions.
 
     Raises PolicyError("policy-unsupported") when the filter exceeds the kernel's limit.
