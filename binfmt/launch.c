@@ -358,6 +358,7 @@ static void validate(void) {
     const u32 *group = (const u32 *)(block + plan->groups.offset);
     const struct instruction *filter = (const struct instruction *)(block + plan->filter.offset);
     const struct patch *patch = (const struct patch *)(block + plan->patches.offset);
+    const struct tree *tree = (const struct tree *)(block + plan->trees.offset);
     const u32 no_id = ~0U; /* to the kernel (uid_t)-1 means: leave it */
 
     require(plan->magic == PLAN_MAGIC && plan->version == PLAN_VERSION
@@ -365,8 +366,11 @@ static void validate(void) {
     require(block[plan->size - 1] == 0 && fits(plan->groups, sizeof *group)
             && fits(plan->limits, sizeof(struct plan_limit)) && strings_fit(plan->env)
             && strings_fit(plan->argv) && fits(plan->filter, sizeof *filter)
-            && fits(plan->patches, sizeof *patch)
+            && fits(plan->patches, sizeof *patch) && fits(plan->trees, sizeof *tree)
             && (!has(PLAN_OOM) || is_string(plan->oom_score_adj)), "the plan's tables exceed it");
+    for (u64 i = 0; i < plan->trees.count; i++)
+        require(is_string(tree[i].path), "the plan's tables exceed it");
+    require(has(PLAN_LANDLOCK) == (plan->handled != 0), "the plan's domain is not as it says");
     require(plan->ruid == self.ruid && plan->rgid == self.rgid, "the plan is for another invoker");
     require(plan->euid < no_id && plan->egid < no_id, "the plan's ids are out of range");
     for (u64 i = 0; i < plan->groups.count; i++)
@@ -487,6 +491,8 @@ static void apply_settings(void) {
     apply_limits();
 }
 
+#include "domain.h"
+
 /* ---- 9. the filter, with this run's nonce in its launch gate ---- */
 
 static s32 install_filter(void) {
@@ -601,6 +607,7 @@ static NORETURN void launch(u64 *stack) {
     reap();
     validate();
     apply_settings();
+    enter_domain();
     s32 listener = install_filter();
     if (has(PLAN_LISTENER))
         hand_over(listener);

@@ -23,7 +23,8 @@ enum plan_flag {
     PLAN_UMASK = 1 << 10,
     PLAN_OOM = 1 << 11,
     PLAN_LOG = 1 << 12,         /* SECCOMP_FILTER_FLAG_LOG; never with a listener */
-    PLAN_FLAGS = (1 << 13) - 1,
+    PLAN_LANDLOCK = 1 << 13,    /* the program gets a Landlock domain */
+    PLAN_FLAGS = (1 << 14) - 1,
 };
 struct table { u64 offset, count; };
 struct plan {
@@ -37,11 +38,14 @@ struct plan {
     struct table env, argv;     /* u64 offset of a NUL-terminated string */
     struct table filter;        /* struct instruction */
     struct table patches;       /* struct patch */
+    struct table trees;         /* struct tree */
+    u64 handled;                /* struct landlock_ruleset_attr: the rights that a domain handles */
 };
 struct plan_limit { u64 resource; struct limit value; };
 struct patch { u32 index, which; }; /* which: 0 = the nonce's low half, 1 = its high half */
+struct tree { u64 path, rights, device, inode; }; /* path: offset of a NUL-terminated string */
 enum { JUMP_IF_EQUAL = 0x15 };      /* BPF_JMP | BPF_JEQ | BPF_K */
-_Static_assert(sizeof(struct plan) == 224, "plan layout");
+_Static_assert(sizeof(struct plan) == 248, "plan layout");
 
 /* The messages: each is one packet of a SOCK_SEQPACKET socket. */
 enum { READY_MAGIC = 0x31535843, HELLO_MAGIC = 0x31485843, REPLY_MAGIC = 0x31525843,

@@ -26,13 +26,16 @@ enum call {
     SYS_sched_setscheduler = 144, SYS_sched_getscheduler = 145, SYS_prctl = 157,
     SYS_sched_setaffinity = 203, SYS_exit_group = 231, SYS_ioprio_set = 251, SYS_openat = 257,
     SYS_dup3 = 292, SYS_prlimit64 = 302, SYS_seccomp = 317, SYS_getrandom = 318,
-    SYS_execveat = 322, SYS_close_range = 436,
+    SYS_execveat = 322, SYS_close_range = 436, SYS_openat2 = 437,
+    SYS_landlock_create_ruleset = 444, SYS_landlock_add_rule = 445,
+    SYS_landlock_restrict_self = 446,
 };
 enum error { E_PERM = 1, E_NOENT = 2, E_NOEXEC = 8, E_BADF = 9, E_ACCES = 13, E_INVAL = 22,
              E_TXTBSY = 26, E_PIPE = 32, E_CONNRESET = 104, E_LARGEST = 4095 };
 enum auxiliary { AT_NULL = 0, AT_EXECFD = 2, AT_FLAGS = 8, AT_UID = 11, AT_EUID = 12, AT_GID = 13,
                  AT_EGID = 14, AT_SECURE = 23, AT_RANDOM = 25, AT_FLAGS_PRESERVE_ARGV0 = 1 };
 enum { AT_FDCWD = -100, AT_EMPTY_PATH = 0x1000, O_RDWR = 2, O_CLOEXEC = 02000000,
+       O_PATH = 010000000, RESOLVE_NO_SYMLINKS = 4,
        F_GETFD = 1, F_SETFD = 2, F_DUPFD_CLOEXEC = 1030, FD_CLOEXEC = 1,
        S_IFMT = 0170000, S_IFREG = 0100000, S_ISUID = 04000, S_ISGID = 02000,
        PROT_READ_WRITE = 3, MAP_PRIVATE_ANONYMOUS = 0x22 };
@@ -59,7 +62,11 @@ struct capability_header { u32 version; s32 pid; };
 struct capability_half { u32 effective, permitted, inheritable; };
 struct instruction { u16 code; u8 jt, jf; u32 k; };
 struct filter_program { u16 length; struct instruction *instructions; };
-_Static_assert(sizeof(struct message) == 56 && sizeof(struct status) == 144, "kernel layouts");
+struct how { u64 flags, mode, resolve; };
+struct ruleset { u64 handled; };
+struct beneath { u64 rights; s32 parent; } __attribute__((packed));
+enum { LANDLOCK_PATH_BENEATH = 1 };
+_Static_assert(sizeof(struct beneath) == 12 && sizeof(struct message) == 56 && sizeof(struct status) == 144, "kernel layouts");
 
 static inline __attribute__((always_inline)) long
 sys6(long n, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {

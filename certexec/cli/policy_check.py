@@ -155,7 +155,8 @@ def _as_json(result: Checked) -> dict[str, object]:
     shown["policies"] = [
         {
             "path": policy.path, "emulation": policy.emulation, "line": policy.line,
-            "detached": policy.detached, "rules": [_rule_json(rule) for rule in policy.rules],
+            "detached": policy.detached, "landlock": policy.landlock,
+            "rules": [_rule_json(rule) for rule in policy.rules],
         }
         for policy in result.parsed.policies
     ]

@@ -20,6 +20,7 @@ from certexec.cli.policy_input import (
     writable,
 )
 from certexec.errors import CertexecError, CliError, PolicyError
+from certexec.kernel import landlock
 from certexec.kernel.bpf import HIGH, INSTRUCTION_SIZE, WORD
 from certexec.policy.calls import call_of
 from certexec.policy.compile import compile_table
@@ -43,6 +44,7 @@ from certexec.policy.guards import (
     FORK,
     KILL,
     KILLS,
+    LANDLOCKED,
     LOG,
     PERMIT,
     PROTECTION,
@@ -102,7 +104,8 @@ class Explained:
             self.why = f'the emulation "{policy.emulation}" is not that of this system'
         try:
             self.tree = Tree(
-                policy, others, inherit=inherit, full_log=log == "full", privileged=setuid
+                policy, others, inherit=inherit, full_log=log == "full", privileged=setuid,
+                abi=landlock.abi(),
             )
             self.instructions = len(compile_table(self.tree.whole).bpf) // INSTRUCTION_SIZE
         except PolicyError as error:
@@ -189,6 +192,8 @@ def _calls(explained: Explained, syscall: str) -> list[CallUses]:
 def decision_text(decision: Decision) -> str:
     """Say what happens to a call."""
     error = errno.errorcode.get(decision.errno, str(decision.errno))
+    if decision == LANDLOCKED:
+        return "permitted where the program's Landlock domain grants it, else denied with EACCES"
     if decision.kind == PERMIT:
         return "permitted"
     if decision.kind == DENY:
@@ -236,6 +241,8 @@ def _show_policy(explained: Explained, *, first: bool) -> None:
     if explained.tree.policies > 1:
         how += f", with {count(explained.tree.policies - 1, 'other policy', 'other policies')}"
     click.echo(f"enforced {how}; {explained.instructions} filter instructions")
+    if explained.tree.unfit:
+        click.echo(_wrapped("not left to Landlock: ", explained.tree.unfit))
     for one in explained.rules:
         click.echo(printable(f"{one.rule.line:5}  {one.rule}"))
         for layer, calls in one.layers.items():
@@ -302,6 +309,7 @@ def _policy_json(explained: Explained) -> dict[str, object]:
     table = tree.whole
     return shown | {
         "supervisor": table.needs_listener,
+        "landlock": {"accepted": policy.landlock, "unfit": tree.unfit or None},
         "policies": tree.policies,
         "instructions": explained.instructions,
         "unmatched": _decision_json(table.default),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from certexec.policy.decisions import TreeOptions
     from certexec.policy.drop import Dropped
+    from certexec.policy.landlock import Landlocked
     from certexec.policy.model import Policy
     from certexec.policy.reach import Reach
 
@@ -72,9 +73,10 @@ class Compiled:
         bpf: the instructions, with PLACEHOLDERS for the nonce.
         patches: (index of an instruction, LOW or HIGH): the instructions, all JEQ, whose ``k`` is
             to be replaced by that word of the nonce.
+        landlocked: what has to be in the program's Landlock domain, None for no domain.
     """
 
-    __slots__ = ("bpf", "own_policies", "patches", "table", "tables")
+    __slots__ = ("bpf", "landlocked", "own_policies", "patches", "table", "tables")
 
     def __init__(
         self, table: Table | Combined | Dropped, bpf: bytes, patches: list[tuple[int, int]]
@@ -84,6 +86,7 @@ class Compiled:
         self.tables: Sequence[Table] = [table] if isinstance(table, Table) else table.tables
         self.bpf = bpf
         self.patches = patches
+        self.landlocked: Landlocked | None = None
 
     @property
     def needs_listener(self) -> bool:
@@ -108,7 +111,9 @@ def compile_policy(policy: Policy, options: TreeOptions, *, name: str = "policy"
     Raises PolicyError("policy-unsupported") for what cannot be enforced, or not in one filter.
     """
     refuse_unsupported(policy, name, inherit=True)
-    return compile_table(Table(policy, options))
+    compiled = compile_table(Table(policy, options))
+    compiled.landlocked = options.landlocked
+    return compiled
 
 
 def compile_reach(reach: Reach, options: TreeOptions, *, name: str = "policy") -> Compiled:

@@ -24,6 +24,7 @@ from certexec.policy.guards import (
     KILL,
     KILLED,
     KILLED_AND_LOGGED,
+    LANDLOCKED,
     LOG,
     NOTIFY,
     PERMITTED,
@@ -52,16 +53,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from certexec.policy.calls import Variant
+    from certexec.policy.landlock import Landlocked
     from certexec.policy.model import Policy, Rule
 
 OPENS = ("open", "openat", "openat2", "creat")
 
-LANDLOCKED = numbers_of(
+OWN_DOMAIN_BINDS = numbers_of(
     *(*OPENS, "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "connect", "bind"),
     *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"),
     *("mknod", "mknodat", "truncate", "mount", "umount2", "move_mount"),
 )
 """The supervised calls that a Landlock domain of the program's own would have bound."""
+
+O_PATH = 0o10000000
+"""open(2): the name is looked up and nothing is opened."""
+O_PATH_REGISTERS = {"open": 1, "openat": 2}
+"""Where the flags of an open are, for those that have them in a register."""
 
 ALWAYS = numbers_of("exit", "exit_group", "rt_sigreturn", "restart_syscall")
 """Permitted whatever the policy says: a program can always end, and a signal handler, once it
@@ -109,9 +116,12 @@ class TreeOptions:
         log_all: permitted calls become log lines, too (the enforcer option of that name).
         own_policies: programs that are executed come under policies of their own, so that every
             process, every exec and every open is watched.
+        landlocked: what the program's Landlock domain enforces; None where it has none.
     """
 
-    __slots__ = ("capable", "full_log", "log_all", "may_exec", "own_policies", "privileged")
+    __slots__ = (
+        "capable", "full_log", "landlocked", "log_all", "may_exec", "own_policies", "privileged",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -122,9 +132,11 @@ class TreeOptions:
         may_exec: bool = True,
         log_all: bool = False,
         own_policies: bool = False,
+        landlocked: Landlocked | None = None,
     ) -> None:
         self.full_log = full_log
         self.own_policies = own_policies
+        self.landlocked = landlocked
         self.log_all = log_all
         self.privileged = privileged
         self.capable = capable or privileged
@@ -203,6 +215,9 @@ class Table:
 
     def _of_variant(self, policy: Policy, name: str, variant: Variant) -> Decision:
         """Return the decision for one of the things that a call can do."""
+        landlocked = self._options.landlocked
+        if landlocked is not None and (name, variant.label) in landlocked.uses:
+            return LANDLOCKED
         rules = effective_rules(policy, name, variant.label)
         constant, rule = constant_rule(rules)
         if constant:
@@ -249,8 +264,10 @@ class Table:
     def _watch_opens(self, name: str, decisions: list[Decision]) -> list[Decision]:
         if name not in OPENS or not (self._watched and self.needs_listener):
             return decisions
+        # whoever opens in the program's place is in no domain of its: there the rules count
         return [
-            Decision(NOTIFY, 0, PROTECTION, each.log) if each.permitted else each
+            JUDGED if each == LANDLOCKED
+            else Decision(NOTIFY, 0, PROTECTION, each.log) if each.permitted else each
             for each in decisions
         ]
 
@@ -259,6 +276,13 @@ class Table:
         if len(decisions) == 1:
             return [Clause((), decisions[0])]
         clauses: list[Clause] = []
+        if name in OPENS and decisions[0] == LANDLOCKED:
+            # Landlock is not asked about an open that only looks a name up
+            only_looked_up = JUDGED if self.needs_listener else deny(errno.EACCES)
+            if name not in O_PATH_REGISTERS:
+                return [Clause((), self._of_hidden(name, only_looked_up))]
+            test = Test(O_PATH_REGISTERS[name], O_PATH, O_PATH)
+            clauses.append(Clause([test], only_looked_up, "a name is looked up, nothing opened"))
         for index, variant in enumerate(variants(name)):
             decision = decisions[index]
             tests = [each for test in variant.tests for each in tests_of(*test)]
@@ -309,7 +333,7 @@ class Table:
             self._put_in_front(PRCTL, [dumpable_guard()])
         if any(
             clause.decision.why in (RULES, PROTECTION)
-            for number in LANDLOCKED
+            for number in OWN_DOMAIN_BINDS
             for clause in self.of(number)
         ):
             # The program's own domain would not bind the supervisor, who opens in its place.

@@ -14,7 +14,15 @@ from certexec.policy.decisions import (
     TreeOptions,
 )
 from certexec.policy.evaluate import effective_rules
-from certexec.policy.guards import BY_POLICY, CLONE3, NOTIFY, UNMATCHED, UNSUPPORTED
+from certexec.policy.guards import (
+    BY_POLICY,
+    CLONE3,
+    LANDLOCKED,
+    NOTIFY,
+    UNMATCHED,
+    UNSUPPORTED,
+)
+from certexec.policy.landlock import landlocked
 from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.unsupported import unsupported_in, why_unsupported
 
@@ -32,6 +40,8 @@ CONSTANT = "constant"
 """The kernel decides by the call's number."""
 COMPARE = "compare"
 """The kernel decides by argument registers."""
+LANDLOCK = "landlock"
+"""The kernel decides by the program's Landlock domain."""
 SUPERVISED = "supervised"
 """The supervisor decides."""
 OVERRULED = "overruled"
@@ -41,7 +51,7 @@ INACTIVE = "inactive"
 REFUSED = "refused"
 """It cannot be enforced: signing refuses the rule, or the call is denied and logged."""
 
-_LAYERS = (CONSTANT, COMPARE, SUPERVISED, REFUSED)
+_LAYERS = (CONSTANT, COMPARE, LANDLOCK, SUPERVISED, REFUSED)
 CANNOT_BE_JUDGED = "its arguments cannot be judged yet: every such call is denied and logged"
 _NOTES: dict[int, str] = {
     **dict.fromkeys(ALWAYS, "permitted whatever the policy says: every program can end"),
@@ -133,17 +143,19 @@ class Tree:
         own: the decisions by this policy.
         whole: what the filter is compiled from: where the policies differ, the supervisor decides.
         policies: how many the tree can get to.
+        unfit: why Landlock does not enforce more of a policy that accepts it, else "".
     """
 
-    __slots__ = ("own", "policies", "policy", "whole")
+    __slots__ = ("own", "policies", "policy", "unfit", "whole")
 
     def __init__(
         self, policy: Policy, others: Sequence[Policy] = (), *, inherit: bool = True,
-        full_log: bool = False, privileged: bool = False,
+        full_log: bool = False, privileged: bool = False, abi: int = 0,
     ) -> None:
         """Decide, as for a certificate that says so.
 
-        ``others``: the other policies that programs may come under, the signed ones first.
+        ``others``: the other policies that programs may come under, the signed ones first;
+        ``abi``: the kernel's version of Landlock, 0 for none.
         Raises PolicyError("policy-unsupported") as ``Table`` does.
         """
         self.policy = policy
@@ -152,6 +164,9 @@ class Tree:
             full_log=full_log, privileged=privileged, capable=privileged, own_policies=own_policies
         )
         self.own = Table(policy, options)
+        self.unfit = ""
+        if policy.landlock:
+            self._leave_to_landlock(options, abi)
         self.whole: AnyTable = self.own
         self.policies = 1
         if own_policies:
@@ -160,6 +175,19 @@ class Tree:
             tables = [Table(one, options) for one in reach.policies[1:]]
             self.whole = Combined([self.own, *tables])
             self.policies = len(reach.policies)
+
+    def _leave_to_landlock(self, options: TreeOptions, abi: int) -> None:
+        if options.own_policies:
+            self.unfit = "executed programs come under policies of their own"
+        elif options.full_log:
+            self.unfit = "it writes no log line, and every denial is to have one"
+        else:
+            options.landlocked, self.unfit = landlocked(self.policy, abi, None)
+            own = Table(self.policy, options)
+            if own.needs_listener and options.capable:
+                self.unfit = "the supervisor opens every file where an identity is granted"
+            else:
+                self.own = own
 
 
 def explain_calls(table: AnyTable) -> Iterator[Use]:
@@ -252,4 +280,6 @@ def _layer(clauses: Sequence[Clause], clause: Clause) -> str:
         return REFUSED
     if clause.decision.kind == NOTIFY:
         return SUPERVISED
+    if clause.decision == LANDLOCKED:
+        return LANDLOCK
     return COMPARE if len(clauses) > 1 else CONSTANT

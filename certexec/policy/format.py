@@ -88,6 +88,8 @@ def format_rule(rule: Rule) -> str:
 def format_policy(policy: Policy) -> str:
     """Return a policy as text: header, then the rules, each with a tab before it."""
     lines = [f"Policy: {policy.path}, Emulation: {policy.emulation}"]
+    if policy.landlock:
+        lines.append("\tlandlock")
     lines += ["\t" + format_rule(rule) for rule in policy.rules]
     if policy.detached:
         lines.append("detached")

@@ -37,6 +37,8 @@ EXEC = "exec"
 """Permitted; the supervisor watches that no right grows."""
 PROTECTION = "supervisor-protection"
 """Permitted unless it is aimed at the supervisor."""
+LANDLOCK = "landlock"
+"""Why a permit is none by a rule: the Landlock domain of the program decides."""
 FORK = "fork"
 """Permitted; the supervisor notes whose child the new process is."""
 BY_POLICY = "by-policy"
@@ -52,7 +54,7 @@ class Decision:
         kind: PERMIT, DENY, NOTIFY or KILL.
         errno: Linux error number of DENY, and of NOTIFY where the denial is already certain
             (UNMATCHED, DENIED, UNSUPPORTED). Otherwise 0.
-        why: for NOTIFY one of the words above, otherwise "".
+        why: for NOTIFY one of the words above; LANDLOCK for what a domain decides; otherwise "".
         log: the rule asks for a log line, whatever the verdict.
     """
 
@@ -88,6 +90,7 @@ class Decision:
 
 
 PERMITTED = Decision(PERMIT)
+LANDLOCKED = Decision(PERMIT, 0, LANDLOCK)
 KILLED = Decision(KILL)
 KILLED_AND_LOGGED = Decision(NOTIFY, 0, KILLS, log=True)
 JUDGED = Decision(NOTIFY, 0, RULES)

@@ -240,16 +240,20 @@ class Policy:
         emulation: all rules have it.
         rules: in the order of the file.
         detached: the program is not to be confined at all.
+        landlock: plain lists of trees may be enforced by Landlock, in its own words.
         line: the header's, from 1.
     """
 
-    __slots__ = ("by_name", "deciding", "detached", "emulation", "line", "path", "rules")
+    __slots__ = (
+        "by_name", "deciding", "detached", "emulation", "landlock", "line", "path", "rules",
+    )  # fmt: skip
 
     def __init__(self, path: str, emulation: str, line: int) -> None:
         self.path = path
         self.emulation = emulation
         self.rules: list[Rule] = []
         self.detached = False
+        self.landlock = False
         self.line = line
         self.by_name: dict[str, list[Rule]] | None = None
         """Canonical name to rules; certexec.policy.evaluate fills it in after parsing."""

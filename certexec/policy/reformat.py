@@ -10,9 +10,9 @@ from __future__ import annotations
 from certexec.errors import PolicyError
 from certexec.policy import lexer
 from certexec.policy.format import format_expression, meaning, same_rule
-from certexec.policy.model import LANGUAGE, PolicyFile, Rule
+from certexec.policy.model import LANGUAGE, Policy, PolicyFile, Rule
 from certexec.policy.sort import shape, sorted_order
-from certexec.policy.syntax import bare_action, parse_policy, parse_rule
+from certexec.policy.syntax import LANDLOCK, bare_action, parse_policy, parse_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Line:
     """One line of the file: its canonical text without comment, the comment, and what it is.
 
     Attributes:
-        kind: "blank", "comment", "language", "header", "detached" or "rule".
+        kind: "blank", "comment", "language", "header", "landlock", "detached" or "rule".
         text: without indentation and comment; "" for the first two kinds.
         comment: with its "#", or "".
         indented: whether white space stood before it.
@@ -49,7 +49,8 @@ class Line:
 
     def shown(self) -> list[str]:
         """Return the lines for it, without newlines."""
-        tab = "\t" if self.kind == "rule" or (self.kind == "comment" and self.indented) else ""
+        inside = self.kind in ("rule", "landlock") or (self.kind == "comment" and self.indented)
+        tab = "\t" if inside else ""
         if self.kind in ("blank", "comment"):
             return [tab + self.comment if self.comment else ""]
         if not self.comment:
@@ -96,6 +97,8 @@ def _read(text: str, name: str, parsed: PolicyFile, users: UserDb) -> list[Line]
             lines.append(Line("rule", rule_text(rule, users), comment, indented, rule, line))
         elif parsed.extended and line[:10].lower() == "language: ":
             lines.append(Line("language", f"Language: {LANGUAGE}", comment, indented, None, line))
+        elif parsed.extended and line == LANDLOCK:
+            lines.append(Line("landlock", LANDLOCK, comment, indented, None, line))
         elif line[:8].lower() == "policy: ":
             path, _, rest = line[8:].partition(",")
             shown = f"Policy: {path}, Emulation: {rest[12:]}"
@@ -178,7 +181,7 @@ def _same(one: PolicyFile, two: PolicyFile, sort: bool) -> bool:
     if (one.extended, len(one.policies)) != (two.extended, len(two.policies)):
         return False
     for old, new in zip(one.policies, two.policies, strict=True):
-        if (old.path, old.emulation, old.detached) != (new.path, new.emulation, new.detached):
+        if _header(old) != _header(new):
             return False
         if sort:
             if shape(old.rules) != shape(new.rules):
@@ -186,6 +189,10 @@ def _same(one: PolicyFile, two: PolicyFile, sort: bool) -> bool:
         elif [meaning(rule) for rule in old.rules] != [meaning(rule) for rule in new.rules]:
             return False
     return True
+
+
+def _header(policy: Policy) -> tuple[str, str, bool, bool]:
+    return policy.path, policy.emulation, policy.detached, policy.landlock
 
 
 # ---- the order -----------------------------------------------------------------------------------
@@ -214,7 +221,7 @@ def _sorted_part(lines: list[Line]) -> list[Line]:
     pending: list[Line] = []
     for line in lines:
         pending.append(line)
-        if line.kind == "header" or (line.kind == "blank" and not items):
+        if line.kind in ("header", "landlock") or (line.kind == "blank" and not items):
             top += pending
             pending = []
         elif line.rule is not None:

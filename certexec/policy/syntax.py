@@ -36,6 +36,8 @@ _SIMPLE: dict[str, tuple[str, str, bool]] = {
 _EXTENDED = {**_SIMPLE, "kill": ("kill", "", False)}
 """The same in files with a language line."""
 _LANGUAGE = "language: "
+LANDLOCK = "landlock"
+"""The line, in files with a language line, by which a policy accepts what Landlock answers."""
 
 
 def parse_policy(
@@ -123,8 +125,9 @@ class _PolicyReader:
         )
 
     # file = [ language ] { line newline }
-    # line = [ header | detached | rule ] [ comment ]
+    # line = [ header | detached | landlock | rule ] [ comment ]
     # detached = "detached" { character }
+    # landlock = "landlock"
     def read(self, text: str) -> PolicyFile:
         policy: Policy | None = None
         prefix = ""
@@ -163,6 +166,8 @@ class _PolicyReader:
             elif line[:8].lower() == "detached":
                 policy.detached = True
                 policy = None
+            elif self.extended and line == LANDLOCK:
+                policy.landlock = True
             else:
                 policy.rules.append(self.rule(policy.emulation, number, raw, line))
         return PolicyFile(self.name, list(self.policies.values()), self.extended)

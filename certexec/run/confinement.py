@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from certexec.kernel.landlock import abi
 from certexec.policy.compile import compile_policy, compile_reach
 from certexec.policy.decisions import TreeOptions
+from certexec.policy.landlock import landlocked
+from certexec.policy.operators import needs_expansion
 from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.select import select_policy
 from certexec.policy.unsupported import unsupported_in
+from certexec.run import landlock
 from certexec.run.policy_directory import load_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from certexec.policy.compile import Compiled
-    from certexec.policy.model import Policy, PolicyFile, Rule
+    from certexec.policy.landlock import Landlocked
+    from certexec.policy.model import Policy, PolicyFile, Rule, Subject
 
 
 def _flaws(policy: Policy) -> list[tuple[Rule | Policy, str]]:
@@ -44,11 +51,13 @@ def confine(
     capable: bool,
     may_exec: bool = True,
     log_all: bool = False,
+    subject: Callable[[], Subject] | None = None,
 ) -> tuple[Reach, Compiled]:
     """Return the reachable policies and the filter for ``program`` under its policy in ``file``.
 
     ``name`` is what the file is called in messages; ``inherit``: what is executed stays under the
-    program's policy, unless a rule says otherwise; the rest is as in ``TreeOptions``.
+    program's policy, unless a rule says otherwise; ``subject`` tells whom macros stand for, where
+    that is known; the rest is as in ``TreeOptions``.
 
     Raises PolicyError ("policy-mismatch", "policy-unsupported") and TrustError("trust-unsafe").
     """
@@ -63,8 +72,26 @@ def confine(
         own_policies=own_policies,
     )
     if not own_policies:
-        return Reach(policy, ()), compile_policy(policy, options, name=name)
+        compiled = compile_policy(policy, options, name=name)
+        if policy.landlock and not (full_log or log_all):
+            # a program that can change its uid changes what its macros stand for
+            known = subject() if subject and not options.capable else None
+            options.landlocked = _domain(policy, program, known)
+            if options.landlocked is not None:
+                with_domain = compile_policy(policy, options, name=name)
+                # where the supervisor has to open everything itself, a domain is of no use
+                if not (with_domain.needs_listener and options.capable):
+                    compiled = with_domain
+        return Reach(policy, ()), compiled
     # signed ones first: of two policies for one program the first counts
     signed = [one for one in file.policies if not _flaws(one)]
     reach = Reach(policy, [*signed, *([] if inherit else load_directory())])
     return reach, compile_reach(reach, options, name=name)
+
+
+def _domain(policy: Policy, program: str, subject: Subject | None) -> Landlocked | None:
+    """Return what the kernel can enforce by a Landlock domain, None where the supervisor has to."""
+    found, _ = landlocked(policy, abi(), subject)
+    if found is None or any(needs_expansion(tree) for tree in found.trees):
+        return None
+    return found if landlock.can_start(found, program) else None

@@ -16,6 +16,7 @@ from certexec.errors import CertexecError, CertificateError, KernelError, RunErr
 from certexec.kernel.digest import sha256
 from certexec.kernel.procfs import read_file
 from certexec.kernel.userdb import SystemUsers
+from certexec.policy.evaluate import subject_of
 from certexec.policy.syntax import parse_policy
 from certexec.run import environment, identity, integrity
 from certexec.run.confinement import confine
@@ -26,9 +27,11 @@ from certexec.trust.store import load_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from certexec.certificate.model import Certificate
     from certexec.policy.compile import Compiled
-    from certexec.policy.model import PolicyFile
+    from certexec.policy.model import PolicyFile, Subject
     from certexec.policy.reach import Reach
     from certexec.run.identity import Permitted
     from certexec.run.integrity import Judged
@@ -140,6 +143,7 @@ def decide(
         capable=invoker.is_elevated or invoker.capabilities != 0,
         may_exec=not groups_only,
         notify_denials=notify_denials,
+        subject=lambda: _subject(invoker),
     )
     if compiled.needs_listener and not grant:
         _check_attachable()
@@ -164,6 +168,7 @@ def confinement_of(
     capable: bool,
     may_exec: bool = True,
     notify_denials: bool = False,
+    subject: Callable[[], Subject] | None = None,
 ) -> tuple[Reach, Compiled]:
     """Return the policies and the filter for a certificate's program; the rest as in ``confine``.
 
@@ -179,6 +184,14 @@ def confinement_of(
         capable=capable,
         may_exec=may_exec,
         log_all=certificate.policy.log_all,
+        subject=subject,
+    )
+
+
+def _subject(invoker: Invoker) -> Subject:
+    users, uid = SystemUsers(), invoker.uid
+    return subject_of(
+        uid, invoker.gid, home=users.home(uid), user=users.name(uid), cwd=invoker.cwd
     )
 
 

@@ -51,13 +51,16 @@ PLAN_OOM = 1 << 11
 PLAN_LOG = 1 << 12
 """The kernel logs what the filter denies (SECCOMP_FILTER_FLAG_LOG); never with a listener."""
 
+PLAN_LANDLOCK = 1 << 13
+"""The program gets a Landlock domain (set where ``handled`` is not 0)."""
+
 CHOSEN = PLAN_PRIVILEGED | PLAN_LISTENER | PLAN_TRACED | PLAN_KEEP_PROGRAM_FD | PLAN_LOG
 """The flags that the maker of a plan chooses; the others follow from what it holds."""
 
 LOW, HIGH = 0, 1
 """Which half of the nonce an instruction compares with."""
 
-_HEADER = struct.Struct("<8s7Q6I2QqQQ12Q")
+_HEADER = struct.Struct("<8s7Q6I2QqQQ14QQ")
 _JUMP_IF_EQUAL = 0x15
 _ID_MAX = (1 << 32) - 2
 _INSTRUCTION_SIZE = 8
@@ -81,12 +84,14 @@ class Plan:
         argv_tail: what replaces everything after argv[0], None to leave.
         bpf: the seccomp filter, 8 bytes an instruction.
         patches: (index of a JEQ instruction, LOW or HIGH): where the nonce goes.
+        handled: the rights that the program's Landlock domain handles, 0 for no domain.
+        trees: (path, rights, device, inode): what they are granted on.
     """
 
     __slots__ = (
         "ambient", "argv_tail", "bounding", "bpf", "effective", "egid", "env", "euid", "flags",
-        "groups", "inheritable", "nice", "oom", "patches", "permitted", "rgid", "rlimits", "ruid",
-        "umask",
+        "groups", "handled", "inheritable", "nice", "oom", "patches", "permitted", "rgid",
+        "rlimits", "ruid", "trees", "umask",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -107,6 +112,8 @@ class Plan:
         self.argv_tail: list[bytes] | None = None
         self.bpf = b""
         self.patches: list[tuple[int, int]] = []
+        self.handled = 0
+        self.trees: list[tuple[bytes, int, int, int]] = []
 
     def encode(self) -> bytes:
         """Return the block. Raises RunError("internal") for a plan that no launcher would take."""
@@ -125,6 +132,7 @@ class Plan:
             (self.nice is not None, PLAN_NICE),
             (self.umask is not None, PLAN_UMASK),
             (self.oom is not None, PLAN_OOM),
+            (self.handled != 0, PLAN_LANDLOCK),
         ):
             if present:
                 flags |= flag
@@ -140,6 +148,7 @@ class Plan:
             body.table(self.bpf, len(self.bpf) // _INSTRUCTION_SIZE),
             body.table(b"".join(struct.pack("<2I", *one) for one in self.patches),
                        len(self.patches)),
+            body.trees(self.trees),
         ]  # fmt: skip
         oom = body.text(b"%d\n" % self.oom) if self.oom is not None else 0
         body.text(b"")  # the last byte is NUL: every string ends inside the plan
@@ -148,7 +157,7 @@ class Plan:
             *_halves(effective, permitted or 0, self.inheritable),
             self.ambient, self.bounding,
             self.nice or 0, self.umask or 0, oom,
-            *(number for table in tables for number in table),
+            *(number for table in tables for number in table), self.handled,
         ) + b"".join(body.parts)  # fmt: skip
         if len(block) > SIZE_MAX:
             raise RunError("internal", f"the plan has {len(block)} bytes, more than {SIZE_MAX}")
@@ -171,6 +180,7 @@ class Plan:
             ("ambient", self.ambient, ALL),
             ("bounding", self.bounding, ALL),
             ("umask", self.umask or 0, 0o777),
+            ("handled", self.handled, ALL),
         ):
             if not 0 <= value <= top:
                 raise _bad(f"{name} is out of range", value)
@@ -184,11 +194,16 @@ class Plan:
             raise _bad("nice is out of range", self.nice)
         if self.oom is not None and not -1000 <= self.oom <= 1000:
             raise _bad("oom is out of range", self.oom)
+        if any(not 0 < rights <= self.handled or rights & ~self.handled
+               for _, rights, _, _ in self.trees):
+            raise _bad("a tree grants what the domain does not handle", self.handled)
         permitted = self.permitted or 0
         if self.ambient & ~(permitted & self.inheritable) or (self.effective or 0) & ~permitted:
             raise _bad("a capability set exceeds the permitted one", self.ambient)
         self._check_privilege()
-        for text in (*(self.env or ()), *(self.argv_tail or ())):
+        for text in (
+            *(self.env or ()), *(self.argv_tail or ()), *(tree[0] for tree in self.trees)
+        ):  # fmt: skip
             if b"\0" in text:
                 raise _bad("a string holds a NUL", text)
         count, rest = divmod(len(self.bpf), _INSTRUCTION_SIZE)
@@ -238,13 +253,27 @@ class _Body:
 
     def strings(self, texts: Sequence[bytes]) -> tuple[int, int]:
         """Add strings, packed, and the table of their offsets; return (offset, count)."""
+        offsets = self.packed(texts)
+        return self.table(struct.pack(f"<{len(offsets)}Q", *offsets), len(offsets))
+
+    def trees(self, trees: Sequence[tuple[bytes, int, int, int]]) -> tuple[int, int]:
+        """Add paths and the table of (path, rights, device, inode); return (offset, count)."""
+        offsets = self.packed([path for path, *_ in trees])
+        rows = [
+            struct.pack("<4Q", offset, *rest)
+            for offset, (_, *rest) in zip(offsets, trees, strict=True)
+        ]
+        return self.table(b"".join(rows), len(rows))
+
+    def packed(self, texts: Sequence[bytes]) -> list[int]:
+        """Add strings one after another; return their offsets."""
         offsets = []
         at = self.size
         for text in texts:
             offsets.append(at)
             at += len(text) + 1
         self.table(b"".join(text + b"\0" for text in texts), len(texts))
-        return self.table(struct.pack(f"<{len(offsets)}Q", *offsets), len(offsets))
+        return offsets
 
 
 def _halves(effective: int, permitted: int, inheritable: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from certexec.run import landlock
 from certexec.run import plan as plans
 from certexec.run.plan import Plan
 
@@ -60,6 +61,13 @@ def build_plan(
         # exec leaves a program dumpable whose ids are the invoker's, who could make it write its
         # memory, and what it read with its capabilities, into a core file of theirs
         plan.rlimits.append((RLIMIT_CORE, 0, 0))
+    # the files that the kernel lets it open
+    if compiled.landlocked is not None:
+        plan.handled = compiled.landlocked.handled
+        plan.trees = [
+            (tree.path, tree.rights, tree.device, tree.inode)
+            for tree in landlock.standing(compiled.landlocked)
+        ]
     # the filter
     plan.bpf = compiled.bpf
     plan.patches = compiled.patches

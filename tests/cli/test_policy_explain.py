@@ -6,6 +6,7 @@ import pytest
 
 from certexec.cli.policy_explain import decision_text, registers_text
 from certexec.kernel.bpf import HIGH
+from certexec.kernel.landlock import abi
 from certexec.policy import guards
 from certexec.policy.guards import KILLED, PERMITTED, Decision, deny
 from tests.cli.conftest import Script
@@ -33,6 +34,47 @@ def policies(script: Script) -> Script:
     script.write("bad.policy", "native-read: permit\n")
     script.write("none.policy", "# nothing\n")
     return script
+
+
+LANDLOCKED = """\
+Language: certexec 1
+Policy: /bin/x, Emulation: native
+\tlandlock
+\tnative-fsread: filename match "/usr" then permit
+\tnative-fswrite: filename match "/tmp" then permit
+\tnative-stat: permit
+\tnative-lstat: permit
+\tnative-access: permit
+\tnative-readlink: permit
+"""
+
+
+@pytest.mark.skipif(abi() < 3, reason="needs Landlock that governs truncation (Linux 6.2)")
+def test_what_is_left_to_landlock_is_told_and_why_not_more(script: Script) -> None:
+    script.write("x.policy", LANDLOCKED)
+    script.write("execs.policy", LANDLOCKED + "\tnative-execve: permit\n")
+    script(
+        r"""
+        certexec policy explain x.policy
+        stdout '^not left to Landlock: writes: "/tmp" may be written to, but not read$'
+        stdout '^ +4  native-fsread: .*\n +landlock: open, openat$'
+        stdout '^ +5  native-fswrite: .*\n +supervised: open, '
+        certexec policy explain x.policy openat
+        stdout "read .*: landlock, permitted where the program's Landlock domain grants it"
+        stdout 'arg2 .oflags. & 0x200000 = 0x200000: judged by the rules .a name is looked up'
+        certexec policy explain --log full x.policy
+        stdout '^not left to Landlock: it writes no log line, and every denial is to have one$'
+        ! stdout 'landlock: '
+        certexec policy explain --setuid x.policy
+        stdout '^not left to Landlock: the supervisor opens every file where an identity'
+        certexec policy explain --no-inherit execs.policy
+        stdout '^not left to Landlock: executed programs come under'
+        certexec policy explain --json x.policy
+        """
+    )
+    shown = json.loads(script.stdout)["policies"][0]
+    assert shown["landlock"]["accepted"]
+    assert list(shown["rules"][0]["layers"]) == ["landlock", "supervised"]
 
 
 def test_every_rule_has_its_layers(policies: Script) -> None:

@@ -18,7 +18,8 @@ MAGIC, VERSION, SIZE, FLAGS = 0, 8, 16, 24
 RUID, EUID, RGID, EGID = 32, 40, 48, 56
 BOUNDING, OOM = 96, 120
 GROUPS, LIMITS, ENV, ARGV, FILTER, PATCHES = 128, 144, 160, 176, 192, 208
-HEADER = 224
+TREES, HANDLED = 224, 240
+HEADER = 248
 PRIVILEGED, LISTENER, F_ENV, F_ARGV = 1, 2, 4, 8
 AMBIENT, KEEP, F_GROUPS, F_CAPS, F_OOM = 32, 64, 128, 256, 2048
 TOP = 0xFFFFFFFF
@@ -27,7 +28,8 @@ SPOIL = """
 import struct
 channel = Channel(3)
 hello = channel.recv_hello()
-good = dict(flags={flags}, env=[b"A=1", b"B=2"], argv_tail=[b"x"], rlimits=[(4, 0, 0)])
+good = dict(flags={flags}, env=[b"A=1", b"B=2"], argv_tail=[b"x"], rlimits=[(4, 0, 0)],
+            handled=12, trees=[(b"/", 12, os.stat("/").st_dev, os.stat("/").st_ino)])
 good.update({fields})
 data = bytearray(make(hello, **good).encode())
 def get(at):
@@ -61,7 +63,7 @@ def test_the_good_plan_runs(rig: Rig, privileged: bool) -> None:
         f"put({MAGIC}, get({MAGIC}) ^ 1)",
         f"put({VERSION}, 2)",
         f"put({VERSION}, 0)",
-        f"put({FLAGS}, get({FLAGS}) | 1 << 13)",
+        f"put({FLAGS}, get({FLAGS}) | 1 << 14)",
         f"put({FLAGS}, get({FLAGS}) | 1 << 63)",
     ],
 )
@@ -69,7 +71,7 @@ def test_another_version_is_refused(rig: Rig, change: str) -> None:
     assert_refused(spoil(rig, change), 126, "another version")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("table", [GROUPS, LIMITS, ENV, ARGV, FILTER, PATCHES])
+@pytest.mark.parametrize("table", [GROUPS, LIMITS, ENV, ARGV, FILTER, PATCHES, TREES])
 @pytest.mark.parametrize(
     "change",
     [
@@ -93,6 +95,19 @@ def test_tables_that_exceed_the_plan_are_refused(rig: Rig, table: int, change: s
 def test_strings_outside_the_plan_are_refused(rig: Rig, table: int, offset: str) -> None:
     change = f"put(get({table}), {offset})"
     assert_refused(spoil(rig, change), 126, "tables exceed it")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("offset", ["0", f"{HEADER - 1}", "len(data)", "(1 << 64) - 1"])
+def test_a_tree_whose_name_is_outside_the_plan_is_refused(rig: Rig, offset: str) -> None:
+    done = spoil(rig, f"put(get({TREES}), {offset})")
+    assert_refused(done, 126, "tables exceed it")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change", [f"put({FLAGS}, get({FLAGS}) & ~(1 << 13))", f"put({HANDLED}, 0)"]
+)
+def test_a_domain_without_rights_or_without_its_flag_is_refused(rig: Rig, change: str) -> None:
+    assert_refused(spoil(rig, change), 126, "domain is not as it says")  # type: ignore[arg-type]
 
 
 def test_a_plan_that_does_not_end_with_a_nul_is_refused(rig: Rig) -> None:

@@ -20,8 +20,8 @@ NAMES = (
     "magic", "version", "size", "flags", "ruid", "euid", "rgid", "egid", "capabilities0",
     "capabilities1", "capabilities2", "ambient", "bounding", "nice", "umask", "oom",
 )  # fmt: skip
-TABLES = ("groups", "limits", "env", "argv", "filter", "patches")
-HEADER_SIZE = 224
+TABLES = ("groups", "limits", "env", "argv", "filter", "patches", "trees")
+HEADER_SIZE = 248
 
 
 def simple(**fields: object) -> Plan:
@@ -42,13 +42,14 @@ class Decoded:
 
     def __init__(self, block: bytes) -> None:
         self.block = block
-        words = struct.unpack_from("<28Q", block)
+        words = struct.unpack_from("<31Q", block)
         assert len(block) == words[2]
         assert block[-1] == 0
         self.head = dict(zip(NAMES, words[:16], strict=True))
         self.tables = {
             name: (words[16 + 2 * at], words[17 + 2 * at]) for at, name in enumerate(TABLES)
         }
+        self.handled = words[30]
         for offset, _ in self.tables.values():
             assert offset % 8 == 0
             assert HEADER_SIZE <= offset <= len(block)
@@ -105,6 +106,21 @@ def test_what_is_given_sets_its_flag_and_what_is_not_does_not() -> None:
         | plans.PLAN_AMBIENT
     )  # fmt: skip
     assert Decoded(simple().encode()).head["flags"] == 0
+
+
+def test_a_landlock_domain_reads_back_with_its_trees() -> None:
+    plan = simple(handled=12, trees=[(b"/usr", 12, 7, 8), (b"/etc/passwd", 4, 7, 9)])
+    found = Decoded(plan.encode())
+    assert found.handled == 12
+    assert found.head["flags"] == plans.PLAN_LANDLOCK
+    rows = found.table("trees", "QQQQ")
+    assert [(found.text(path), *rest) for path, *rest in rows] == plan.trees
+
+
+@pytest.mark.parametrize("tree", [(b"/", 2, 0, 0), (b"/", 0, 0, 0), (b"/a\0b", 4, 0, 0)])
+def test_a_tree_that_no_domain_can_have_is_refused(tree: tuple[bytes, int, int, int]) -> None:
+    with pytest.raises(RunError, match="cannot be made"):
+        simple(handled=12, trees=[tree]).encode()
 
 
 def test_a_grant_to_a_user_says_that_there_are_no_capabilities() -> None:
