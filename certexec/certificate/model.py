@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from certexec.certificate import fields
 from certexec.certificate.conditions import Environment, Invocation, Limits
-from certexec.certificate.identity import Identity
+from certexec.certificate.identity import Elevation, Identity
 from certexec.certificate.record import Record, optional, put
 from certexec.errors import CertificateError
 
@@ -346,6 +346,10 @@ class Certificate(Record):
     def is_grant(self) -> bool:
         """Tell whether the certificate gives anything above the invoker's own rights."""
         return self.identity is not None and self.identity.names_anything()
+
+    def elevations(self) -> list[Elevation]:
+        """Return as whom single calls may be made: whom rules may name behind ``as``."""
+        return [] if self.identity is None else self.identity.elevations or []
 
     def lifetime(self) -> int:
         """Return the seconds from the first to the last moment."""

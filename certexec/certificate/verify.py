@@ -145,6 +145,10 @@ def _granted_pairs(identity: Identity) -> list[tuple[str, Pair]]:
         pairs.append(("group", identity.group))
     pairs.extend(("group", pair) for pair in identity.groups or ())
     pairs.extend(("cap", pair) for pair in identity.capabilities or ())
+    for user, group in identity.elevations or ():
+        # a single call as somebody is as much as a program as somebody
+        pairs.extend(("user", pair) for pair in (user,) if pair is not None)
+        pairs.extend(("group", pair) for pair in (group,) if pair is not None)
     return pairs
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from certexec.certificate.model import Certificate
 from certexec.cli.common import read_bounded
 from certexec.cli.output import warn
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
+from certexec.policy.elevation import Elevate, shown
+from certexec.policy.elevation import elevations as elevations_of
 from certexec.policy.finding import Finding
 from certexec.policy.lint import DETACH, lint
 from certexec.policy.model import PolicyFile
@@ -35,14 +39,17 @@ def decode(data: bytes, name: str) -> str:
 
 
 def check_policy(
-    text: str, name: str, program: str, *, log: str, grant: bool, inherit: bool
-) -> None:
+    text: str, name: str, program: str, *, log: str, grant: bool, inherit: bool,
+    elevations: Collection[Elevate] = (),
+) -> None:  # fmt: skip
     """Parse a policy and see that all it says about ``program`` can be enforced.
 
-    ``log``, ``grant``, ``inherit``: as the certificate will say.
+    ``log``, ``grant``, ``inherit``: as the certificate will say; ``elevations``: as whom it will
+    let single calls be made. Each of them must be one that some rule asks for.
 
     Raises PolicyError: "policy-syntax" with the line and a caret below the place,
-    "policy-mismatch" when it is not for this program, or "policy-unsupported".
+    "policy-mismatch" when it is not for this program, "policy-unsupported", or "setuid-denied"
+    for a rule that says ``as`` somebody else; CliError("usage") for a grant that no rule uses.
     """
     try:
         parsed = parse_policy(text, name=name, users=SystemUsers(), privileged=True)
@@ -55,7 +62,15 @@ def check_policy(
     reach, _ = confine(
         parsed, program, name,
         inherit=inherit, full_log=log == "full", privileged=grant, capable=grant,
+        elevations=elevations,
     )  # fmt: skip
+    wanted = elevations_of([reach.policies[0]])
+    for elevate in elevations:
+        if elevate not in wanted:
+            raise CliError(
+                "usage", f'no rule of "{name}" says "as {shown(elevate)}"',
+                'take "--elevate" away: a certificate grants nothing that is not used',
+            )  # fmt: skip
     if grant:
         _warn_of_grants_let_go(found, parsed, reach, name)
     if not inherit:

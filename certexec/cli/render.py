@@ -5,7 +5,7 @@ from __future__ import annotations
 from certexec.certificate import cose
 from certexec.certificate.conditions import ALL_WEEKDAYS, Entry, Window
 from certexec.certificate.fields import MAX_UINT
-from certexec.certificate.identity import Identity, Pair
+from certexec.certificate.identity import Elevation, Identity, Pair
 from certexec.certificate.model import Certificate
 from certexec.certificate.names import RLIMIT_NAMES
 from certexec.cli.common import printable, show_time
@@ -68,7 +68,16 @@ def _identity_lines(identity: Identity | None) -> list[tuple[str, str]]:
     if identity.capabilities is not None:
         names = ", ".join(name for name, _ in identity.capabilities)
         lines.append(("capabilities", names or "none"))
+    lines += [
+        ("single calls as" if not index else "", _show_elevation(one))
+        for index, one in enumerate(identity.elevations or [])
+    ]
     return lines
+
+
+def _show_elevation(elevation: Elevation) -> str:
+    user, group = (None if one is None else show_pair(one) for one in elevation)
+    return ", ".join([*([f"user {user}"] if user else []), *([f"group {group}"] if group else [])])
 
 
 def _invocation_lines(certificate: Certificate) -> list[tuple[str, str]]:
@@ -213,6 +222,10 @@ def certificate_json(certificate: Certificate, signers: list[tuple[str, str]]) -
             "capabilities": None
             if identity.capabilities is None
             else [name for name, _ in identity.capabilities],
+            "elevations": None
+            if identity.elevations is None
+            else [{"user": _pair(user), "group": _pair(group)}
+                  for user, group in identity.elevations],
         },
         "invocation": {
             "entries": [

@@ -13,7 +13,7 @@ import click
 from certexec.certificate.conditions import Environment, Invocation, Limits
 from certexec.certificate.fields import label
 from certexec.certificate.fields import path as checked_path
-from certexec.certificate.identity import Identity
+from certexec.certificate.identity import Identity, numbers
 from certexec.certificate.model import INTEGRITY, LOG, Certificate, Claims, PolicyRef
 from certexec.certificate.sign import sign_certificate
 from certexec.certificate.verify import verify_certificate
@@ -111,6 +111,7 @@ def _identity(flags: dict[str, Any]) -> Identity | None:
         [find_group(one) for one in flags["add_group"]] or ([] if flags["no_groups"] else None),
         [sign_options.parse_capability(one) for one in dict.fromkeys(flags["cap"])]
         or ([] if flags["no_caps"] else None),
+        [sign_options.parse_elevation(one) for one in dict.fromkeys(flags["elevate"])] or None,
     )
     return identity if identity.names_anything() else None
 
@@ -180,14 +181,18 @@ def _policy_text(given: str, binary: str) -> bytes:
         raise
 
 
-def _policy(flags: dict[str, Any], program: str, binary: str, grant: bool) -> PolicyRef:
+def _policy(
+    flags: dict[str, Any], program: str, binary: str, identity: Identity | None
+) -> PolicyRef:
     given: str = flags["policy"] or flags["policy_path"]
     data = _policy_text(given, binary)
     name = "standard input" if given == "-" else given
     text = decode(data, name)
     check_policy(
-        text, name, program, log=flags["log"], grant=grant, inherit=flags["inherit"]
-    )
+        text, name, program, log=flags["log"], grant=identity is not None,
+        inherit=flags["inherit"],
+        elevations=[numbers(one) for one in (identity and identity.elevations) or ()],
+    )  # fmt: skip
     beside = None if flags["policy"] else checked_path(os.path.realpath(given), "policy path")
     return PolicyRef(
         text if beside is None else None,
@@ -238,6 +243,8 @@ def _refuse_cwd(_ctx: click.Context, _param: click.Parameter, value: str | None)
 @click.option("--no-groups", is_flag=True, help="No supplementary groups at all.")
 @click.option("--cap", multiple=True, metavar="NAME", help="Its capabilities: exactly these.")
 @click.option("--no-caps", is_flag=True, help="No capabilities at all, even for root.")
+@click.option("--elevate", multiple=True, metavar="USER[:GROUP]|:GROUP",
+              help='Whom its rules may name behind "as", for single calls.')
 @click.option("--allow-user", multiple=True, metavar="USER", help="Who may run it ...")
 @click.option("--allow-group", multiple=True, metavar="GROUP", help="... the first of these")
 @click.option("--deny-user", multiple=True, metavar="USER", help="... that fits decides,")
@@ -298,7 +305,7 @@ def command(binary: str | None, **flags: Any) -> None:
     name = flags["name"] or os.path.basename(binary if out == "-" else out).removesuffix(SUFFIX)
     # 2. the program, the policy, the keys
     program, files = measure_program(binary)
-    policy = _policy(flags, program.path, binary, identity is not None)
+    policy = _policy(flags, program.path, binary, identity)
     keys = load_keys(flags["keys"], flags["passphrase_fd"])
     # 3. the certificate
     claims = _claims(flags, keys[0].public.fingerprint, label(name, "certificate name"))

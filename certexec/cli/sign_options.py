@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from certexec.certificate.conditions import ALL_WEEKDAYS, Entry, Window
 from certexec.certificate.fields import MAX_UINT
-from certexec.certificate.identity import Pair
+from certexec.certificate.identity import Elevation, Pair
 from certexec.certificate.names import CAPABILITIES, RLIMITS
 from certexec.cli.common import find_group, find_user
 from certexec.errors import CliError
@@ -70,6 +70,17 @@ def parse_capability(text: str) -> Pair:
     if name not in CAPABILITIES:
         raise CliError("usage", f'there is no capability "{text}"', "see capabilities(7)")
     return name, CAPABILITIES[name]
+
+
+def parse_elevation(text: str) -> Elevation:
+    """Read ``USER``, ``USER:GROUP`` or ``:GROUP``."""
+    user, colon, group = text.partition(":")
+    if not user and not group or colon and not group:
+        raise CliError(
+            "usage", f'"{text}" does not say as whom',
+            'write USER, USER:GROUP or :GROUP, as behind "as" in the policy',
+        )  # fmt: skip
+    return find_user(user) if user else None, find_group(group) if group else None
 
 
 def parse_assignment(text: str) -> tuple[str, str]:

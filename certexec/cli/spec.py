@@ -33,8 +33,8 @@ TEXTS = (
 TIMES = ("not-before", "not-after")
 NUMBERS = ("nice", "oom", "serial")
 LISTS = (
-    "key", "add-group", "cap", "allow-user", "allow-group", "deny-user", "deny-group", "args",
-    "time-window", "env",
+    "key", "add-group", "cap", "elevate", "allow-user", "allow-group", "deny-user", "deny-group",
+    "args", "time-window", "env",
 )  # fmt: skip
 TABLES = ("rlimit", "set-env")
 """Lists of NAME=VALUE, which may be tables as well."""

@@ -80,6 +80,10 @@ def check_numbers(certificate: Certificate) -> None:
             _check_number("user", identity.user)
         for pair in (*([identity.group] if identity.group else []), *(identity.groups or [])):
             _check_number("group", pair)
+        for elevation in identity.elevations or []:
+            for kind, one in zip(("user", "group"), elevation, strict=True):
+                if one is not None:
+                    _check_number(kind, one)
     for _, kind, name, number in certificate.invocation.entries:
         if kind != "everyone":
             _check_number(kind, (name, number))

@@ -111,6 +111,8 @@ def message(record: Record) -> bytes:
             f"syscall={record.number}",
             f"exit={-record.errno}",
         ]
+        if record.elevated:
+            fields.append(f"as={encode(record.elevated)}")
         ends = "res=success" if record.verdict == "permit" else "res=failed"
     else:
         fields += [f"op={record.kind}", f"text={encode(record.line())}"]

@@ -89,11 +89,12 @@ class Event(Record):
         emulation, syscall, number: the call; errno: the answer, 0 for permitted calls.
         arguments: (name, text) pairs as the policy sees them; raw: the registers, when none are.
         certificate: the certificate's own name.
+        elevated: as whom the call was made, "" for the program itself.
     """
 
     __slots__ = (
-        "arguments", "certificate", "emulation", "errno", "filters", "number", "pid", "policy",
-        "ppid", "program", "raw", "reason", "syscall", "uid", "user", "verdict",
+        "arguments", "certificate", "elevated", "emulation", "errno", "filters", "number", "pid",
+        "policy", "ppid", "program", "raw", "reason", "syscall", "uid", "user", "verdict",
     )  # fmt: skip
     kind = "call"
 
@@ -117,6 +118,7 @@ class Event(Record):
         errno: int,
         certificate: str,
         uid: int = -1,
+        elevated: str = "",
     ) -> None:
         super().__init__(time)
         self.verdict = verdict
@@ -135,6 +137,7 @@ class Event(Record):
         self.raw = raw
         self.errno = errno
         self.certificate = certificate
+        self.elevated = elevated
 
     def text(self, limit: int) -> str:
         """Return systrace's log line; where it would be too long, texts are cut, fields never."""
@@ -146,6 +149,8 @@ class Event(Record):
             f"filters: {self.filters}, "
             f"syscall: {self.emulation}-{self.syscall}({self.number})"
         )
+        if self.elevated:
+            head += f", as: {clipped(self.elevated, share)}"
         if not self.arguments:
             return f"{head}, args: {self.raw.hex()}"
         parts = [f", {name}: {escape(text[: limit + 1])}" for name, text in self.arguments]
@@ -161,7 +166,7 @@ class Event(Record):
         """
         return (
             self.verdict, self.reason, self.errno, self.program, self.policy, self.user,
-            self.emulation, self.number, tuple(self.arguments),
+            self.emulation, self.number, self.elevated, tuple(self.arguments),
         )  # fmt: skip
 
     def label(self) -> str:
@@ -178,6 +183,8 @@ class Event(Record):
             ("emulation", self.emulation), ("syscall", self.syscall), ("number", self.number),
             ("errno", self.errno),
         ]  # fmt: skip
+        if self.elevated:
+            common.append(("as", self.elevated))
         if self.arguments:
             common.append(("arguments", dict(self.arguments)))
         else:

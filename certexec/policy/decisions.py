@@ -12,6 +12,7 @@ import errno
 from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NUMBERS, numbers_of
 from certexec.policy.calls import call_of, reaches, variants
+from certexec.policy.elevation import asks_for_rights, can_be_elevated
 from certexec.policy.evaluate import constant_rule, effective_rules, evaluate, rules_named
 from certexec.policy.guards import (
     CLONE,
@@ -45,14 +46,16 @@ from certexec.policy.guards import (
     protect,
     signal_owner_guards,
     tests_of,
+    unreadable_guard,
 )
 from certexec.policy.model import Subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from certexec.policy.calls import Variant
+    from certexec.policy.elevation import Elevate
     from certexec.policy.landlock import Landlocked
     from certexec.policy.model import Policy, Rule
 
@@ -117,10 +120,12 @@ class TreeOptions:
         own_policies: programs that are executed come under policies of their own, so that every
             process, every exec and every open is watched.
         landlocked: what the program's Landlock domain enforces; None where it has none.
+        elevations: as whom, by number, single calls may be made where a rule says ``as``.
     """
 
     __slots__ = (
-        "capable", "full_log", "landlocked", "log_all", "may_exec", "own_policies", "privileged",
+        "capable", "elevations", "full_log", "landlocked", "log_all", "may_exec", "own_policies",
+        "privileged",
     )  # fmt: skip
 
     def __init__(
@@ -133,10 +138,12 @@ class TreeOptions:
         log_all: bool = False,
         own_policies: bool = False,
         landlocked: Landlocked | None = None,
+        elevations: Collection[Elevate] = (),
     ) -> None:
         self.full_log = full_log
         self.own_policies = own_policies
         self.landlocked = landlocked
+        self.elevations = elevations
         self.log_all = log_all
         self.privileged = privileged
         self.capable = capable or privileged
@@ -203,6 +210,8 @@ class Table:
             self._protect_supervisor()
         for number, guards in inherent_guards().items():
             self._put_in_front(number, guards)
+        if options.privileged and not options.may_exec:
+            self._put_in_front(PRCTL, [unreadable_guard()])
 
     def decide(self, number: int, args: Sequence[int]) -> Decision:
         """Return what happens to one x86-64 call, given its six registers (64-bit, unsigned)."""
@@ -220,7 +229,12 @@ class Table:
             return LANDLOCKED
         rules = effective_rules(policy, name, variant.label)
         constant, rule = constant_rule(rules)
-        if constant:
+        elevated = [each for each in rules if asks_for_rights(each)]
+        if any(each.elevate not in self._options.elevations for each in elevated):
+            return deny(errno.EPERM, UNSUPPORTED, log=True)  # nobody granted it
+        if elevated and can_be_elevated(name):
+            decision = JUDGED
+        elif constant:
             decision = self._of_rule(rule)
         elif variant.bare and all(each.predicate is None for each in rules):
             verdict = evaluate(rules, {}, NOBODY)
@@ -239,7 +253,7 @@ class Table:
             return JUDGED  # the rule that permits an exec says what becomes of it
         if rule.inherit and self._options.own_policies and rule.action == "permit":
             return JUDGED
-        if rule.elevate is not None or rule.detach or rule.flaw:
+        if asks_for_rights(rule) or rule.detach or rule.flaw:
             return deny(errno.EPERM, UNSUPPORTED, log=True)
         if rule.action == KILL:
             return KILLED_AND_LOGGED if rule.log or self._options.full_log else KILLED

@@ -13,6 +13,7 @@ from certexec.policy.decisions import (
     Table,
     TreeOptions,
 )
+from certexec.policy.elevation import elevations
 from certexec.policy.evaluate import effective_rules
 from certexec.policy.guards import (
     BY_POLICY,
@@ -159,9 +160,11 @@ class Tree:
         Raises PolicyError("policy-unsupported") as ``Table`` does.
         """
         self.policy = policy
-        own_policies = changes_policies(policy, inherit)
+        granted = elevations([policy])
+        own_policies = not granted and changes_policies(policy, inherit)
         options = TreeOptions(
-            full_log=full_log, privileged=privileged, capable=privileged, own_policies=own_policies
+            full_log=full_log, privileged=privileged, capable=privileged,
+            own_policies=own_policies, elevations=granted, may_exec=not granted,
         )
         self.own = Table(policy, options)
         self.unfit = ""
@@ -170,7 +173,10 @@ class Tree:
         self.whole: AnyTable = self.own
         self.policies = 1
         if own_policies:
-            usable = [one for one in others if not unsupported_in(one, inherit=True, detach=True)]
+            usable = [
+                one for one in others
+                if not unsupported_in(one, inherit=True, detach=True) and not elevations([one])
+            ]
             reach = Reach(policy, usable)
             tables = [Table(one, options) for one in reach.policies[1:]]
             self.whole = Combined([self.own, *tables])

@@ -283,6 +283,18 @@ def dumpable_guard() -> Clause:
     )
 
 
+def unreadable_guard() -> Clause:
+    """Return the clause of prctl(2) that keeps others of the invoker's uid out of a program.
+
+    Where a grant leaves the invoker's ids, that it runs from an unreadable file is all that does.
+    """
+    return Clause(
+        [Test(0, PR_SET_DUMPABLE), Test(1, 1)],
+        deny(errno.EPERM),
+        "others of the same user must not get at what was granted",
+    )
+
+
 def signal_owner_guards() -> list[Clause]:
     """Return the clauses of fcntl(2) against signals that no supervisor can ignore.
 

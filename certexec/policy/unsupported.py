@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from certexec.errors import PolicyError
 from certexec.policy.calls import call_of, reaches
+from certexec.policy.elevation import asks_for_rights, why_not_elevated
 from certexec.policy.evaluate import deciding_rules, is_consulted
 from certexec.policy.model import symbols
 from certexec.policy.names import canonical
@@ -69,8 +70,10 @@ def why_unsupported(
         return ""
     if rule.action == "ask":
         return '"ask" needs somebody to ask'
-    if rule.elevate is not None:
-        return '"as" is not supported yet'
+    if asks_for_rights(rule):
+        counted = _calls_where_it_counts(policy, rule, reached)
+        if why := why_not_elevated(rule, counted):
+            return why
     if rule.detach and not detach:
         return '"permit[detach]" is not supported yet'
     if rule.inherit and not inherit:

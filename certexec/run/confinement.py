@@ -5,6 +5,8 @@ from __future__ import annotations
 from certexec.kernel.landlock import abi
 from certexec.policy.compile import compile_policy, compile_reach
 from certexec.policy.decisions import TreeOptions
+from certexec.policy.elevation import elevations as elevations_of
+from certexec.policy.elevation import refuse_ungranted
 from certexec.policy.landlock import landlocked
 from certexec.policy.operators import needs_expansion
 from certexec.policy.reach import Reach, changes_policies
@@ -15,15 +17,23 @@ from certexec.run.policy_directory import load_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from certexec.policy.compile import Compiled
+    from certexec.policy.elevation import Elevate
     from certexec.policy.landlock import Landlocked
     from certexec.policy.model import Policy, PolicyFile, Rule, Subject
 
 
+NO_GRANT = '"as" needs a certificate of the program itself'
+"""Why a policy that is come by is left out: what it asks for was granted to nobody."""
+
+
 def _flaws(policy: Policy) -> list[tuple[Rule | Policy, str]]:
-    return unsupported_in(policy, inherit=True, detach=True)
+    return [
+        *unsupported_in(policy, inherit=True, detach=True),
+        *((rule, NO_GRANT) for rule in elevations_of([policy]).values()),
+    ]
 
 
 def left_out(file: PolicyFile, program: str) -> list[tuple[Policy, Rule | Policy, str]]:
@@ -52,6 +62,7 @@ def confine(
     may_exec: bool = True,
     log_all: bool = False,
     subject: Callable[[], Subject] | None = None,
+    elevations: Collection[Elevate] = (),
 ) -> tuple[Reach, Compiled]:
     """Return the reachable policies and the filter for ``program`` under its policy in ``file``.
 
@@ -59,9 +70,13 @@ def confine(
     program's policy, unless a rule says otherwise; ``subject`` tells whom macros stand for, where
     that is known; the rest is as in ``TreeOptions``.
 
-    Raises PolicyError ("policy-mismatch", "policy-unsupported") and TrustError("trust-unsafe").
+    Raises PolicyError ("policy-mismatch", "policy-unsupported", "setuid-denied" for ``as``
+    somebody who is not among ``elevations``) and TrustError("trust-unsafe").
     """
     policy = select_policy(file, program)
+    refuse_ungranted([policy], elevations, name)
+    # who gives up what keeps others of the user's out would, by an exec, lend them such calls
+    may_exec = may_exec and not elevations
     own_policies = may_exec and changes_policies(policy, inherit)
     options = TreeOptions(
         full_log=full_log,
@@ -70,6 +85,7 @@ def confine(
         may_exec=may_exec,
         log_all=log_all,
         own_policies=own_policies,
+        elevations=elevations,
     )
     if not own_policies:
         compiled = compile_policy(policy, options, name=name)

@@ -10,6 +10,7 @@ import os
 import time
 
 from certexec.certificate.envelope import MAX_SIZE
+from certexec.certificate.identity import numbers
 from certexec.certificate.model import check_enforceable
 from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import CertexecError, CertificateError, KernelError, RunError
@@ -136,19 +137,19 @@ def decide(
     admit(certificate.invocation, invoker, argv, time.time())
     # 4. the identity
     permitted = identity.permitted_identity(certificate.identity, invoker)
-    groups_only = grant and identity.leaves_attachable(certificate.identity, permitted)
+    attachable = grant and identity.leaves_attachable(certificate.identity, permitted)
     # 5. the policy
     reach, compiled = confinement_of(
         certificate,
         capable=invoker.is_elevated or invoker.capabilities != 0,
-        may_exec=not groups_only,
+        may_exec=not attachable,
         notify_denials=notify_denials,
         subject=lambda: _subject(invoker),
     )
     if compiled.needs_listener and not grant:
         _check_attachable()
     # 6. the binary
-    judged = integrity.judge(certificate, permitted, groups_only)
+    judged = integrity.judge(certificate, permitted, attachable)
     # 7. the plan
     typed = invoker.environment() if grant or certificate.environment is not None else {}
     entries = environment.build(certificate.environment, typed, invoker.uid, grant)
@@ -185,6 +186,7 @@ def confinement_of(
         may_exec=may_exec,
         log_all=certificate.policy.log_all,
         subject=subject,
+        elevations=[numbers(one) for one in certificate.elevations()],
     )
 
 

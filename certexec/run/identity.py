@@ -14,6 +14,7 @@ from certexec.errors import RunError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from certexec.certificate.identity import Elevation
     from certexec.certificate.model import Certificate, Identity
     from certexec.run.invoker import Invoker
 
@@ -29,9 +30,13 @@ class Permitted:
         groups: supplementary groups, None to leave the invoker's.
         capabilities: exact permitted set as a mask, None for the kernel's rule for these ids.
         bounding: the bounding set's upper limit as a mask.
+        elevations: as whom single calls may be made, (uid or None, gid or None), each with its
+            names.
     """
 
-    __slots__ = ("bounding", "capabilities", "egid", "euid", "gid", "groups", "uid")
+    __slots__ = (
+        "bounding", "capabilities", "egid", "elevations", "euid", "gid", "groups", "uid",
+    )  # fmt: skip
 
     def __init__(self, invoker: Invoker) -> None:
         self.uid = self.euid = invoker.uid
@@ -39,6 +44,7 @@ class Permitted:
         self.groups: list[int] | None = None
         self.capabilities: int | None = None
         self.bounding = ALL_CAPABILITIES
+        self.elevations: dict[tuple[int | None, int | None], str] = {}
 
 
 def check_file(certificate: Certificate, mode: int, uid: int, gid: int, invoker: Invoker) -> None:
@@ -97,7 +103,18 @@ def permitted_identity(identity: Identity | None, invoker: Invoker) -> Permitted
     elif result.euid != 0:
         # nothing was granted beyond ids: a later set-user-ID file must not bring more
         result.bounding = 0 if result.uid != 0 else ALL_CAPABILITIES
+    for user, group in identity.elevations or ():
+        ids = None if user is None else _user(*user), None if group is None else _group(*group)
+        result.elevations[ids] = show_elevation((user, group))
     return result
+
+
+def show_elevation(elevation: Elevation) -> str:
+    """Write an elevation as a rule does, by name where there is one."""
+    user, group = (
+        "" if one is None else one[0] or f"#{one[1]}" for one in elevation
+    )
+    return f"{user}:{group}" if group else user
 
 
 def _user(name: str, number: int) -> int:
@@ -123,13 +140,15 @@ def _group(name: str, number: int) -> int:
 
 
 def leaves_attachable(identity: Identity | None, permitted: Permitted) -> bool:
-    """Tell whether a grant changes neither ids nor capabilities: supplementary groups only.
+    """Tell whether a grant can be left with neither ids nor capabilities of its own.
 
     Exec clears dumpable where ids differ, and permitted capabilities bar tracers of the same
-    uid. A program that gains only groups has neither; it must run from an unreadable file
-    and may not execute another.
+    uid. A program that gains only groups has neither, one whose calls are made as somebody else
+    may give both up and keep that; it must run from an unreadable file and may not execute another.
     """
     if identity is None or permitted.uid == 0:
         return False
+    if permitted.elevations:
+        return True
     same = permitted.uid == permitted.euid and permitted.gid == permitted.egid
     return same and not permitted.capabilities

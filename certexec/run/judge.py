@@ -64,13 +64,19 @@ class Judge:
 
     def judge(self, operation: Operation) -> Verdict | None:
         """Return the verdict of the first rule that matches, None when none does."""
+        return self.verdict(operation, operation.values)
+
+    def verdict(
+        self, operation: Operation, values: Mapping[str, Sequence[str]]
+    ) -> Verdict | None:
+        """Return the same for one of the things that an operation does."""
         call = operation.call
         key = call.place, call.name, operation.variant
         rules = self._rules.get(key)
         if rules is None:
             policy = self.policies[call.place]
             rules = self._rules[key] = effective_rules(policy, call.name, operation.variant)
-        return evaluate(rules, operation.values, self.subject(call))
+        return evaluate(rules, values, self.subject(call))
 
     def log(
         self,
@@ -79,8 +85,12 @@ class Judge:
         reason: str,
         code: int,
         values: Mapping[str, Sequence[str]] | None = None,
+        elevated: str = "",
     ) -> None:
-        """Write one event down, or count it where it is one of many."""
+        """Write one event down, or count it where it is one of many.
+
+        ``elevated``: as whom the call is made, "" for the caller.
+        """
         arguments = [
             (name if index == 0 else f"{name}[{index}]", text)
             for name, texts in (values or {}).items()
@@ -106,6 +116,7 @@ class Judge:
             raw=raw_arguments(call.notification),
             errno=code,
             certificate=self.certificate,
+            elevated=elevated,
         )
         self.folding.write(event)
 

@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from certexec.kernel.procfs import Status
     from certexec.policy.evaluate import Verdict
     from certexec.run.judge import Judge
 
@@ -41,6 +42,8 @@ class Operation:
         verdict: of the rules on ``values``, once they were asked.
         also: what else the call does, each like ``values``: all of it must be permitted.
         judge: whom to ask about what comes of the call; None where nobody judges it.
+        rights: with which it is made: the caller's, or those that a rule gives it.
+        elevated: as whom, in words, where they are not the caller's.
     """
 
     def __init__(self, call: Call) -> None:
@@ -50,6 +53,8 @@ class Operation:
         self.verdict: Verdict | None = None
         self.also: Sequence[Mapping[str, list[str]]] = ()
         self.judge: Judge | None = None
+        self.rights: Status = call.status
+        self.elevated = ""
 
     def may_block(self) -> bool:
         """Whether performing may wait for somebody else; such calls get a thread of their own."""

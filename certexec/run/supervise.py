@@ -49,5 +49,5 @@ def supervisor_for(
     )
     return Supervisor(
         listener, judge, compiled.tables, transitions, privileged, approved.grant, manner,
-        settings.trace, named,
+        settings.trace, named, approved.permitted.elevations,
     )  # fmt: skip

@@ -24,7 +24,9 @@ from certexec.kernel.procfs import proc, read_status
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
 from certexec.policy.decisions import EXECS
+from certexec.policy.elevation import asks_for_rights
 from certexec.run.call import Call, Fault, GoneError
+from certexec.run.elevation import Elevation
 from certexec.run.emulate_names import wants_real_ids
 from certexec.run.exec_guard import see_to_its_end
 from certexec.run.exec_judge import ExecJudge
@@ -43,10 +45,11 @@ from certexec.run.transitions import NONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Protocol
 
     from certexec.policy.decisions import Table
+    from certexec.policy.elevation import Elevate
     from certexec.run.operations import Operation
     from certexec.run.transitions import Transitions
 
@@ -100,7 +103,8 @@ class Supervisor:
 
     ``tables``: what each policy of the tree says of a call; ``transitions``: whose policy counts;
     ``privileged``: this process is root and takes the caller's rights for each call; ``gains``: the
-    tree holds a grant; ``trace`` gets every call and its answer.
+    tree holds a grant; ``trace`` gets every call and its answer; ``elevations``: as whom rules may
+    have single calls made.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Supervisor:
         manner: Manner,
         trace: Tracer | None = None,
         named: dict[tuple[int, int], str] | None = None,
+        elevations: Mapping[Elevate, str] | None = None,
     ) -> None:
         self.listener = listener
         self.judge = judge
@@ -127,6 +132,8 @@ class Supervisor:
             self.resolver.foreign = lambda one, other: transitions.of(one) != transitions.of(other)
         self.home = _namespaces("self")
         self.mask = Mask(privileged)
+        granted = elevations if elevations and privileged else {}
+        self.elevation = Elevation(judge, self.resolver, self.mask, granted)
         self.execs = ExecJudge(
             judge, transitions, self.resolver, self.mask, gains, self._permitted,
             manner.permissive,
@@ -305,12 +312,14 @@ class Supervisor:
             self.judge.log(call, "deny", guards.UNSUPPORTED, errno.EPERM)
             call.fail(errno.EPERM)
             return False
-        call.task.mask = self.mask
-        try:
-            self.mask.assume(call.status, real_ids)
-            operation = prepare(call, self.resolver)
-        finally:
-            self.mask.restore()
+        operation = self.elevation.prepare(call, prepare, real_ids) if judged else None
+        if operation is None:
+            call.task.mask = self.mask
+            try:
+                self.mask.assume(call.status, real_ids)
+                operation = prepare(call, self.resolver)
+            finally:
+                self.mask.restore()
         keep = False
         try:
             if judged and not self._permitted(operation):
@@ -344,9 +353,13 @@ class Supervisor:
 
     def _reading_permitted(self, operation: Operation) -> bool:
         verdict = operation.verdict = self.judge.judge(operation)
+        if verdict is not None and asks_for_rights(verdict.rule) != bool(operation.elevated):
+            verdict = None  # nobody granted it, or with those rights the name leads elsewhere
         if verdict is not None and verdict.action == "permit":
             if verdict.log or self.manner.log_permits:
-                self.judge.log(operation.call, "permit", "rule", 0, operation.values)
+                self.judge.log(
+                    operation.call, "permit", "rule", 0, operation.values, operation.elevated
+                )
             return True
         if verdict is not None and verdict.action == guards.KILL:
             self.judge.log(operation.call, "kill", "rule", 0, operation.values)
@@ -367,7 +380,7 @@ class Supervisor:
         call = operation.call
         call.task.mask = mask
         try:
-            mask.assume(call.status, real_ids)
+            mask.assume(operation.rights, real_ids)
             operation.perform()
         except Fault as fault:
             call.fail(fault.code)
@@ -426,7 +439,7 @@ class Worker:
             mask = Mask(self.supervisor.privileged)
             call.task.mask = mask  # the loop's own one holds the rights of other callers
             try:
-                mask.assume(call.status, self.real_ids)
+                mask.assume(self.operation.rights, self.real_ids)
                 self.operation.perform()
             except Fault as fault:
                 call.fail(fault.code)

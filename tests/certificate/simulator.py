@@ -124,6 +124,7 @@ def full_payload() -> dict[Any, Any]:
     payload[4] = {
         0: ["root", 0], 1: ["daemon", 1], 2: [["adm", 4], ["", 1234]],
         3: [["net_raw", 13], ["net_admin", 12]],
+        4: [{0: ["root", 0]}, {0: ["daemon", 1], 1: ["adm", 4]}, {1: ["", 1234]}],
     }  # fmt: skip
     payload[5] = {
         0: [[False, 1, "mallory", 1001], [True, 2, "netadmin", 990], [True, 0, "", 0]],

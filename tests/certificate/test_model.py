@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certexec.certificate import codec, fields
+from certexec.certificate.identity import numbers
 from certexec.certificate.model import (
     Certificate,
     Claims,
@@ -114,7 +115,14 @@ ATTACKS: dict[str, Callable[[dict[Any, Any]], Any]] = {
     "an emulation as a number": lambda p: p[3].update({7: [1]}),
     # identity
     "an empty identity": lambda p: p.update({4: {}}),
-    "an unknown field of the identity": lambda p: p[4].update({4: 0}),
+    "an unknown field of the identity": lambda p: p[4].update({5: 0}),
+    "elevations of nobody": lambda p: p[4].update({4: []}),
+    "an elevation as nobody": lambda p: p[4].update({4: [{}]}),
+    "an elevation as a user of null": lambda p: p[4].update({4: [{0: None}]}),
+    "an elevation with a third field": lambda p: p[4].update({4: [{0: ["root", 0], 2: 0}]}),
+    "an elevation as a pair": lambda p: p[4].update({4: [["root", 0]]}),
+    "an elevation without a number": lambda p: p[4].update({4: [{1: ["adm"]}]}),
+    "an elevation twice": lambda p: p[4].update({4: [{0: ["root", 0]}, {0: ["", 0]}]}),
     "a user without a number": lambda p: p[4].update({0: ["root"]}),
     "a user of three": lambda p: p[4].update({0: ["root", 0, 0]}),
     "a user of null": lambda p: p[4].update({0: None}),
@@ -249,6 +257,7 @@ def certificate(identity: Identity | None) -> Certificate:
         (Identity(group=("adm", 4)), True), (Identity(groups=[("adm", 4)]), True),
         (Identity(groups=[]), True), (Identity(capabilities=[("bpf", 39)]), True),
         (Identity(capabilities=[]), True),
+        (Identity(elevations=[(("root", 0), None)]), True),
     ],
 )  # fmt: skip
 def test_a_grant_is_any_identity_that_says_something(
@@ -278,6 +287,10 @@ identities = st.builds(
     st.none() | pairs,
     st.none() | st.lists(pairs, max_size=4, unique_by=lambda pair: pair[1]),
     st.none() | st.lists(st.sampled_from(sorted(CAPABILITIES.items())), max_size=4, unique=True),
+    st.none() | st.lists(
+        st.tuples(st.none() | pairs, st.none() | pairs).filter(any), min_size=1, max_size=3,
+        unique_by=numbers,
+    ),
 ).filter(Identity.names_anything)
 invocations = st.one_of(
     st.builds(Invocation, st.lists(entry, max_size=4), st.booleans(), st.lists(strings, max_size=3),

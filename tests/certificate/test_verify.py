@@ -398,6 +398,14 @@ GRANTS: dict[str, tuple[dict[int, Any], list[str], bool]] = {
     "everything by a key for root": (full_payload()[4], ["user:root#0"], True),
     "everything by a key for everything but root":
         (full_payload()[4], ["group:daemon#1", "group:adm#4", "cap:net_raw"], False),
+    "a call as a user by a key for it": ({4: [{0: ["daemon", 1]}]}, ["user:daemon#1"], True),
+    "a call as root by a key for another user":
+        ({4: [{0: ["root", 0]}]}, ["user:daemon#1"], False),
+    "a call as a user and a group by a key for the user":
+        ({4: [{0: ["daemon", 1], 1: ["adm", 4]}]}, ["user:daemon#1"], False),
+    "one call as somebody too many":
+        ({4: [{0: ["daemon", 1]}, {1: ["adm", 4]}]}, ["user:daemon#1"], False),
+    "a call as anybody by a key that may grant nothing": ({4: [{1: ["adm", 4]}]}, [], False),
     "another user by a key for root": ({0: ["daemon", 1]}, ["user:root#0"], True),
     "root by a key for a user called root with another number":
         ({0: ["root", 0]}, ["user:root#7"], False),

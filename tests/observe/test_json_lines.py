@@ -82,7 +82,7 @@ def test_a_hostile_name_is_text_in_one_line() -> None:
 
 
 def test_every_member_is_documented_and_every_documented_one_exists() -> None:
-    one = event(program="\udcff")
+    one = event(program="\udcff", elevated="root")
     one.count, one.since = 2, 1.0
     records = [one, event(arguments=[]), Note(1.0, ""), Lost(1.0, 1, ""), Overflow(1.0, 1.0, {})]
     members = {name for record in records for name in parsed(record)}

@@ -44,12 +44,16 @@ def true(name: str, action: str = "permit", **more) -> list[Rule]:
     return [rule(name, action, expression=TRUE, **more)]
 
 
-def table(*rules: list[Rule], full_log=False, privileged=False, capable=False, may_exec=True):
+def table(
+    *rules: list[Rule], full_log=False, privileged=False, capable=False, may_exec=True,
+    elevations=(),
+):  # fmt: skip
     policy = Policy("/bin/program", "native", 1)
     policy.rules = [one for each in rules for one in each]
     options = TreeOptions(
-        full_log=full_log, privileged=privileged, capable=capable, may_exec=may_exec
-    )
+        full_log=full_log, privileged=privileged, capable=capable, may_exec=may_exec,
+        elevations=elevations,
+    )  # fmt: skip
     return Table(policy, options)
 
 
@@ -495,6 +499,34 @@ def test_a_rule_that_cannot_be_enforced_is_refused_with_its_line():
     assert "policy(1)" in refused(true("stat", "ask"))
     assert "no such thing" in refused([rule("stat", expression=CONDITION, flaw="no such thing")])
     refused([rule("mmap", expression=Symbol("prot", -1, "eq", "PROT_READ"))])
+
+
+@pytest.mark.parametrize(
+    "name", ["getpid", "kill", "setuid", "execve", "chdir", "mount", "sendmmsg", "pivot_root"]
+)
+def test_what_the_kernel_does_cannot_be_done_as_somebody_else(name: str):
+    one = [rule(name, expression=TRUE, elevate=(0, None))]
+    assert f'{name} cannot be carried out "as" somebody else' in refused(one)
+    granted = table(one, elevations=[(0, None)])
+    assert decide(granted, name)[2] == "denied-until-supported"
+
+
+def test_a_call_as_somebody_else_is_carried_out_only_where_it_is_granted():
+    one = [rule("mkdir", expression=TRUE, elevate=(0, None))]
+    assert decide(table(one, elevations=[(0, None)]), "mkdir") == told("rules")
+    for others in ([], [(1, None)], [(0, 0)], [(None, 0)]):
+        assert decide(table(one, elevations=others), "mkdir")[2] == "denied-until-supported"
+    # a denied call has no need for anybody's rights
+    no = [rule("mkdir", expression=TRUE, action="deny", errno=2, elevate=(0, None))]
+    assert decide(table(no), "mkdir") == ("deny", 2, "")
+
+
+def test_a_program_that_must_not_be_got_at_cannot_open_itself():
+    for options in ({"privileged": True, "may_exec": False}, {}):
+        made = table(permit("prctl"), **options)
+        assert (decide(made, "prctl", 4, 1) == EPERM) is bool(options)
+        assert decide(made, "prctl", 4, 0) == PASS
+        assert decide(made, "prctl", 38, 1) == PASS
 
 
 def test_and_would_be_denied_if_it_were_not():

@@ -17,7 +17,8 @@ def reasons(*lines: str, inherit: bool = False, emulation: str = "native") -> li
     ("line", "word"),
     [
         ("native-execve: true then ask", "ask"),
-        ("native-bind: true then permit as root", '"as"'),
+        ("native-kill: true then permit as root", 'kill cannot be carried out "as"'),
+        ('native-execve: filename eq "x" then permit as root', 'execve cannot be carried out'),
         ("native-execve: true then permit[detach]", "detach"),
         ("native-execve: true then permit[inherit]", "inherit"),
         ("native-read: permit-now", "one call only"),
@@ -50,6 +51,8 @@ def test_what_is_not_enforced_is_named(line, word):
         "native-fswrite: permit, if user = root",
         'native-chown: uid eq "0" and gid neq "-1" then deny',
         "native-fsread: permit, if group != 0",
+        "native-bind: true then permit as root",
+        "native-execve: true then deny as root",
         "native-issetugid: true then ask",
         'native-kqueue: filename eq "x" then permit as root',
         'native-chmod: mode eq "755" then permit',
