@@ -96,7 +96,8 @@ class Elevation:
     def _is_for(
         self, operation: Operation, values: Mapping[str, list[str]], elevate: Elevate
     ) -> bool:
-        verdict = self.judge.verdict(operation, values)
+        operation.values = values
+        verdict = self.judge.judge(operation)
         return (
             verdict is not None
             and asks_for_rights(verdict.rule)

@@ -64,19 +64,13 @@ class Judge:
 
     def judge(self, operation: Operation) -> Verdict | None:
         """Return the verdict of the first rule that matches, None when none does."""
-        return self.verdict(operation, operation.values)
-
-    def verdict(
-        self, operation: Operation, values: Mapping[str, Sequence[str]]
-    ) -> Verdict | None:
-        """Return the same for one of the things that an operation does."""
         call = operation.call
         key = call.place, call.name, operation.variant
         rules = self._rules.get(key)
         if rules is None:
             policy = self.policies[call.place]
             rules = self._rules[key] = effective_rules(policy, call.name, operation.variant)
-        return evaluate(rules, values, self.subject(call))
+        return evaluate(rules, operation.values, self.subject(call))
 
     def log(
         self,

@@ -8,7 +8,6 @@ call (ENOSYS), so nothing runs on unsupervised.
 from __future__ import annotations
 
 import _signal
-import _thread
 import errno
 import gc
 import os
@@ -19,8 +18,8 @@ import time
 from certexec.errors import CertexecError
 from certexec.kernel.credentials import Mask, unshare_fs
 from certexec.kernel.libc import syscall
-from certexec.kernel.notify import ERESTARTSYS, Listener, Notification
-from certexec.kernel.procfs import proc, read_status
+from certexec.kernel.notify import Listener, Notification
+from certexec.kernel.procfs import proc
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
 from certexec.policy.decisions import EXECS
@@ -42,6 +41,7 @@ from certexec.run.protection import (
 )
 from certexec.run.resolve import Resolver
 from certexec.run.transitions import NONE
+from certexec.run.worker import WAKE_SIGNAL, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,11 +71,8 @@ ENDED = "ended"
 
 BLOCKED_POLL = 10
 """milliseconds between looks at callers whose call blocks in a worker: a signal's worst delay."""
-WAKE_SIGNAL = 10
-"""SIGUSR1, sent to a worker to break off its blocking call."""
 LIBC_SIGNALS = (32, 33)
 """Real-time signals that the C library reserves for its threads and lets nobody set."""
-_TGKILL = 234
 _RT_SIGACTION = 13
 _IGNORE = struct.pack("=4Q", 1, 0, 0, 0)  # struct kernel_sigaction: SIG_IGN, flags, restorer, mask
 _SIGSET_SIZE = 8
@@ -415,66 +412,6 @@ class Supervisor:
                 self.finished(worker.operation.call)
             elif not self.listener.is_valid(cookie) or worker.signal_pending():
                 worker.interrupt()
-
-
-class Worker:
-    """A thread that carries out one call that may block, with rights of its own."""
-
-    def __init__(self, supervisor: Supervisor, operation: Operation, real_ids: bool) -> None:
-        self.supervisor = supervisor
-        self.operation = operation
-        self.real_ids = real_ids
-        self.tid = 0
-        self.done = False
-
-    def start(self) -> None:
-        """Run in a new thread."""
-        _thread.start_new_thread(self._run, ())
-
-    def _run(self) -> None:
-        call = self.operation.call
-        try:
-            unshare_fs()
-            self.tid = _thread.get_native_id()
-            mask = Mask(self.supervisor.privileged)
-            call.task.mask = mask  # the loop's own one holds the rights of other callers
-            try:
-                mask.assume(self.operation.rights, self.real_ids)
-                self.operation.perform()
-            except Fault as fault:
-                call.fail(fault.code)
-            except OSError as error:
-                self._fail(error.errno or errno.EIO)
-            finally:
-                mask.restore()
-        except Exception:  # the caller is gone, or its rights cannot be taken, or worse
-            if not call.answered:
-                call.fail(errno.EPERM)
-        finally:
-            self.done = True
-
-    def _fail(self, code: int) -> None:
-        call = self.operation.call
-        if call.answered:
-            return
-        if code == errno.EINTR and self.signal_pending():
-            code = ERESTARTSYS  # only with the signal still pending: else the number would leak
-        call.fail(code)
-
-    def signal_pending(self) -> bool:
-        """Tell whether a signal waits that would have interrupted the caller itself."""
-        try:
-            return bool(read_status(self.operation.call.task.tid).pending)
-        except (OSError, KeyError, ValueError):
-            return True
-
-    def interrupt(self) -> None:
-        """Make the blocking call return EINTR; asked again at every tick until it has."""
-        if self.tid:
-            try:
-                syscall(_TGKILL, os.getpid(), self.tid, WAKE_SIGNAL)
-            except OSError:
-                return  # it has just ended
 
 
 def _ignore_signals() -> None:
