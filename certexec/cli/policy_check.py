@@ -156,6 +156,8 @@ def _as_json(result: Checked) -> dict[str, object]:
         {
             "path": policy.path, "emulation": policy.emulation, "line": policy.line,
             "detached": policy.detached, "landlock": policy.landlock,
+            "no_dotdot": bool(policy.no_dotdot),
+            "exec_in": None if policy.exec_in is None else _rule_json(policy.exec_in),
             "rules": [_rule_json(rule) for rule in policy.rules],
         }
         for policy in result.parsed.policies

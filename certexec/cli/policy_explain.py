@@ -243,6 +243,8 @@ def _show_policy(explained: Explained, *, first: bool) -> None:
     click.echo(f"enforced {how}; {explained.instructions} filter instructions")
     if explained.tree.unfit:
         click.echo(_wrapped("not left to Landlock: ", explained.tree.unfit))
+    if policy.no_dotdot:
+        click.echo(f"{policy.no_dotdot:5}  no-dotdot: every file name is looked at")
     for one in explained.rules:
         click.echo(printable(f"{one.rule.line:5}  {one.rule}"))
         for layer, calls in one.layers.items():

@@ -22,6 +22,7 @@ from certexec.cli.policy_input import (
 )
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
+from certexec.policy.dotdot import has_dotdot
 from certexec.policy.errnos import SAME
 from certexec.policy.evaluate import subject_of
 from certexec.policy.model import Policy, Rule, Subject
@@ -68,7 +69,8 @@ def command(
         directory = os.path.abspath(cwd) if cwd is not None else os.getcwd()
         subject = _subject(user, group, directory)
         values = _values(arguments)
-        if resolving:
+        written = any(has_dotdot(name) for name in values.get("filename", ()))
+        if resolving and not (policy.no_dotdot and written):
             _resolve(values, directory, _follows(policy, syscall))
         answer = ask(policy, syscall, values, subject)
     except CertexecError as error:
@@ -189,6 +191,8 @@ def _show(name: str, policy: Policy, answer: Answer) -> None:
 
 def _refused(policy: Policy, rule: Rule) -> str:
     """Return why signing refuses the rule, or ""."""
+    if rule.line == policy.no_dotdot:
+        return ""
     return why_unsupported(policy, rule, inherit=True, detach=True)
 
 

@@ -12,8 +12,9 @@ import errno
 from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NUMBERS, numbers_of
 from certexec.policy.calls import call_of, reaches, variants
+from certexec.policy.dotdot import look_at_names
 from certexec.policy.elevation import asks_for_rights, can_be_elevated
-from certexec.policy.evaluate import constant_rule, effective_rules, evaluate, rules_named
+from certexec.policy.evaluate import EXECS, constant_rule, effective_rules, evaluate, rules_named
 from certexec.policy.guards import (
     CLONE,
     CLONE3,
@@ -94,7 +95,6 @@ IO_URING_REACHES = numbers_of(
 """Calls whose work io_uring does without passing the filter. Where one of them is denied, or the
 supervisor has to see it, io_uring is denied, too, even if the policy permits it."""
 
-EXECS = ("execve", "execveat")
 FORKS = numbers_of("clone", "fork", "vfork")
 LANDLOCK_RESTRICT_SELF = NUMBERS["landlock_restrict_self"]
 
@@ -185,6 +185,8 @@ class Table:
                 uses[name] = [self._of_variant(policy, name, each) for each in variants(name)]
             else:
                 uses[name] = [self._of_name(name, self._of_rule(bare))]
+        if policy.no_dotdot:
+            uses = {name: look_at_names(name, each) for name, each in uses.items()}
         decisions = [decision for each in uses.values() for decision in each]
         self.needs_listener = options.own_policies or any(
             decision.kind == NOTIFY for decision in (self.default, *decisions)
@@ -383,6 +385,8 @@ def _bare_rule(policy: Policy, name: str) -> Rule | None:
     """
     if policy.emulation == SOCKETCALL_EMULATION:
         return None  # there the rules for socketcall would come before
+    if policy.exec_in is not None and name in EXECS:
+        return None
     for rule in reversed(rules_named(policy, name)):
         if rule.simple:
             return rule

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     Prepared = Callable[[Values, Subject], bool]
 
+EXECS = ("execve", "execveat")
 _NO_VALUES: tuple[bytes, ...] = ()
 
 
@@ -74,7 +75,10 @@ def deciding_rules(policy: Policy, name: str) -> tuple[tuple[Rule, ...], bool]:
     """
     known = policy.deciding.get(name)
     if known is None:
-        known = policy.deciding[name] = _deciding(rules_named(policy, name))
+        known = _deciding(rules_named(policy, name))
+        if policy.exec_in is not None and name in EXECS:
+            known = (policy.exec_in, *known[0]), known[1]
+        policy.deciding[name] = known
     return known
 
 

@@ -209,7 +209,8 @@ def explain_rules(tree: Tree) -> Iterator[RuleLayers]:
     none is INACTIVE.
     """
     policy = tree.policy
-    layers: dict[int, dict[str, list[str]]] = {id(rule): {} for rule in policy.rules}
+    every = [*([] if policy.exec_in is None else [policy.exec_in]), *policy.rules]
+    layers: dict[int, dict[str, list[str]]] = {id(rule): {} for rule in every}
     for name in NUMBERS:
         uses = _uses(tree.whole, name)
         settled = NUMBERS[name] in SETTLED
@@ -221,7 +222,7 @@ def explain_rules(tree: Tree) -> Iterator[RuleLayers]:
                     calls = layers[id(rule)].setdefault(layer, [])
                     if name not in calls:
                         calls.append(name)
-    for rule in policy.rules:
+    for rule in every:
         found = {one: layers[id(rule)][one] for one in _LAYERS if one in layers[id(rule)]}
         why = why_unsupported(policy, rule, inherit=True, detach=True)
         reached = list(reaches(rule))

@@ -21,7 +21,7 @@ CODES = {
     "unsupported": "parsed, but not enforced by this version: signing refuses it",
     "pending": "the call cannot be judged yet: it will be denied and logged",
     "errno": "an error that Linux does not have",
-    "flag": "a flag that does nothing here",
+    "flag": "a flag, or a line, that does nothing here",
     "detach": "the program that is executed is let go: nothing confines it",
     "empty": "the file holds no policy",
 }

@@ -83,6 +83,11 @@ def _lint_policy(policy: Policy) -> list[Finding]:
         found.append(Finding(policy.line, "unsupported", "a detached policy confines nothing"))
     for rule in policy.rules:
         found += _lint_rule(policy, rule)
+    exec_in = policy.exec_in
+    if exec_in is not None and not any(
+        rule.action in ("permit", "ask") and _executes(reaches(rule)) for rule in policy.rules
+    ):
+        found.append(Finding(exec_in.line, "flag", "no rule permits what exec-in restricts"))
     return found + _shadowed(policy)
 
 

@@ -242,10 +242,13 @@ class Policy:
         detached: the program is not to be confined at all.
         landlock: plain lists of trees may be enforced by Landlock, in its own words.
         line: the header's, from 1.
+        no_dotdot: the line of ``no-dotdot``, 0 without: names with ".." are denied.
+        exec_in: what ``exec-in`` says as a rule, which comes before all others of an exec.
     """
 
     __slots__ = (
-        "by_name", "deciding", "detached", "emulation", "landlock", "line", "path", "rules",
+        "by_name", "deciding", "detached", "emulation", "exec_in", "landlock", "line", "no_dotdot",
+        "path", "rules",
     )  # fmt: skip
 
     def __init__(self, path: str, emulation: str, line: int) -> None:
@@ -255,6 +258,8 @@ class Policy:
         self.detached = False
         self.landlock = False
         self.line = line
+        self.no_dotdot = 0
+        self.exec_in: Rule | None = None
         self.by_name: dict[str, list[Rule]] | None = None
         """Canonical name to rules; certexec.policy.evaluate fills it in after parsing."""
         self.deciding: dict[str, tuple[tuple[Rule, ...], bool]] = {}

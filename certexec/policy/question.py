@@ -14,6 +14,7 @@ import errno
 from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.calls import call_of, governing_names, reaches, variants
+from certexec.policy.dotdot import denial, has_dotdot
 from certexec.policy.evaluate import Verdict, deciding_rules, evaluate, prepare
 from certexec.policy.model import ALIASES, Not, Rule, Symbol, postorder
 from certexec.policy.names import ABSENT, CLASSIC, canonical
@@ -102,6 +103,8 @@ def ask(policy: Policy, name: str, values: Values, subject: Subject) -> Answer:
     depends on what was not given.
     """
     uses = uses_of(policy, name, values)
+    if policy.no_dotdot and any(has_dotdot(text) for text in values.get("filename", ())):
+        return Answer(Verdict(denial(policy)), uses[0])
     answers = [_answer(use, values, subject) for use in uses]
     first = answers[0]
     for other in answers[1:]:

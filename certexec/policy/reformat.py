@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from certexec.errors import PolicyError
 from certexec.policy import lexer
+from certexec.policy.directives import canonical, word_of
 from certexec.policy.format import format_expression, meaning, same_rule
 from certexec.policy.model import LANGUAGE, Policy, PolicyFile, Rule
 from certexec.policy.sort import shape, sorted_order
-from certexec.policy.syntax import LANDLOCK, bare_action, parse_policy, parse_rule
+from certexec.policy.syntax import bare_action, parse_policy, parse_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Line:
     """One line of the file: its canonical text without comment, the comment, and what it is.
 
     Attributes:
-        kind: "blank", "comment", "language", "header", "landlock", "detached" or "rule".
+        kind: "blank", "comment", "language", "header", "detached", "directive" or "rule".
         text: without indentation and comment; "" for the first two kinds.
         comment: with its "#", or "".
         indented: whether white space stood before it.
@@ -49,8 +50,8 @@ class Line:
 
     def shown(self) -> list[str]:
         """Return the lines for it, without newlines."""
-        inside = self.kind in ("rule", "landlock") or (self.kind == "comment" and self.indented)
-        tab = "\t" if inside else ""
+        below = self.kind in ("rule", "directive") or (self.kind == "comment" and self.indented)
+        tab = "\t" if below else ""
         if self.kind in ("blank", "comment"):
             return [tab + self.comment if self.comment else ""]
         if not self.comment:
@@ -97,8 +98,9 @@ def _read(text: str, name: str, parsed: PolicyFile, users: UserDb) -> list[Line]
             lines.append(Line("rule", rule_text(rule, users), comment, indented, rule, line))
         elif parsed.extended and line[:10].lower() == "language: ":
             lines.append(Line("language", f"Language: {LANGUAGE}", comment, indented, None, line))
-        elif parsed.extended and line == LANDLOCK:
-            lines.append(Line("landlock", LANDLOCK, comment, indented, None, line))
+        elif parsed.extended and word_of(line):
+            shown = canonical(line)
+            lines.append(Line("directive", shown, comment, indented, None, line))
         elif line[:8].lower() == "policy: ":
             path, _, rest = line[8:].partition(",")
             shown = f"Policy: {path}, Emulation: {rest[12:]}"
@@ -183,6 +185,8 @@ def _same(one: PolicyFile, two: PolicyFile, sort: bool) -> bool:
     for old, new in zip(one.policies, two.policies, strict=True):
         if _header(old) != _header(new):
             return False
+        if _directives(old) != _directives(new):
+            return False
         if sort:
             if shape(old.rules) != shape(new.rules):
                 return False
@@ -191,8 +195,13 @@ def _same(one: PolicyFile, two: PolicyFile, sort: bool) -> bool:
     return True
 
 
-def _header(policy: Policy) -> tuple[str, str, bool, bool]:
-    return policy.path, policy.emulation, policy.detached, policy.landlock
+def _header(policy: Policy) -> tuple[object, ...]:
+    return policy.path, policy.emulation, policy.detached
+
+
+def _directives(policy: Policy) -> tuple[object, ...]:
+    exec_in = policy.exec_in and meaning(policy.exec_in)
+    return bool(policy.no_dotdot), exec_in, policy.landlock
 
 
 # ---- the order -----------------------------------------------------------------------------------
@@ -221,7 +230,7 @@ def _sorted_part(lines: list[Line]) -> list[Line]:
     pending: list[Line] = []
     for line in lines:
         pending.append(line)
-        if line.kind in ("header", "landlock") or (line.kind == "blank" and not items):
+        if line.kind in ("header", "directive") or (line.kind == "blank" and not items):
             top += pending
             pending = []
         elif line.rule is not None:

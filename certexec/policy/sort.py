@@ -82,4 +82,5 @@ def _answer(rule: Rule) -> Answer:
     return (
         rule.simple, rule.now, rule.flaw, rule.action, rule.errno, rule.errno_name, rule.inherit,
         rule.detach, rule.log, rule.elevate,
+        rule.syscall if rule.action == "ask" else "",  # it ends the rules of its own spelling only
     )

@@ -9,7 +9,7 @@ Source: systrace 1.6g, policy.c and filter.c (filter_parse_simple).
 
 from __future__ import annotations
 
-from certexec.policy import errnos, lexer
+from certexec.policy import directives, errnos, lexer
 from certexec.policy.lexer import PolicySyntaxError, RuleError, decode_policy
 from certexec.policy.model import LANGUAGE, Policy, PolicyFile, Rule, Subject, Template, base_name
 from certexec.policy.names import is_system_call
@@ -36,8 +36,6 @@ _SIMPLE: dict[str, tuple[str, str, bool]] = {
 _EXTENDED = {**_SIMPLE, "kill": ("kill", "", False)}
 """The same in files with a language line."""
 _LANGUAGE = "language: "
-LANDLOCK = "landlock"
-"""The line, in files with a language line, by which a policy accepts what Landlock answers."""
 
 
 def parse_policy(
@@ -125,9 +123,8 @@ class _PolicyReader:
         )
 
     # file = [ language ] { line newline }
-    # line = [ header | detached | landlock | rule ] [ comment ]
+    # line = [ header | detached | directive | rule ] [ comment ]
     # detached = "detached" { character }
-    # landlock = "landlock"
     def read(self, text: str) -> PolicyFile:
         policy: Policy | None = None
         prefix = ""
@@ -166,8 +163,8 @@ class _PolicyReader:
             elif line[:8].lower() == "detached":
                 policy.detached = True
                 policy = None
-            elif self.extended and line == LANDLOCK:
-                policy.landlock = True
+            elif self.extended and directives.word_of(line):
+                self.directive(policy, number, raw, line)
             else:
                 policy.rules.append(self.rule(policy.emulation, number, raw, line))
         return PolicyFile(self.name, list(self.policies.values()), self.extended)
@@ -183,6 +180,16 @@ class _PolicyReader:
                 f"this version knows: {LANGUAGE}",
             )
         self.extended = True
+
+    # directive = "no-dotdot" | "exec-in " directory { "," directory } | "landlock"
+    def directive(self, policy: Policy, number: int, raw: str, line: str) -> None:
+        """Take a line of the extended language that is no rule."""
+        try:
+            directives.take(policy, line, number)
+        except RuleError as error:
+            raise self.error(
+                error.message, number, raw, line, error.column, error.hint
+            ) from None
 
     # header = "Policy: " path ", Emulation: " emulation
     def header(self, number: int, raw: str, line: str) -> Policy:

@@ -8,6 +8,10 @@ from certexec.kernel.notify import Listener, Notification
 from certexec.kernel.procfs import Memory, Status, read_status
 from certexec.run.resolve import PATH_MAX, Task
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class GoneError(Exception):
     """The caller died or left the call while it was being carried out: nobody waits any more."""
@@ -37,12 +41,13 @@ class Call:
     Attributes:
         notification: the registers; name: the system call's name.
         place: that of its policy among those of the tree.
+        look: what looks at each name that the caller gives, before it is used; None: nobody.
         answer: (value, errno, left to the kernel) once ``answered``; text: for the trace.
     """
 
     __slots__ = (
-        "_memory", "_status", "_task", "answer", "answered", "listener", "name", "notification",
-        "place", "text",
+        "_memory", "_status", "_task", "answer", "answered", "listener", "look", "name",
+        "notification", "place", "text",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, notification: Notification, name: str) -> None:
@@ -53,6 +58,7 @@ class Call:
         self.answer = (0, 0, False)
         self.text = ""
         self.place = 0
+        self.look: Callable[[Call, bytes], None] | None = None
         self._memory: Memory | None = None
         self._status: Status | None = None
         self._task: Task | None = None
@@ -102,7 +108,20 @@ class Call:
         return self._memory
 
     def path(self, index: int) -> bytes:
-        """Copy the path that a register points to. Raises Fault(EFAULT or ENAMETOOLONG)."""
+        """Copy the name of a file that a register points to.
+
+        Raises Fault(EFAULT, ENAMETOOLONG, or what ``look`` says).
+        """
+        return self.given(self.string(index))
+
+    def given(self, path: bytes) -> bytes:
+        """Return the name of a file that the caller gave. Raises Fault(what ``look`` says)."""
+        if self.look is not None:
+            self.look(self, path)
+        return path
+
+    def string(self, index: int) -> bytes:
+        """Copy a text of at most a path's length. Raises Fault(EFAULT or ENAMETOOLONG)."""
         try:
             path = self.memory.read_string(self.arg(index), PATH_MAX)
         except OSError:

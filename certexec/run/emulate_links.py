@@ -167,7 +167,7 @@ class Symlink(InDirectory):
 
     def __init__(self, call: Call, resolver: Resolver) -> None:
         at = call.name == "symlinkat"
-        self.target = call.path(0)
+        self.target = call.string(0)
         if not self.target:
             raise Fault(errno.ENOENT)
         super().__init__(call, resolver, call.int_arg(1) if at else AT_FDCWD, 2 if at else 1)

@@ -82,7 +82,7 @@ class Mount(OnObject):
         try:
             text = os.fsdecode(source or b"")
             if self.pins and source:
-                self.source = resolver.object(call.task, AT_FDCWD, source, True)
+                self.source = resolver.object(call.task, AT_FDCWD, call.given(source), True)
                 text = self.source.text
         except BaseException:
             self.close()

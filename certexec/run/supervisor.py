@@ -22,9 +22,10 @@ from certexec.kernel.notify import Listener, Notification
 from certexec.kernel.procfs import proc
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
-from certexec.policy.decisions import EXECS
 from certexec.policy.elevation import asks_for_rights
+from certexec.policy.evaluate import EXECS
 from certexec.run.call import Call, Fault, GoneError
+from certexec.run.dotdot import DotDot
 from certexec.run.elevation import Elevation
 from certexec.run.emulate_names import wants_real_ids
 from certexec.run.exec_guard import see_to_its_end
@@ -135,6 +136,7 @@ class Supervisor:
             judge, transitions, self.resolver, self.mask, gains, self._permitted,
             manner.permissive,
         )  # fmt: skip
+        self.look = DotDot(judge, manner.permissive).look
         self.blocked: dict[int, Worker] = {}
         self.next_look = 0.0
         self.poll = select.poll()
@@ -225,6 +227,8 @@ class Supervisor:
                 call.fail(errno.EPERM)
                 return False
             call.place = place
+        if self.judge.policies[call.place].no_dotdot:
+            call.look = self.look
         decision = self.tables[call.place].decide(call.notification.nr, call.notification.args)
         why, code = decision.why, decision.errno
         if why == guards.RULES:

@@ -228,3 +228,26 @@ def test_what_could_steer_a_terminal_is_escaped(tmp_path, capsys) -> None:
     assert "\x1b" not in capsys.readouterr().out
     assert main(["policy", "test", "--json", str(path), "execve", "filename=\udcff\x1b[2J"]) == 0
     assert json.loads(capsys.readouterr().out)["rule"]["line"] == 11
+
+
+BEYOND = """\
+Language: certexec 1
+Policy: /bin/x, Emulation: native
+	no-dotdot
+	exec-in /usr/bin
+	native-ptrace: kill
+	native-fsread: permit
+	native-execve: permit
+"""
+
+
+def test_what_goes_beyond_systrace_is_told_with_its_line(script: Script) -> None:
+    script.write("beyond", BEYOND)
+    script("! certexec policy test beyond fsread filename=/a/../b\nstdout beyond.3..*no-dotdot")
+    script("! certexec policy test beyond --resolve open:read filename=/etc/../etc/passwd")
+    script("certexec policy test beyond fsread filename=/a/b")
+    script("! certexec policy test beyond execve filename=/opt/x\nstdout eacces\nstdout beyond.4.")
+    script("certexec policy test beyond execve filename=/usr/bin/x")
+    script("! certexec policy test beyond ptrace\nstdout ^kill\nstdout beyond.5.")
+    script("certexec policy check --lint beyond")
+    script("certexec policy explain beyond\nstdout no-dotdot: every file name\nstdout 4.*not")

@@ -6,12 +6,17 @@ from certexec.errors import PolicyError
 from certexec.kernel.bpf import AUDIT_ARCH_X86_64, SECCOMP_RET_KILL_PROCESS
 from certexec.kernel.bpf_simulator import Simulator
 from certexec.kernel.syscalls import NUMBERS
+from certexec.policy.calls import call_of
 from certexec.policy.compile import compile_policy, compile_reach
 from certexec.policy.decisions import TreeOptions
 from certexec.policy.evaluate import effective_rules, evaluate
-from certexec.policy.guards import KILL, KILLED, KILLED_AND_LOGGED, KILLS
+from certexec.policy.explain import Tree, explain_rules
+from certexec.policy.guards import JUDGED, KILL, KILLED, KILLED_AND_LOGGED, KILLS
+from certexec.policy.landlock import landlocked
 from certexec.policy.lexer import PolicySyntaxError
+from certexec.policy.lint import lint
 from certexec.policy.model import LANGUAGE, PolicyFile, Subject
+from certexec.policy.question import ask
 from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.reformat import reformat
 from certexec.policy.syntax import parse_policy
@@ -151,3 +156,109 @@ def test_a_kill_that_memory_tells_apart_needs_a_supervisor():
 def test_a_condition_that_cannot_be_judged_is_refused_as_ever():
     with pytest.raises(PolicyError, match="cannot be judged yet"):
         compiled('native-open: pidname eq "x" then kill')
+
+
+# ---- exec-in -------------------------------------------------------------------------------------
+
+
+def exec_verdict(policy, path: str, call: str = "execve") -> str:
+    verdict = evaluate(effective_rules(policy, call), {"filename": [path], "argv": ["x"]}, NOBODY)
+    return "none" if verdict is None else f"{verdict.action} {verdict.errno}"
+
+
+@pytest.mark.parametrize("call", ["execve", "execveat"])
+@pytest.mark.parametrize(
+    "rules", [["native-execve: permit", "native-execveat: permit"], ["native-execve: true then "
+              "permit[inherit]"], ['native-execve: argv eq "x" then permit']],
+)  # fmt: skip
+def test_only_what_lies_below_the_directories_is_executed(rules, call):
+    policy = extended(*rules, "exec-in /usr/bin, /opt/a[b]*").policies[0]
+    for path in ("/usr/bin/x", "/usr/bin/below/x", "/opt/a[b]*/x"):
+        assert exec_verdict(policy, path, call) == "permit 0"
+    for path in ("/usr/binx", "/usr/x", "/opt/ab/x", "/opt/ab1/x", "", "/x/usr/bin/x",
+                 "/<non-existent filename>: /usr/bin/x"):  # fmt: skip
+        assert exec_verdict(policy, path, call) == "deny 13"
+
+
+def test_exec_in_permits_nothing():
+    policy = extended("exec-in /", "native-execve: true then deny").policies[0]
+    assert exec_verdict(policy, "/usr/bin/x") == "deny 1"
+    assert exec_verdict(extended("exec-in /").policies[0], "/usr/bin/x") == "none"
+
+
+def test_every_exec_comes_to_the_supervisor_then():
+    made = compiled("exec-in /usr/bin", "native-execve: permit", "native-execveat: permit")
+    for name in ("execve", "execveat"):
+        assert made.table.of(NUMBERS[name])[0].decision == JUDGED
+
+
+@pytest.mark.parametrize(
+    ("line", "column"),
+    [("exec-in", 8), ("exec-in usr/bin", 9), ("exec-in /usr/bin,", 9), ("exec-in /usr/", 9),
+     ("exec-in /usr/../bin", 9), ("exec-in /bin, /usr//bin", 15), ("exec-in /bin, .", 15),
+     ("no-dotdot yes", 10)],
+)  # fmt: skip
+def test_what_is_no_directive_is_a_syntax_error(line, column):
+    with pytest.raises(PolicySyntaxError) as caught:
+        extended(line)
+    assert caught.value.line == 3
+
+
+@pytest.mark.parametrize("line", ["exec-in /usr/bin", "no-dotdot"])
+def test_a_directive_stands_once_below_a_header_and_behind_the_language(line):
+    with pytest.raises(PolicySyntaxError, match="stands twice"):
+        extended(line, line)
+    with pytest.raises(PolicySyntaxError, match="before the first header"):
+        parse(f"Language: {LANGUAGE}", line, HEADER)
+    with pytest.raises(PolicySyntaxError, match="emulation|not a rule"):
+        parse(HEADER, line)
+
+
+def test_exec_in_is_told_of_by_explain_and_lint():
+    policy = extended("exec-in /usr/bin", "native-execve: permit").policies[0]
+    first = next(explain_rules(Tree(policy)))
+    assert first.rule is policy.exec_in and first.layers == {"supervised": ["execve", "execveat"]}
+    assert lint(extended("exec-in /usr/bin", "native-execve: permit")) == []
+    found = lint(extended("exec-in /usr/bin"))
+    assert [(one.line, one.code) for one in found] == [(3, "flag")]
+
+
+# ---- no-dotdot -----------------------------------------------------------------------------------
+
+
+def test_every_call_with_a_name_is_looked_at():
+    rules = [f"native-{name}: permit" for name in NUMBERS if not name.startswith("io_uring")]
+    made = compiled("no-dotdot", *rules)
+    for name in NUMBERS:
+        arguments = [argument.name for argument in call_of(name).arguments]
+        for clause in made.table.of(NUMBERS[name]):
+            if "filename" in arguments and clause.reason not in ("fd", "flush", "end"):
+                assert clause.decision.why in ("rules", "denied-until-supported"), name
+
+
+def test_landlock_looks_at_no_names():
+    rules = ("landlock", 'native-fsread: filename match "/usr" then permit')
+    assert landlocked(extended(*rules).policies[0], 7, None)[0] is not None
+    assert landlocked(extended("no-dotdot", *rules).policies[0], 7, None)[0] is None
+
+
+def test_what_is_denied_stays_denied():
+    made = compiled("no-dotdot", "native-open: deny[enoent]")
+    assert made.table.of(NUMBERS["open"])[0].decision.errno == 2
+
+
+def test_policy_test_says_so():
+    policy = extended("no-dotdot", "native-fsread: permit").policies[0]
+    answer = ask(policy, "fsread", {"filename": ["/a/../b"]}, NOBODY)
+    assert (answer.action, answer.rule and answer.rule.line) == ("deny", 3)
+    assert ask(policy, "fsread", {"filename": ["/a/..b/c.."]}, NOBODY).action == "permit"
+
+
+def test_fmt_keeps_directives():
+    text = f"Language: {LANGUAGE}\n{HEADER}\nnative-open: permit\nexec-in  /usr/bin ,/bin # all\n"
+    text += "no-dotdot\nnative-close: permit\n"
+    after = reformat(text, name="test", users=USERS)
+    assert "\texec-in /usr/bin, /bin # all\n\tno-dotdot\n" in after
+    assert reformat(after, name="test", users=USERS) == after
+    ordered = reformat(after, name="test", users=USERS, sort=True)
+    assert "\tno-dotdot\n\tnative-close: permit\n\tnative-open: permit\n" in ordered

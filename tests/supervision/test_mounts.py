@@ -47,6 +47,15 @@ print(mount("some name", "good/sub", "tmpfs"), mount("other", "good/sub", "tmpfs
     assert said == ["0 EPERM EPERM", "['/good'] EPERM 0 []", "0 EPERM EPERM 0"]
 
 
+def test_no_dotdot_is_about_both_names_of_a_mount(cage: Cage, tree: Path) -> None:
+    code = HELPERS + f"""
+os.chdir({str(tree)!r})
+print(mount("good/../source", "good", None, BIND), mount("source", "bad/../good", None, BIND),
+      umount("bad/../good"), mount("source", "good", None, BIND), umount("good"))
+"""
+    assert cage.beyond("no-dotdot").says(code, options=ROOT) == "EPERM EPERM EPERM 0 0"
+
+
 @pytest.mark.parametrize(
     ("kind", "flags", "data"),
     [

@@ -1,0 +1,98 @@
+"""The lines beside rules that a policy of the extended language may hold.
+
+    no-dotdot               no file name that a call is given may hold the component ".."
+    exec-in /usr/bin, /opt  only what lies below these directories is executed
+    landlock                plain lists of trees may be enforced by Landlock, in its own words
+
+Each is about the policy in whose part of the file it stands, wherever it stands there.
+``no-dotdot`` and ``exec-in`` stand there once, and only take away: what rules deny stays denied.
+"""
+
+from __future__ import annotations
+
+from certexec.policy import errnos
+from certexec.policy.format import format_expression
+from certexec.policy.lexer import RuleError
+from certexec.policy.model import Not, Or, Policy, Rule, Symbol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from certexec.policy.model import Expression
+
+NO_DOTDOT = "no-dotdot"
+EXEC_IN = "exec-in"
+LANDLOCK = "landlock"
+"""By which a policy accepts what Landlock answers."""
+EXEC_DENIAL = "eacces"
+"""As for a file on a mount with noexec; execvp(3) goes on to the next directory of $PATH."""
+DIRECTORIES_MAX = 64
+"""directories of one exec-in; each is compared at every exec."""
+_SPECIAL = "*?[\\"
+
+
+def word_of(line: str) -> str:
+    """Return which of these lines it is, "" for any other."""
+    word = line.partition(" ")[0]
+    return word if word in (NO_DOTDOT, EXEC_IN, LANDLOCK) else ""
+
+
+def take(policy: Policy, line: str, number: int) -> None:
+    """Make one of these lines part of its policy; raises RuleError, columns from the line's start.
+
+    ``number``: of the line in the file.
+    """
+    word, space, rest = line.partition(" ")
+    if word != EXEC_IN and space:
+        raise RuleError(f'"{word}" stands alone in its line', len(word))
+    if word == LANDLOCK:
+        policy.landlock = True
+        return
+    if word == NO_DOTDOT:
+        if policy.no_dotdot:
+            raise RuleError(f'"{NO_DOTDOT}" stands twice', 0)
+        policy.no_dotdot = number
+        return
+    if policy.exec_in is not None:
+        raise RuleError(f'"{EXEC_IN}" stands twice', 0, "name all directories in one line")
+    directories = _directories(rest, len(word) + 1)
+    expression: Expression = _below(directories[-1])
+    for directory in reversed(directories[:-1]):
+        expression = Or(_below(directory), expression)
+    condition = Not(expression)
+    policy.exec_in = Rule(
+        policy.emulation, "execve", action="deny", errno=errnos.NUMBERS[EXEC_DENIAL],
+        errno_name=EXEC_DENIAL, expression=condition, line=number,
+        text=f"{format_expression(condition)} then deny[{EXEC_DENIAL}]",
+    )
+
+
+def canonical(line: str) -> str:
+    """Return one of these lines as it is best written."""
+    word, _, rest = line.partition(" ")
+    return word if word != EXEC_IN else f"{word} {', '.join(_split(rest))}"
+
+
+def _split(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",")]
+
+
+def _directories(text: str, column: int) -> list[str]:
+    """Read the directories of an exec-in; raises RuleError."""
+    found = _split(text)
+    if len(found) > DIRECTORIES_MAX:
+        raise RuleError(f"more than {DIRECTORIES_MAX} directories", column)
+    for directory in found:
+        at = column + text.find(directory)
+        if not directory.startswith("/"):
+            raise RuleError("a directory begins with a slash", at, f"write: {EXEC_IN} /usr/bin")
+        if directory != "/" and not {"", ".", ".."}.isdisjoint(directory[1:].split("/")):
+            raise RuleError(
+                "a directory is a real path", at, 'without "//", ".", ".." and a slash at its end'
+            )
+    return found
+
+
+def _below(directory: str) -> Symbol:
+    """Return the condition that a file lies below a directory."""
+    plain = "".join("\\" + one if one in _SPECIAL else one for one in directory)
+    return Symbol("filename", -1, "match", plain if directory != "/" else "/*")
