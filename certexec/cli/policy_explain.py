@@ -46,6 +46,7 @@ from certexec.policy.guards import (
     KILLS,
     LANDLOCKED,
     LOG,
+    MOVE,
     PERMIT,
     PROTECTION,
     RULES,
@@ -72,6 +73,7 @@ _NOTIFIED = {
     PROTECTION: "permitted unless it is aimed at the supervisor",
     FORK: "permitted; the supervisor notes whose child the new process is",
     KILLS: "the process is killed; the supervisor writes the log line",
+    MOVE: "permitted; the supervisor looks from then on who sees other files by the same names",
     BY_POLICY: "the policies that the tree can get to differ: the supervisor asks the caller's",
 }
 """Why the supervisor is asked, to what happens then."""

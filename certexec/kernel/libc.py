@@ -14,11 +14,16 @@ import os
 
 from certexec.errors import PolicyError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-_syscall = _LIBC.syscall
-_syscall.restype = ctypes.c_long
-_SYSCALL_ARGS = 6
+_shapes: dict[tuple[type, ...], Callable[..., int]] = {}
+"""syscall(2) once for each sequence of argument types: converting by ctypes' own prototypes takes
+half the time of wrapping each argument."""
+_SHAPES_MAX = 200
 
 FNM_NOESCAPE = 1 << 1
 FNM_PATHNAME = 1 << 0
@@ -37,14 +42,28 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
     Integers are passed as 64-bit registers (so -1 and 2**64-1 are the same), bytes and ctypes
     buffers by address. Raises OSError with the kernel's errno (syscall(2)).
     """
-    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
-    ctypes.set_errno(0)
-    result: int = _syscall(ctypes.c_long(number), *words)
+    shape = tuple(map(type, arguments))
+    function = _shapes.get(shape)
+    if function is None:
+        function = _shaped(shape)
+    result = function(number, *arguments)
     if result == -1:
         code = ctypes.get_errno()
-        if code:
-            raise OSError(code, os.strerror(code))
+        raise OSError(code, os.strerror(code))
     return result
+
+
+def _shaped(shape: tuple[type, ...]) -> Callable[..., int]:
+    function = _LIBC["syscall"]  # each look-up by name makes a function with types of its own
+    function.restype = ctypes.c_long
+    function.argtypes = (
+        ctypes.c_long,
+        *(ctypes.c_long if issubclass(kind, int)
+          else ctypes.c_char_p if issubclass(kind, bytes) else ctypes.c_void_p for kind in shape),
+    )  # fmt: skip
+    if len(_shapes) < _SHAPES_MAX:  # each length of buffer is a type
+        _shapes[shape] = function
+    return function
 
 
 def fnmatch(pattern: bytes, value: bytes, flags: int) -> bool:

@@ -6,7 +6,6 @@ proves that the id still belongs to it: a valid seccomp notification, a ptrace s
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
@@ -19,10 +18,14 @@ _MS_PRIVATE = struct.pack("=4Q", 0, 0, 1 << 18, 0)
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
-PAGE = 4096
-_PROCESS_VM_WRITEV = 311
 _MAX_STATUS = 1 << 20
 """bytes; a process in 65,536 groups has a status file of some 500 KB."""
+KEPT_MAX = 16
+"""status files that are kept open: those of the threads that called last."""
+_STATUS_ROOM = 8192
+"""bytes; a status file that is longer, for many groups, is read in another way."""
+_CAPS_SIZE = 160
+"""bytes of the five lines of capabilities and that of no_new_privs."""
 
 
 class _View:
@@ -83,22 +86,12 @@ class Status:
         groups: supplementary groups.
         tgid: thread group; ppid: its parent; tracer: 0 or the tracer's id.
         caps: {"inh", "prm", "eff", "bnd", "amb"} as bit masks.
-        umask: file mode creation mask; threads: how many share the address space or more.
-        pending: signals that wait for this thread or its group and are not blocked, bit mask.
+        umask: file mode creation mask.
     """
 
     __slots__ = (
-        "caps",
-        "gids",
-        "groups",
-        "no_new_privs",
-        "pending",
-        "ppid",
-        "tgid",
-        "tracer",
-        "uids",
-        "umask",
-    )
+        "caps", "gids", "groups", "no_new_privs", "ppid", "tgid", "tracer", "uids", "umask",
+    )  # fmt: skip
 
     def __init__(self, fields: dict[bytes, bytes]) -> None:
         self.uids = _four(fields[b"Uid"])
@@ -109,8 +102,6 @@ class Status:
         self.tracer = int(fields[b"TracerPid"])
         self.umask = int(fields.get(b"Umask", b"022"), 8)
         self.no_new_privs = int(fields.get(b"NoNewPrivs", b"0"))
-        waiting = int(fields[b"SigPnd"], 16) | int(fields[b"ShdPnd"], 16)
-        self.pending = waiting & ~int(fields[b"SigBlk"], 16) & ~int(fields[b"SigIgn"], 16)
         self.caps = {
             "inh": int(fields[b"CapInh"], 16),
             "prm": int(fields[b"CapPrm"], 16),
@@ -123,6 +114,14 @@ class Status:
 def _four(line: bytes) -> tuple[int, int, int, int]:
     real, effective, saved, filesystem = (int(word) for word in line.split())
     return real, effective, saved, filesystem
+
+
+def _fields(text: bytes) -> dict[bytes, bytes]:
+    fields = {}
+    for line in text.split(b"\n"):
+        name, _, value = line.partition(b":")
+        fields[name] = value
+    return fields
 
 
 def read_file(path: str, limit: int = _MAX_STATUS) -> bytes:
@@ -144,11 +143,79 @@ def read_file(path: str, limit: int = _MAX_STATUS) -> bytes:
 
 def read_status(tid: int) -> Status:
     """Read and parse /proc/``tid``/status; raises OSError when the thread is gone."""
-    fields = {}
-    for line in read_file(proc(tid, "status")).split(b"\n"):
-        name, _, value = line.partition(b":")
-        fields[name] = value
-    return Status(fields)
+    return Status(_fields(read_file(proc(tid, "status"))))
+
+
+class StatusReader:
+    """Reads the status of threads that call again and again: the files are kept open.
+
+    Nothing is taken from memory: each time the kernel says everything anew, and only where that is
+    word for word what it said before is it not parsed again. A file of a thread that has ended
+    cannot be read any more, whoever has its number by then. For one thread of ours alone.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: dict[int, _Kept] = {}
+
+    def read(self, tid: int) -> Status:
+        """Return what ``read_status`` would; raises as it does."""
+        kept = self._kept.get(tid)
+        text = b"" if kept is None else _read_again(kept.fd)
+        if kept is None or not text:
+            self._forget(tid)
+            kept = _Kept(os.open(proc(tid, "status"), os.O_RDONLY | os.O_CLOEXEC))
+            if len(self._kept) >= KEPT_MAX:
+                self._forget(next(iter(self._kept)))
+            self._kept[tid] = kept
+            text = _read_again(kept.fd) or read_file(proc(tid, "status"))
+        end, caps = text.find(b"\nNStgid:"), text.find(b"\nCapInh:")
+        said = text[:end], text[caps : caps + _CAPS_SIZE]
+        if kept.status is None or said != kept.said or end < 0 or caps < 0:
+            kept.status = Status(_fields(text))
+            kept.said = said
+        return kept.status
+
+    def close(self) -> None:
+        """Give all files back."""
+        for tid in list(self._kept):
+            self._forget(tid)
+
+    def _forget(self, tid: int) -> None:
+        kept = self._kept.pop(tid, None)
+        if kept is not None:
+            os.close(kept.fd)
+
+
+class _Kept:
+    """A status file, and what it said last."""
+
+    __slots__ = ("fd", "said", "status")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.said = (b"", b"")
+        self.status: Status | None = None
+
+
+def _read_again(fd: int) -> bytes:
+    """Read an open status file from its beginning; b"" when it is long, or its thread gone."""
+    try:
+        text = os.pread(fd, _STATUS_ROOM, 0)
+    except OSError:
+        return b""
+    return text if len(text) < _STATUS_ROOM else b""
+
+
+def pending_signals(tid: int) -> int:
+    """Return the signals that wait for a thread or its group and are not blocked, as a bit mask.
+
+    Raises OSError when the thread is gone.
+    """
+    fields = _fields(read_file(proc(tid, "status")))
+    waiting = int(fields[b"SigPnd"], 16) | int(fields[b"ShdPnd"], 16)
+    return waiting & ~int(fields[b"SigBlk"], 16) & ~int(fields[b"SigIgn"], 16)
 
 
 def read_tty(pid: int) -> int:
@@ -170,74 +237,3 @@ def in_initial_user_namespace() -> bool:
     except OSError:
         return True  # a kernel without user namespaces has only the initial one
     return words == [b"0", b"0", b"4294967295"]
-
-
-class Memory:
-    """The address space of one process, read through /proc/TID/mem.
-
-    It is opened per call: a descriptor kept over an exec would show the old address space.
-    """
-
-    __slots__ = ("fd", "tid")
-
-    def __init__(self, tid: int) -> None:
-        self.tid = tid
-        self.fd = os.open(proc(tid, "mem"), os.O_RDONLY | os.O_CLOEXEC)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self.fd)
-
-    def read(self, address: int, size: int) -> bytes:
-        """Read exactly ``size`` bytes; raises OSError (EFAULT, EIO) for a bad address."""
-        data = os.pread(self.fd, size, address) if address < 1 << 63 else b""
-        if len(data) != size:
-            raise OSError(14, "bad address")
-        return data
-
-    def read_string(self, address: int, limit: int) -> bytes | None:
-        """Read bytes up to the NUL; None when there is no NUL within ``limit`` bytes.
-
-        Raises OSError for a bad address.
-        """
-        chunks = []
-        while limit > 0:
-            size = min(PAGE - address % PAGE, limit)
-            if address >= 1 << 63:
-                raise OSError(14, "bad address")
-            try:
-                chunk = os.pread(self.fd, size, address)
-            except OSError:
-                raise OSError(14, "bad address") from None
-            if not chunk:
-                raise OSError(14, "bad address")
-            end = chunk.find(b"\0")
-            if end >= 0:
-                chunks.append(chunk[:end])
-                return b"".join(chunks)
-            chunks.append(chunk)
-            address += len(chunk)
-            limit -= len(chunk)
-        return None
-
-    def write(self, address: int, data: bytes) -> None:
-        """Write ``data`` as the process itself could; raises OSError (EFAULT).
-
-        process_vm_writev honours page protection; /proc/TID/mem does not.
-        """
-        if not data:
-            return
-        local = ctypes.create_string_buffer(data, len(data))
-        vector = (ctypes.c_ulong * 2)(ctypes.addressof(local), len(data))
-        remote = (ctypes.c_ulong * 2)(address, len(data))
-        done = syscall(
-            _PROCESS_VM_WRITEV,
-            self.tid,
-            ctypes.addressof(vector),
-            1,
-            ctypes.addressof(remote),
-            1,
-            0,
-        )
-        if done != len(data):
-            raise OSError(14, "bad address")

@@ -394,7 +394,10 @@ def choose_variant(
             continue
         if variant.label == "read" and variant.in_memory and (flags or 0) & _O_WRITES:
             continue
-        if all(registers[at] & mask == value for at, mask, value in variant.tests):
+        for at, mask, value in variant.tests:
+            if registers[at] & mask != value:
+                break
+        else:
             return variant
     return call_of(name).variants[-1]
 

@@ -28,6 +28,7 @@ from certexec.policy.guards import (
     KILLED_AND_LOGGED,
     LANDLOCKED,
     LOG,
+    MOVING,
     NOTIFY,
     PERMITTED,
     PRCTL,
@@ -48,6 +49,7 @@ from certexec.policy.guards import (
     signal_owner_guards,
     tests_of,
     unreadable_guard,
+    watch_moves,
 )
 from certexec.policy.model import Subject
 
@@ -344,6 +346,9 @@ class Table:
         for number in PROTECTED:
             if number in self.clauses or self.default.permitted:
                 self.clauses[number] = protect(number, self.of(number))
+        for number in MOVING:
+            if number in self.clauses or self.default.permitted:
+                self.clauses[number] = watch_moves(number, self.of(number))
         self._put_in_front(FCNTL, signal_owner_guards())
         if not self._options.privileged:
             self._put_in_front(PRCTL, [dumpable_guard()])

@@ -41,6 +41,9 @@ LANDLOCK = "landlock"
 """Why a permit is none by a rule: the Landlock domain of the program decides."""
 FORK = "fork"
 """Permitted; the supervisor notes whose child the new process is."""
+MOVE = "move"
+"""Permitted; from then on the supervisor looks, for each call that it judges, which root directory,
+mount table and user namespace the caller has."""
 BY_POLICY = "by-policy"
 """The policies of the tree differ about it: that of the caller decides."""
 KILLS = "kills"
@@ -69,7 +72,7 @@ class Decision:
     @property
     def permitted(self) -> bool:
         """No rule speaks against the call; at most the supervisor looks at it."""
-        return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION, FORK)
+        return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION, FORK, MOVE)
 
     @property
     def denied(self) -> bool:
@@ -150,7 +153,10 @@ class Clause:
 def first_of(clauses: Sequence[Clause], args: Sequence[int]) -> Decision:
     """Return the decision for a call with these six registers (64-bit, unsigned)."""
     for clause in clauses:
-        if all(test.holds(args) for test in clause.tests):
+        for test in clause.tests:
+            if not test.holds(args):
+                break
+        else:
             return clause.decision
     raise AssertionError("the last clause has no tests")
 
@@ -172,6 +178,46 @@ def follow_forks(number: int, clauses: list[Clause]) -> list[Clause]:
         watched = Decision(NOTIFY, 0, FORK, clause.decision.log)
         followed.append(Clause(clause.tests, watched, clause.reason))
     return followed
+
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+
+_ELSEWHERE = [[Test(0, flag, flag)] for flag in (CLONE_NEWNS, CLONE_NEWUSER)]
+MOVING: dict[int, list[list[Test]]] = {
+    NUMBERS["clone"]: _ELSEWHERE,
+    NUMBERS["unshare"]: _ELSEWHERE,
+    NUMBERS["setns"]: [[]],
+    NUMBERS["chroot"]: [[]],
+    NUMBERS["pivot_root"]: [[]],
+}
+"""Calls after which a name may mean another file to some thread of the tree than to its supervisor:
+number to lists of tests, as for PROTECTED. Nothing else changes a thread's root directory, mount
+namespace or user namespace (clone3 there is none)."""
+
+
+def moves(number: int, args: Sequence[int]) -> bool:
+    """Tell whether a call with these six registers is one of MOVING."""
+    return any(
+        all(test.holds(args) for test in tests) for tests in MOVING.get(number, ())
+    )
+
+
+def watch_moves(number: int, clauses: list[Clause]) -> list[Clause]:
+    """Return the clauses of a call of MOVING with each permitted move handed over."""
+    watched: list[Clause] = []
+    for clause in clauses:
+        if clause.decision.kind == PERMIT:
+            told = Decision(NOTIFY, 0, MOVE, clause.decision.log)
+            if MOVING[number] == [[]]:
+                watched.append(Clause(clause.tests, told, clause.reason))
+                continue
+            watched += [
+                Clause([*tests, *clause.tests], told, "names may mean other files afterwards")
+                for tests in MOVING[number]
+            ]
+        watched.append(clause)
+    return watched
 
 
 PRCTL = NUMBERS["prctl"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 
+from certexec.kernel.memory import Memory
 from certexec.kernel.notify import Listener, Notification
-from certexec.kernel.procfs import Memory, Status, read_status
-from certexec.run.resolve import PATH_MAX, Task
+from certexec.kernel.procfs import Status, read_status
+from certexec.run.resolve import PATH_MAX
+from certexec.run.task import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,11 +48,14 @@ class Call:
     """
 
     __slots__ = (
-        "_memory", "_status", "_task", "answer", "answered", "listener", "look", "name",
-        "notification", "place", "text",
+        "_memory", "_read_status", "_status", "_task", "answer", "answered", "listener", "look",
+        "name", "notification", "place", "text",
     )  # fmt: skip
 
-    def __init__(self, listener: Listener, notification: Notification, name: str) -> None:
+    def __init__(
+        self, listener: Listener, notification: Notification, name: str,
+        read: Callable[[int], Status] = read_status,
+    ) -> None:  # fmt: skip
         self.listener = listener
         self.notification = notification
         self.name = name
@@ -59,6 +64,7 @@ class Call:
         self.text = ""
         self.place = 0
         self.look: Callable[[Call, bytes], None] | None = None
+        self._read_status = read
         self._memory: Memory | None = None
         self._status: Status | None = None
         self._task: Task | None = None
@@ -68,7 +74,7 @@ class Call:
         """The caller's ids and masks. Raises GoneError when it is no longer there."""
         if self._status is None:
             try:
-                self._status = read_status(self.notification.tid)
+                self._status = self._read_status(self.notification.tid)
             except (OSError, KeyError, ValueError):
                 raise GoneError from None
             self.still_waits()  # so they are the caller's, not those of a later process
@@ -96,16 +102,22 @@ class Call:
 
     @property
     def memory(self) -> Memory:
-        """The caller's address space. Raises Fault(EPERM) where it may not be read."""
+        """The caller's address space. Reading raises Fault(EPERM) where that is forbidden."""
         if self._memory is None:
-            try:
-                self._memory = self.task.touch(Memory, self.notification.tid)
-            except PermissionError:
-                raise Fault(errno.EPERM) from None
-            except OSError:
-                raise GoneError from None
-            self.still_waits()  # so the address space is the caller's, not a later process's
+            self._memory = Memory(self.notification.tid, self._peek)
         return self._memory
+
+    def _peek(self, function: Callable[..., bytes], *arguments: object) -> bytes:
+        """Look into the caller's memory, with the right to do so.
+
+        Only then ask whether it still waits: so what was read is not a later process's.
+        """
+        try:
+            return self.task.touch(function, *arguments)
+        except PermissionError:
+            raise Fault(errno.EPERM) from None
+        finally:
+            self.still_waits()
 
     def path(self, index: int) -> bytes:
         """Copy the name of a file that a register points to.
@@ -170,9 +182,3 @@ class Call:
         self.answered = True
         self.answer = (0, 0, True)
         self.listener.resume(self.notification.cookie)
-
-    def close(self) -> None:
-        """Give the caller's memory back."""
-        if self._memory is not None:
-            self._memory.close()
-            self._memory = None

@@ -78,9 +78,9 @@ class Open(Operation):
 
     def may_block(self) -> bool:
         """FIFOs wait for the other end, unknown devices for anything."""
-        if self.found.fd < 0 or self.flags & os.O_NONBLOCK or self.path_only:
+        info = self.found.info
+        if info is None or self.flags & os.O_NONBLOCK or self.path_only:
             return False
-        info = os.fstat(self.found.fd)
         if stat.S_ISFIFO(info.st_mode):
             return self.flags & os.O_ACCMODE != os.O_RDWR
         if not stat.S_ISCHR(info.st_mode):
@@ -98,7 +98,7 @@ class Open(Operation):
     def _open(self) -> int:
         # ours: never a terminal that becomes the supervisor's, never inherited by a child
         flags = self.flags | os.O_NOCTTY | os.O_CLOEXEC
-        info = os.fstat(self.found.fd) if self.found.fd >= 0 else None
+        info = self.found.info
         terminal = info is not None and (stat.S_ISCHR(info.st_mode), info.st_rdev) == _TTY
         if terminal and not self.path_only and not self.flags & os.O_EXCL:
             return self._open_terminal(flags & ~(os.O_CREAT | os.O_NOFOLLOW))

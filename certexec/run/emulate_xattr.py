@@ -15,7 +15,8 @@ from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import proc, read_file
 from certexec.run.call import Call, Fault
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, OnObject
-from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, Task
+from certexec.run.resolve import AT_FDCWD, Resolved, Resolver
+from certexec.run.task import Task
 
 _SETXATTR = 188
 _GETXATTR = 191

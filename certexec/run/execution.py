@@ -21,8 +21,9 @@ import stat
 from certexec.kernel.procfs import own_fd, proc, read_argv
 from certexec.run.call import Call, Fault
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Operation
-from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, Task, open_base, text_of
+from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, text_of
 from certexec.run.step import OPEN_PATH
+from certexec.run.task import Task, open_base
 from certexec.run.trusted_links import leads_by_roots_links
 
 AT_EXECVE_CHECK = 0x10000

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 NAMES_MAX = 1000
 """users whose names are kept; a program with CAP_SETUID may become any."""
-
+VERDICTS_MAX = 512
+"""verdicts that are kept, before all are forgotten."""
+TEXT_MAX = 512
+"""characters of arguments; verdicts on longer ones are not kept."""
 
 
 class Judge:
@@ -50,6 +53,8 @@ class Judge:
         self._users = SystemUsers()
         self._rules: dict[tuple[int, str, str], Sequence[Rule]] = {}
         self._subjects: dict[tuple[int, int], Subject] = {}
+        # evaluate() looks at nothing but these texts and the subject: no file, no clock
+        self._verdicts: dict[tuple[object, ...], Verdict | Judge | None] = {}
 
     def subject(self, call: Call) -> Subject:
         """Return whom the rules see: the program's real ids, as in systrace, home and name."""
@@ -64,13 +69,26 @@ class Judge:
 
     def judge(self, operation: Operation) -> Verdict | None:
         """Return the verdict of the first rule that matches, None when none does."""
-        call = operation.call
+        call, values = operation.call, operation.values
+        subject = self.subject(call)
+        question = (
+            call.place, call.name, operation.variant, subject,
+            *((name, *texts) for name, texts in values.items()),
+        )  # fmt: skip
+        known = self._verdicts.get(question, self)
+        if not isinstance(known, Judge):
+            return known
         key = call.place, call.name, operation.variant
         rules = self._rules.get(key)
         if rules is None:
             policy = self.policies[call.place]
             rules = self._rules[key] = effective_rules(policy, call.name, operation.variant)
-        return evaluate(rules, operation.values, self.subject(call))
+        verdict = evaluate(rules, values, subject)
+        if sum(len(text) for texts in values.values() for text in texts) <= TEXT_MAX:
+            if len(self._verdicts) >= VERDICTS_MAX:
+                self._verdicts.clear()
+            self._verdicts[question] = verdict
+        return verdict
 
     def log(
         self,

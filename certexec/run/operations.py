@@ -17,7 +17,8 @@ import os
 from certexec.kernel.procfs import own_fd
 from certexec.policy.calls import choose_variant
 from certexec.run.call import Call, Fault
-from certexec.run.resolve import Resolved, Resolver, open_base
+from certexec.run.resolve import Resolved, Resolver
+from certexec.run.task import open_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,6 +23,8 @@ _FSTATFS = 138
 _STATFS_SIZE = 128
 _PROC_SUPER_MAGIC = 0x9FA0
 _PROC_ROOT_INODE = 1
+_NO_DEVICE = 0
+"""The major number of file systems that are on no block device (UNNAMED_MAJOR)."""
 _STATUS_HEAD = 4096
 """bytes of /proc/PID/status: the thread group stands in its first lines."""
 _PROC = b"/proc"
@@ -45,8 +47,14 @@ def is_everyones_own(text: str) -> bool:
     return text.endswith(_EVERYONES_OWN) or (text.endswith("/comm") and "/task/" in text)
 
 
-def is_procfs(fd: int) -> bool:
-    """Tell whether ``fd`` lies on a proc file system (fstatfs(2))."""
+def is_procfs(fd: int, info: os.stat_result | None = None) -> bool:
+    """Tell whether ``fd`` lies on a proc file system (fstatfs(2)).
+
+    ``info``: what fstat(2) says of it. Such a file system is on no block device, so most files
+    need no second call.
+    """
+    if os.major((os.fstat(fd) if info is None else info).st_dev) != _NO_DEVICE:
+        return False
     buffer = ctypes.create_string_buffer(_STATFS_SIZE)
     syscall(_FSTATFS, fd, buffer)
     return int.from_bytes(buffer.raw[:8], "little") == _PROC_SUPER_MAGIC

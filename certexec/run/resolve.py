@@ -16,7 +16,7 @@ import os
 import stat
 
 from certexec.kernel.filesystem import NO_MAGICLINKS, openat2
-from certexec.kernel.procfs import own_fd, proc
+from certexec.kernel.procfs import own_fd
 from certexec.run.mounts import Mounts
 from certexec.run.proc_place import (
     SELF_LINKS,
@@ -28,17 +28,13 @@ from certexec.run.proc_place import (
     place_of,
 )
 from certexec.run.step import OPEN_PATH, dangling, follow_link, jump, step
+from certexec.run.task import AT_FDCWD as AT_FDCWD
+from certexec.run.task import Task, open_base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
 
-    from certexec.kernel.credentials import Mask
-
-    Result = TypeVar("Result")
-
-AT_FDCWD = -100
 PATH_MAX = 4096
 """bytes with the NUL; the kernel answers ENAMETOOLONG beyond it."""
 LINKS_MAX = 40
@@ -52,34 +48,6 @@ _SCOPED = 0x18
 _DELETED = " (deleted)"
 
 
-class Task:
-    """The thread whose call is being carried out, as the resolver sees it.
-
-    Attributes:
-        tid, tgid: its number and its process's.
-        mask: whose rights the thread that carries the call out has taken; None: only its own.
-    """
-
-    __slots__ = ("mask", "tgid", "tid")
-
-    def __init__(self, tid: int, tgid: int) -> None:
-        self.tid = tid
-        self.tgid = tgid
-        self.mask: Mask | None = None
-
-    def look_at_itself(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Open something that tells the task about itself, with the task's own rights."""
-        if self.mask is None:
-            return function(*arguments)
-        return self.mask.with_ptrace(function, *arguments)
-
-    def touch(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Do something to the task itself, with the supervisor's own rights."""
-        if self.mask is None:
-            return function(*arguments)
-        return self.mask.lifted(function, *arguments)
-
-
 class Resolved:
     """What a name led to. Close it after use.
 
@@ -89,11 +57,16 @@ class Resolved:
         parent: O_PATH descriptor of the directory that holds ``last``, -1 when there is none.
         last: the last component as it will be used in ``parent`` (bytes, may end in "/").
         error: the errno that an unconfined caller would get, 0 when ``fd`` or ``parent`` is there.
+        info: what fstat(2) said of ``fd``: its kind and its device do not change.
     """
 
-    __slots__ = ("error", "fd", "last", "parent", "text")
+    __slots__ = ("error", "fd", "info", "last", "parent", "text")
 
-    def __init__(self, text: str, fd: int, parent: int, last: bytes, error: int) -> None:
+    def __init__(
+        self, text: str, fd: int, parent: int, last: bytes, error: int,
+        info: os.stat_result | None = None,
+    ) -> None:  # fmt: skip
+        self.info = os.fstat(fd) if info is None and fd >= 0 else info
         self.text = text
         self.fd = fd
         self.parent = parent
@@ -116,21 +89,6 @@ def text_of(fd: int) -> str | None:
     if path.endswith(_DELETED) and os.fstat(fd).st_nlink == 0:
         return None
     return path
-
-
-def base_path(task: Task, dirfd: int) -> str:
-    """Return the name in /proc that leads to where a relative name of ``task`` begins."""
-    if dirfd == AT_FDCWD:
-        return proc(task.tid, "cwd")
-    return proc(task.tid, "fd", dirfd)
-
-
-def open_base(task: Task, dirfd: int) -> int:
-    """Open the directory that a relative name of ``task`` starts from; raises OSError (EBADF)."""
-    try:
-        return task.touch(os.open, base_path(task, dirfd), OPEN_PATH)
-    except FileNotFoundError:
-        raise OSError(errno.EBADF if dirfd != AT_FDCWD else errno.ENOENT, "no base") from None
 
 
 def split_last(path: bytes) -> tuple[bytes, bytes]:
@@ -178,10 +136,12 @@ class Resolver:
             if not path.startswith(b"/"):
                 base = self._base(task, dirfd)
             try:
-                fd = self._look_up(task, base, path, follow)
+                fd, info = self._fast(base, path, follow)
+                if fd < 0:
+                    fd = self._walk(task, base, path, follow)
             except FileNotFoundError:
                 return self._missing(task, base, path, follow)
-            return self._found(task, fd, path)
+            return self._found(task, fd, path, info)
         except OSError as error:
             return self._unreachable(path, error)
         finally:
@@ -249,11 +209,13 @@ class Resolver:
         return fd
 
     def _look_up(self, task: Task, base: int, path: bytes, follow: bool) -> int:
-        fd = self._fast(base, path, follow)
+        fd, _ = self._fast(base, path, follow)
         return fd if fd >= 0 else self._walk(task, base, path, follow)
 
-    def _fast(self, base: int, path: bytes, follow: bool) -> int:
-        """Let the kernel walk; -1 when the name needs the careful way.
+    def _fast(
+        self, base: int, path: bytes, follow: bool
+    ) -> tuple[int, os.stat_result | None]:
+        """Let the kernel walk; -1 when the name needs the careful way. Also says what it found.
 
         The kernel walks as *this* process. Only /proc/self, /proc/thread-self, magic links and
         the supervisor's own directories could tell the difference: all lie on a proc file system.
@@ -263,12 +225,13 @@ class Resolver:
             fd = openat2(base if base >= 0 else AT_FDCWD, path, flags, NO_MAGICLINKS)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EAGAIN, errno.EACCES):
-                return -1
+                return -1, None
             raise
-        if not is_procfs(fd):
-            return fd
+        info = os.fstat(fd)
+        if not is_procfs(fd, info):
+            return fd, info
         os.close(fd)
-        return -1
+        return -1, None
 
     def _restricted(
         self, task: Task, dirfd: int, path: bytes, follow: bool, resolve: int
@@ -312,7 +275,7 @@ class Resolver:
                 return os.dup(base)
             directory = b"/"
         try:
-            fd = self._fast(base, directory, True)
+            fd, _ = self._fast(base, directory, True)
         except FileNotFoundError:
             fd = -1  # /dev/fd/9 is the program's ninth descriptor, not ours
         if fd < 0:
@@ -420,7 +383,10 @@ class Resolver:
 
     # -- the four outcomes --------------------------------------------------------------------
 
-    def _found(self, task: Task, fd: int, path: bytes) -> Resolved:
+    def _found(
+        self, task: Task, fd: int, path: bytes, info: os.stat_result | None = None
+    ) -> Resolved:
+        """``info``: what fstat(2) says of ``fd``, where it is known not to be on a proc one."""
         try:
             text = text_of(fd)
             if text is None:
@@ -430,14 +396,14 @@ class Resolver:
                 text = self.named.get((info.st_dev, info.st_ino)) or os.readlink(own_fd(fd))
                 if text.endswith(_DELETED):
                     text = NON_EXISTENT + os.fsdecode(path)
-            elif is_procfs(fd):
+            elif info is None and is_procfs(fd):
                 place = place_of(fd, self.mounts)
                 if place.is_main and place.tgid == task.tgid:
                     text = "/proc/self" + os.fsdecode(place.rest)
         except BaseException:
             os.close(fd)  # a text that is too long, for one
             raise
-        return Resolved(text, fd, -1, b"", 0)
+        return Resolved(text, fd, -1, b"", 0, info)
 
     def _missing(self, task: Task, base: int, path: bytes, follow: bool) -> Resolved:
         """The name does not exist: pin its directory when that does."""

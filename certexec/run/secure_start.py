@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import errno
 
-from certexec.kernel.procfs import PAGE, Memory, proc, read_file
+from certexec.kernel.memory import PAGE, Memory
+from certexec.kernel.procfs import proc, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,19 +29,16 @@ def start_securely(pid: int) -> None:
     text = read_file(proc(pid, "stat"))
     stack = int(text[text.rindex(b")") + 2 :].split()[_START_STACK])
     memory = Memory(pid)
-    try:
-        words = _words(memory, stack)
-        for _ in range(next(words)[1] + 1):
-            next(words)  # the arguments and a null
-        while next(words)[1]:
-            pass  # the environment
-        while (kind := next(words)[1]) != _AT_NULL:
-            address, _ = next(words)
-            if kind == _AT_SECURE:
-                memory.write(address, (1).to_bytes(_WORD, "little"))
-                return
-    finally:
-        memory.close()
+    words = _words(memory, stack)
+    for _ in range(next(words)[1] + 1):
+        next(words)  # the arguments and a null
+    while next(words)[1]:
+        pass  # the environment
+    while (kind := next(words)[1]) != _AT_NULL:
+        address, _ = next(words)
+        if kind == _AT_SECURE:
+            memory.write(address, (1).to_bytes(_WORD, "little"))
+            return
     raise OSError(errno.ENOEXEC, "there is no AT_SECURE")
 
 

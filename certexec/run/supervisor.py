@@ -19,7 +19,7 @@ from certexec.errors import CertexecError
 from certexec.kernel.credentials import Mask, unshare_fs
 from certexec.kernel.libc import syscall
 from certexec.kernel.notify import Listener, Notification
-from certexec.kernel.procfs import proc
+from certexec.kernel.procfs import StatusReader, proc
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
 from certexec.policy.elevation import asks_for_rights
@@ -129,6 +129,8 @@ class Supervisor:
         if not transitions.one_policy:
             self.resolver.foreign = lambda one, other: transitions.of(one) != transitions.of(other)
         self.home = _namespaces("self")
+        self.at_home = self.moved = False
+        self.statuses = StatusReader()
         self.mask = Mask(privileged)
         granted = elevations if elevations and privileged else {}
         self.elevation = Elevation(judge, self.resolver, self.mask, granted)
@@ -181,7 +183,7 @@ class Supervisor:
         if event != NOTIFIED or notification is None:
             return
         name = NAMES.get(notification.nr) or f"#{notification.nr}"
-        call = Call(self.listener, notification, name)
+        call = Call(self.listener, notification, name, self.statuses.read)
         kept = False
         try:
             if self.trace is not None:
@@ -214,7 +216,6 @@ class Supervisor:
         """The call has its answer."""
         if self.trace is not None:
             self.trace.leave(call)
-        call.close()
 
     # -- one call -----------------------------------------------------------------------------
 
@@ -231,6 +232,8 @@ class Supervisor:
             call.look = self.look
         decision = self.tables[call.place].decide(call.notification.nr, call.notification.args)
         why, code = decision.why, decision.errno
+        if not self.moved and guards.moves(call.notification.nr, call.notification.args):
+            self.moved = True  # before the kernel is told to go on, or it is carried out
         if why == guards.RULES:
             return self._by_rules(call)
         if why == guards.PROTECTION and call.name in OPERATIONS:
@@ -394,8 +397,11 @@ class Supervisor:
     def _check_place(self, call: Call) -> None:
         """Refuse callers that see another root, mount table or user namespace than we do.
 
-        Names would mean other files there than those that are judged here.
+        Names would mean other files there than those that are judged here. The whole tree comes of
+        one thread: while that one was at home, and none has asked to move since, all are.
         """
+        if self.at_home and not self.moved:
+            return
         try:
             place = _namespaces(str(call.task.tid))
         except OSError:  # ENOENT, ESRCH, or EACCES: all three are said of a task that has died
@@ -404,6 +410,8 @@ class Supervisor:
         if place != self.home:
             self.judge.log(call, "deny", "foreign-namespace", errno.EPERM)
             raise Fault(errno.EPERM)
+        call.still_waits()  # so it was about the caller, not about a later thread of that number
+        self.at_home = True
 
     # -- calls that block ---------------------------------------------------------------------
 

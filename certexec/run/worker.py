@@ -9,7 +9,7 @@ import os
 from certexec.kernel.credentials import Mask, unshare_fs
 from certexec.kernel.libc import syscall
 from certexec.kernel.notify import ERESTARTSYS
-from certexec.kernel.procfs import read_status
+from certexec.kernel.procfs import pending_signals
 from certexec.run.call import Fault
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ class Worker:
     def signal_pending(self) -> bool:
         """Tell whether a signal waits that would have interrupted the caller itself."""
         try:
-            return bool(read_status(self.operation.call.task.tid).pending)
+            return bool(pending_signals(self.operation.call.task.tid))
         except (OSError, KeyError, ValueError):
             return True
 

@@ -213,7 +213,8 @@ def test_json_of_a_call(policies: Script) -> None:
     assert (shown["syscall"], shown["program"], shown["refused"]) == ("clone", "/bin/x", None)
     [call] = shown["calls"]
     assert (call["call"], call["number"], call["note"]) == ("clone", 56, None)
-    [guard] = call["guards"]
+    guard, *others = call["guards"]
+    assert [one["decision"]["why"] for one in others] == ["move", "move"]
     assert guard["tests"] == [
         {"argument": 0, "word": "low", "mask": 0x800000, "value": 0x800000}
     ]

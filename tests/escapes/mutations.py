@@ -56,8 +56,8 @@ def judged_by_text() -> None:
 
     found = Resolver._found
 
-    def mutated(self: Any, task: Any, fd: int, path: bytes) -> Any:
-        resolved = found(self, task, fd, path)
+    def mutated(self: Any, task: Any, fd: int, path: bytes, *more: Any) -> Any:
+        resolved = found(self, task, fd, path, *more)
         resolved.text = os.fsdecode(path)
         return resolved
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from certexec.run.emulate_place import SHARED, Move
-from certexec.run.resolve import Resolved, Task
+from certexec.run.resolve import Resolved
+from certexec.run.task import Task
 
 
 class Rights:

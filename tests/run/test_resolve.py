@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from certexec.run.resolve import AT_FDCWD, NON_EXISTENT, Resolved, Resolver, Task, split_last
+from certexec.run.resolve import AT_FDCWD, NON_EXISTENT, Resolved, Resolver, split_last
+from certexec.run.task import Task
 
 SLEEPER = "import os, sys; os.chdir(sys.argv[1]); print('ready', flush=True); sys.stdin.read()"
 

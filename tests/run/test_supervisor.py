@@ -39,6 +39,7 @@ def test_a_caller_that_died_meanwhile_is_gone_and_one_that_waits_is_a_failure(
 ) -> None:
     supervisor: Any = Supervisor.__new__(Supervisor)
     supervisor.home = ()
+    supervisor.at_home = supervisor.moved = False
     listener: Any = SimpleNamespace(is_valid=lambda cookie: waits)
     call = Call(listener, Notification(1, os.getpid(), 0, 0, (0,) * 6), "stat")
 
