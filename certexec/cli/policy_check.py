@@ -157,6 +157,10 @@ def _as_json(result: Checked) -> dict[str, object]:
             "path": policy.path, "emulation": policy.emulation, "line": policy.line,
             "detached": policy.detached, "landlock": policy.landlock,
             "no_dotdot": bool(policy.no_dotdot),
+            "after": [
+                {"line": one.rule.line, "rule": _rule_json(one.rule), "only": sorted(one.only)}
+                for one in policy.afters
+            ],
             "exec_in": None if policy.exec_in is None else _rule_json(policy.exec_in),
             "rules": [_rule_json(rule) for rule in policy.rules],
         }

@@ -37,6 +37,7 @@ from certexec.policy.explain import (
     explain_rules,
 )
 from certexec.policy.guards import (
+    AFTER,
     BY_POLICY,
     DENIED,
     DENY,
@@ -72,6 +73,7 @@ _NOTIFIED = {
     EXEC: "permitted; the supervisor watches that no right grows",
     PROTECTION: "permitted unless it is aimed at the supervisor",
     FORK: "permitted; the supervisor notes whose child the new process is",
+    AFTER: "permitted, until an after line takes it; the supervisor looks",
     KILLS: "the process is killed; the supervisor writes the log line",
     MOVE: "permitted; the supervisor looks from then on who sees other files by the same names",
     BY_POLICY: "the policies that the tree can get to differ: the supervisor asks the caller's",
@@ -247,6 +249,8 @@ def _show_policy(explained: Explained, *, first: bool) -> None:
         click.echo(_wrapped("not left to Landlock: ", explained.tree.unfit))
     if policy.no_dotdot:
         click.echo(f"{policy.no_dotdot:5}  no-dotdot: every file name is looked at")
+    for line in policy.afters:
+        click.echo(printable(f"{line.rule.line:5}  {line}"))
     for one in explained.rules:
         click.echo(printable(f"{one.rule.line:5}  {one.rule}"))
         for layer, calls in one.layers.items():

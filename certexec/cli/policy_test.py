@@ -25,7 +25,7 @@ from certexec.kernel.userdb import SystemUsers
 from certexec.policy.dotdot import has_dotdot
 from certexec.policy.errnos import SAME
 from certexec.policy.evaluate import subject_of
-from certexec.policy.model import Policy, Rule, Subject
+from certexec.policy.model import After, Policy, Rule, Subject
 from certexec.policy.question import OFFSETS, Answer, ask
 from certexec.policy.unsupported import why_unsupported
 from certexec.run.resolve import NON_EXISTENT
@@ -51,10 +51,12 @@ _NOT_FOLLOWED = frozenset(
 @click.option("--cwd", metavar="DIR", help="What $CWD is; default: the working directory.")
 @click.option("--resolve", "resolving", is_flag=True,
               help="Turn file names into real paths first, as on this machine now.")
+@click.option("--after", "lines", type=int, multiple=True, metavar="LINE",
+              help='As if the "after" in this line of FILE had come true; may be repeated.')
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     file: str, syscall: str, arguments: tuple[str, ...], program: str | None, user: str | None,
-    group: str | None, cwd: str | None, resolving: bool, as_json: bool,
+    group: str | None, cwd: str | None, resolving: bool, lines: tuple[int, ...], as_json: bool,
 ) -> int:
     """Say what the policy in FILE makes of one call, and which rule says so.
 
@@ -72,7 +74,7 @@ def command(
         written = any(has_dotdot(name) for name in values.get("filename", ()))
         if resolving and not (policy.no_dotdot and written):
             _resolve(values, directory, _follows(policy, syscall))
-        answer = ask(policy, syscall, values, subject)
+        answer = ask(policy, syscall, values, subject, _after(policy, lines))
     except CertexecError as error:
         return refuse(error, as_json)
     except OSError as error:
@@ -98,6 +100,16 @@ def _subject(user: str | None, group: str | None, cwd: str) -> Subject:
     if group is not None:
         gid = find_group(group)[1]
     return subject_of(uid, gid, home=users.home(uid), user=users.name(uid), cwd=cwd)
+
+
+def _after(policy: Policy, lines: tuple[int, ...]) -> list[After]:
+    """Return the "after" of these lines. Raises CliError("usage")."""
+    known = {one.rule.line: one for one in policy.afters}
+    missing = next((line for line in lines if line not in known), None)
+    if missing is not None:
+        shown = ", ".join(map(str, known)) or "none"
+        raise CliError("usage", f'no "after" stands in line {missing} (lines that do: {shown})')
+    return [known[line] for line in lines]
 
 
 def _values(arguments: tuple[str, ...]) -> dict[str, list[str]]:
@@ -191,7 +203,7 @@ def _show(name: str, policy: Policy, answer: Answer) -> None:
 
 def _refused(policy: Policy, rule: Rule) -> str:
     """Return why signing refuses the rule, or ""."""
-    if rule.line == policy.no_dotdot:
+    if rule.syscall == "*":  # a line of the file that is no rule
         return ""
     return why_unsupported(policy, rule, inherit=True, detach=True)
 

@@ -52,6 +52,7 @@ from certexec.policy.guards import (
     watch_moves,
 )
 from certexec.policy.model import Subject
+from certexec.policy.narrowing import watch_for_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ class Table:
                 uses[name] = [self._of_name(name, self._of_rule(bare))]
         if policy.no_dotdot:
             uses = {name: look_at_names(name, each) for name, each in uses.items()}
+        if policy.afters:
+            uses = {name: watch_for_state(policy, name, each) for name, each in uses.items()}
         decisions = [decision for each in uses.values() for decision in each]
         self.needs_listener = options.own_policies or any(
             decision.kind == NOTIFY for decision in (self.default, *decisions)
@@ -202,7 +205,7 @@ class Table:
         # The flags of clone3 lie in memory. C libraries take clone where the kernel has no clone3.
         self.clauses[CLONE3] = [Clause((), deny(errno.ENOSYS))]
         self._refuse_io_uring(
-            any(
+            bool(policy.afters) or any(
                 each.why in (RULES, UNSUPPORTED)
                 for name, every in uses.items() if name not in EXECS for each in every
             )
@@ -329,7 +332,7 @@ class Table:
         if conditional:
             raise PolicyError(
                 "policy-unsupported",
-                "io_uring is permitted beside rules on names or addresses, "
+                "io_uring is permitted beside after, or rules on names or addresses, "
                 "which its operations would evade",
                 "do not permit io_uring_setup, io_uring_enter and io_uring_register",
             )

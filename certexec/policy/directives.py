@@ -2,6 +2,8 @@
 
     no-dotdot               no file name that a call is given may hold the component ".."
     exec-in /usr/bin, /opt  only what lies below these directories is executed
+    after native-open: oflags sub "a" then only write, close
+                            once that has happened, only these calls remain of what is permitted
     landlock                plain lists of trees may be enforced by Landlock, in its own words
 
 Each is about the policy in whose part of the file it stands, wherever it stands there.
@@ -10,21 +12,30 @@ Each is about the policy in whose part of the file it stands, wherever it stands
 
 from __future__ import annotations
 
+from certexec.kernel.syscalls import NUMBERS
 from certexec.policy import errnos
 from certexec.policy.format import format_expression
 from certexec.policy.lexer import RuleError
-from certexec.policy.model import Not, Or, Policy, Rule, Symbol
+from certexec.policy.model import ALIASES, After, Not, Or, Policy, Rule, Symbol
+from certexec.policy.names import CLASSIC
+from certexec.policy.names import canonical as canonical_name
+from certexec.policy.rule_parser import RuleParser
+from certexec.policy.spelling import close_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from certexec.policy.model import Expression
+    from certexec.policy.model import Expression, UserDb
 
 NO_DOTDOT = "no-dotdot"
 EXEC_IN = "exec-in"
+AFTER = "after"
+ONLY = "only"
 LANDLOCK = "landlock"
 """By which a policy accepts what Landlock answers."""
 EXEC_DENIAL = "eacces"
 """As for a file on a mount with noexec; execvp(3) goes on to the next directory of $PATH."""
+AFTERS_MAX = 16
+"""lines ``after`` of one policy; each is looked at with every call that it takes."""
 DIRECTORIES_MAX = 64
 """directories of one exec-in; each is compared at every exec."""
 _SPECIAL = "*?[\\"
@@ -33,7 +44,7 @@ _SPECIAL = "*?[\\"
 def word_of(line: str) -> str:
     """Return which of these lines it is, "" for any other."""
     word = line.partition(" ")[0]
-    return word if word in (NO_DOTDOT, EXEC_IN, LANDLOCK) else ""
+    return word if word in (NO_DOTDOT, EXEC_IN, LANDLOCK, AFTER) else ""
 
 
 def take(policy: Policy, line: str, number: int) -> None:
@@ -66,10 +77,53 @@ def take(policy: Policy, line: str, number: int) -> None:
     )
 
 
-def canonical(line: str) -> str:
-    """Return one of these lines as it is best written."""
+def take_after(policy: Policy, line: str, number: int, users: UserDb) -> None:
+    """Make a line ``after`` part of its policy; raises RuleError as ``take``."""
+    if len(policy.afters) >= AFTERS_MAX:
+        raise RuleError(f'more than {AFTERS_MAX} lines "{AFTER}"', 0)
+    start = len(AFTER) + 1
+    name, colon, body = line[start:].partition(": ")
+    emulation, dash, syscall = name.partition("-")
+    if not colon or not dash or emulation != policy.emulation:
+        raise RuleError(
+            "no name of a call", start, f"write: {AFTER} {policy.emulation}-NAME: CONDITION"
+        )
+    _meaning(emulation, syscall, start)
+    start += len(name) + 2
+    try:
+        parser = RuleParser(body, users, privileged=True, subject=None, extended=True)
+        expression = parser.expression()
+        parser.expect("then", '"then"')
+        names = parser.only(ONLY)
+        if parser.open_quote:
+            raise RuleError("a quote is never closed", len(body))
+    except RuleError as error:
+        raise RuleError(error.message, start + error.column, error.hint) from None
+    only = frozenset(_meaning(emulation, one, start + column) for one, column in names)
+    rule = Rule(
+        emulation, syscall, action="permit", errno=0, line=number, expression=expression,
+        text=format_expression(expression),
+    )
+    policy.afters.append(After(rule, only, tuple(one for one, _ in names)))
+
+
+def _meaning(emulation: str, name: str, column: int) -> str:
+    found = canonical_name(emulation, name.removeprefix(f"{emulation}-"))
+    if found is None:
+        close = close_word(name, (*NUMBERS, *CLASSIC, *ALIASES))
+        raise RuleError(
+            f'"{name}" means no system call here', column,
+            f'did you mean "{close}"?' if close else "",
+        )
+    return found
+
+
+def canonical(line: str, after: After | None) -> str:
+    """Return one of these lines as it is best written; ``after``: what the parser made of it."""
     word, _, rest = line.partition(" ")
-    return word if word != EXEC_IN else f"{word} {', '.join(_split(rest))}"
+    if word == EXEC_IN:
+        return f"{word} {', '.join(_split(rest))}"
+    return word if after is None else str(after)
 
 
 def _split(text: str) -> list[str]:

@@ -46,6 +46,8 @@ MOVE = "move"
 mount table and user namespace the caller has."""
 BY_POLICY = "by-policy"
 """The policies of the tree differ about it: that of the caller decides."""
+AFTER = "after"
+"""Permitted, until what has happened in the tree leaves it no more."""
 KILLS = "kills"
 """A rule kills who calls; the supervisor writes the log line first."""
 
@@ -72,7 +74,7 @@ class Decision:
     @property
     def permitted(self) -> bool:
         """No rule speaks against the call; at most the supervisor looks at it."""
-        return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION, FORK, MOVE)
+        return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION, FORK, MOVE, AFTER)
 
     @property
     def denied(self) -> bool:
@@ -95,6 +97,7 @@ class Decision:
 PERMITTED = Decision(PERMIT)
 LANDLOCKED = Decision(PERMIT, 0, LANDLOCK)
 KILLED = Decision(KILL)
+NARROWED = Decision(NOTIFY, 0, AFTER)
 KILLED_AND_LOGGED = Decision(NOTIFY, 0, KILLS, log=True)
 JUDGED = Decision(NOTIFY, 0, RULES)
 

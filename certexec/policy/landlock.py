@@ -86,6 +86,8 @@ def landlocked(policy: Policy, abi: int, subject: Subject | None) -> tuple[Landl
     """
     if abi < landlock.ABI_REFER:
         return None, "this kernel has no Landlock that governs renames (Linux 5.19)"
+    if policy.afters:
+        return None, "the supervisor looks at every call that an after line takes"
     if policy.no_dotdot:
         return None, "the supervisor looks at every file name for no-dotdot"
     for name in _MOUNTS:

@@ -27,7 +27,7 @@ from certexec.policy.names import (
     canonical,
 )
 from certexec.policy.reach import file_name
-from certexec.policy.unsupported import why_unsupported
+from certexec.policy.unsupported import why_unsupported, why_unwatched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ def _lint_policy(policy: Policy) -> list[Finding]:
         found.append(Finding(policy.line, "unsupported", "a detached policy confines nothing"))
     for rule in policy.rules:
         found += _lint_rule(policy, rule)
+    for after in policy.afters:
+        found += _lint_rule(policy, after.rule)
+        if why := why_unwatched(after.rule):
+            found.append(Finding(after.rule.line, "unsupported", why))
     exec_in = policy.exec_in
     if exec_in is not None and not any(
         rule.action in ("permit", "ask") and _executes(reaches(rule)) for rule in policy.rules

@@ -232,6 +232,26 @@ class Rule:
         return f"{self.emulation}-{self.syscall}: {self.text}"
 
 
+class After:
+    """One line ``after NAME: CONDITION then only NAME, ...``.
+
+    Attributes:
+        rule: a permit with the name and the condition: a call that it fits makes the line come
+            true, if the rules permit the call.
+        only: canonical names of the calls that remain then; names: as written.
+    """
+
+    __slots__ = ("names", "only", "rule")
+
+    def __init__(self, rule: Rule, only: frozenset[str], names: tuple[str, ...]) -> None:
+        self.rule = rule
+        self.only = only
+        self.names = names
+
+    def __str__(self) -> str:
+        return f"after {self.rule} then only {', '.join(self.names)}"
+
+
 class Policy:
     """The rules for one program.
 
@@ -243,12 +263,13 @@ class Policy:
         landlock: plain lists of trees may be enforced by Landlock, in its own words.
         line: the header's, from 1.
         no_dotdot: the line of ``no-dotdot``, 0 without: names with ".." are denied.
+        afters: the lines ``after``, in the order of the file.
         exec_in: what ``exec-in`` says as a rule, which comes before all others of an exec.
     """
 
     __slots__ = (
-        "by_name", "deciding", "detached", "emulation", "exec_in", "landlock", "line", "no_dotdot",
-        "path", "rules",
+        "afters", "by_name", "deciding", "detached", "emulation", "exec_in", "landlock", "line",
+        "no_dotdot", "path", "rules",
     )  # fmt: skip
 
     def __init__(self, path: str, emulation: str, line: int) -> None:
@@ -259,6 +280,7 @@ class Policy:
         self.landlock = False
         self.line = line
         self.no_dotdot = 0
+        self.afters: list[After] = []
         self.exec_in: Rule | None = None
         self.by_name: dict[str, list[Rule]] | None = None
         """Canonical name to rules; certexec.policy.evaluate fills it in after parsing."""

@@ -18,13 +18,15 @@ from certexec.policy.dotdot import denial, has_dotdot
 from certexec.policy.evaluate import Verdict, deciding_rules, evaluate, prepare
 from certexec.policy.model import ALIASES, Not, Rule, Symbol, postorder
 from certexec.policy.names import ABSENT, CLASSIC, canonical
+from certexec.policy.narrowing import denial as denial_after
+from certexec.policy.narrowing import keeps
 from certexec.policy.operators import value_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from certexec.policy.model import Policy, Subject
+    from certexec.policy.model import After, Policy, Subject
 
     Values = Mapping[str, Sequence[str]]
 
@@ -90,7 +92,9 @@ class Answer:
         self.use = use
 
 
-def ask(policy: Policy, name: str, values: Values, subject: Subject) -> Answer:
+def ask(
+    policy: Policy, name: str, values: Values, subject: Subject, after: Sequence[After] = ()
+) -> Answer:
     """Return what the policy says about a call.
 
     Args:
@@ -98,6 +102,7 @@ def ask(policy: Policy, name: str, values: Values, subject: Subject) -> Answer:
         name: of the call, as described above.
         values: argument name in lower case to its texts.
         subject: whose call it is.
+        after: lines of the policy that have come true.
 
     Raises PolicyError("usage"): there is no such call, it has no such argument, or the answer
     depends on what was not given.
@@ -105,7 +110,9 @@ def ask(policy: Policy, name: str, values: Values, subject: Subject) -> Answer:
     uses = uses_of(policy, name, values)
     if policy.no_dotdot and any(has_dotdot(text) for text in values.get("filename", ())):
         return Answer(Verdict(denial(policy)), uses[0])
-    answers = [_answer(use, values, subject) for use in uses]
+    answers = [
+        _narrowed(policy, name, _answer(use, values, subject), after) for use in uses
+    ]
     first = answers[0]
     for other in answers[1:]:
         if (other.action, other.errno, other.log) != (first.action, first.errno, first.log):
@@ -211,6 +218,19 @@ def _check_arguments(name: str, uses: Sequence[Use], values: Values) -> None:
 def _answer(use: Use, values: Values, subject: Subject) -> Answer:
     _refuse_unsaid(use, values, subject)
     return Answer(evaluate(use.rules, values, subject), use)
+
+
+def _narrowed(policy: Policy, name: str, answer: Answer, lines: Sequence[After]) -> Answer:
+    """Return an answer as it is once some lines have come true."""
+    if answer.action not in ("permit", "ask"):
+        return answer
+    use = answer.use
+    meaning = canonical(policy.emulation, name.removeprefix(policy.emulation + "-"))
+    for line in lines:
+        kept = keeps(policy, line, use.call, use.variant) if use.call else meaning in line.only
+        if not kept:
+            return Answer(Verdict(denial_after(line)), use)
+    return answer
 
 
 def _refuse_unsaid(use: Use, values: Values, subject: Subject) -> None:

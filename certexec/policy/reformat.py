@@ -87,6 +87,7 @@ def reformat(text: str, *, name: str, users: UserDb, sort: bool = False) -> str:
 
 def _read(text: str, name: str, parsed: PolicyFile, users: UserDb) -> list[Line]:
     rules = {rule.line: rule for policy in parsed.policies for rule in policy.rules}
+    afters = {one.rule.line: one for policy in parsed.policies for one in policy.afters}
     lines = []
     for number, raw, line in lexer.source_lines(text, name):
         comment = lexer.split_comment(raw)[1].rstrip(_SPACE)
@@ -99,7 +100,7 @@ def _read(text: str, name: str, parsed: PolicyFile, users: UserDb) -> list[Line]
         elif parsed.extended and line[:10].lower() == "language: ":
             lines.append(Line("language", f"Language: {LANGUAGE}", comment, indented, None, line))
         elif parsed.extended and word_of(line):
-            shown = canonical(line)
+            shown = canonical(line, afters.get(number))
             lines.append(Line("directive", shown, comment, indented, None, line))
         elif line[:8].lower() == "policy: ":
             path, _, rest = line[8:].partition(",")
@@ -201,7 +202,8 @@ def _header(policy: Policy) -> tuple[object, ...]:
 
 def _directives(policy: Policy) -> tuple[object, ...]:
     exec_in = policy.exec_in and meaning(policy.exec_in)
-    return bool(policy.no_dotdot), exec_in, policy.landlock
+    afters = [(meaning(one.rule), one.only, one.names) for one in policy.afters]
+    return bool(policy.no_dotdot), exec_in, policy.landlock, afters
 
 
 # ---- the order -----------------------------------------------------------------------------------

@@ -205,6 +205,19 @@ class RuleParser:
             raise self.unexpected(token, "permit, deny or ask", misspelt(token, ACTIONS))
         return token[0]
 
+    def only(self, word: str) -> list[tuple[str, int]]:
+        """Parse ``only`` and names of calls to the end; returns each with its column."""
+        if self.tokens[self.position][:2] != (NAME, word):
+            raise self.unexpected(self.tokens[self.position], f'"{word}"')
+        self.position += 1
+        names = []
+        while True:
+            token = self.expect(NAME, "the name of a call")
+            names.append((str(token[1]), token[2]))
+            if not self.accept(","):
+                self.end()
+                return names
+
     # [ "[" name "]" ]
     def bracketed_name(self) -> tuple[str, int]:
         """Parse a flag or an error name; returns it with its column, or ""."""

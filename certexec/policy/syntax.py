@@ -182,10 +182,14 @@ class _PolicyReader:
         self.extended = True
 
     # directive = "no-dotdot" | "exec-in " directory { "," directory } | "landlock"
+    #             | "after " emulation "-" syscall ": " expression "then" "only" name { "," name }
     def directive(self, policy: Policy, number: int, raw: str, line: str) -> None:
         """Take a line of the extended language that is no rule."""
         try:
-            directives.take(policy, line, number)
+            if directives.word_of(line) == directives.AFTER:
+                directives.take_after(policy, line, number, self.users)
+            else:
+                directives.take(policy, line, number)
         except RuleError as error:
             raise self.error(
                 error.message, number, raw, line, error.column, error.hint

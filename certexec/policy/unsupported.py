@@ -57,7 +57,28 @@ def unsupported_in(
         why = why_unsupported(policy, rule, inherit=inherit, detach=detach)
         if why:
             found.append((rule, why))
+    for after in policy.afters:
+        why = why_unwatched(after.rule)
+        if why:
+            found.append((after.rule, why))
     return found
+
+
+def why_unwatched(rule: Rule) -> str:
+    """Return why nobody can tell whether a line ``after`` comes true, "" when certexec can."""
+    if rule.unconditional:
+        return ""
+    unjudged = [name for name in reaches(rule) if not call_of(name).supervised]
+    if unjudged:
+        return f"a condition on {', '.join(unjudged[:_SHOWN_CALLS])} cannot be judged yet"
+    return next(
+        (
+            f'the argument "{symbol.argument}" cannot be judged yet'
+            for symbol in symbols(rule.expression)
+            if symbol.operator != "true" and symbol.argument.lower() not in JUDGED_ARGUMENTS
+        ),
+        "",
+    )
 
 
 def why_unsupported(

@@ -127,6 +127,7 @@ class ExecJudge:
                 permitted = verdict is not None and verdict.action == "permit"
                 if not permitted and not self.permissive:
                     return "another file or other arguments were executed than those judged"
+                self.judge.narrowing.happens(execution)
         # 5.
         place = self._place_after(execution)
         if place == NONE:

@@ -11,6 +11,7 @@ from certexec.observe.event import Event
 from certexec.observe.rate import Folding
 from certexec.observe.sinks import machine_sinks
 from certexec.policy.evaluate import Verdict, effective_rules, evaluate, subject_of
+from certexec.run.narrowing import Narrowing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Judge:
         self.certificate = certificate
         self.cwd = cwd
         self.folding = Folding(sinks, machine_sinks)
+        self.narrowing = Narrowing(self)
         self._names: dict[int, str] = {}
         self._users = SystemUsers()
         self._rules: dict[tuple[int, str, str], Sequence[Rule]] = {}

@@ -232,6 +232,8 @@ class Supervisor:
             call.look = self.look
         decision = self.tables[call.place].decide(call.notification.nr, call.notification.args)
         why, code = decision.why, decision.errno
+        if self.judge.narrowing.stops(call, decision, self.manner.permissive):
+            return False
         if not self.moved and guards.moves(call.notification.nr, call.notification.args):
             self.moved = True  # before the kernel is told to go on, or it is carried out
         if why == guards.RULES:
@@ -353,7 +355,7 @@ class Supervisor:
             operation.values = values
             if not self._reading_permitted(operation):
                 return False
-        return True
+        return not self.judge.narrowing.stops_use(operation, self.manner.permissive)
 
     def _reading_permitted(self, operation: Operation) -> bool:
         verdict = operation.verdict = self.judge.judge(operation)

@@ -236,6 +236,7 @@ Policy: /bin/x, Emulation: native
 	no-dotdot
 	exec-in /usr/bin
 	native-ptrace: kill
+	after native-fsread: filename eq "/secret" then only write
 	native-fsread: permit
 	native-execve: permit
 """
@@ -249,5 +250,8 @@ def test_what_goes_beyond_systrace_is_told_with_its_line(script: Script) -> None
     script("! certexec policy test beyond execve filename=/opt/x\nstdout eacces\nstdout beyond.4.")
     script("certexec policy test beyond execve filename=/usr/bin/x")
     script("! certexec policy test beyond ptrace\nstdout ^kill\nstdout beyond.5.")
+    script("! certexec policy test beyond --after 6 execve filename=/usr/bin/x\nstdout after nat")
+    script("? certexec policy test beyond --after 5 ptrace\nstderr lines that do: 6")
     script("certexec policy check --lint beyond")
+    script("certexec policy explain beyond\nstdout 6  after native-fsread")
     script("certexec policy explain beyond\nstdout no-dotdot: every file name\nstdout 4.*not")

@@ -1,0 +1,79 @@
+"""``after``: once a call has happened, a tree may do less (pure).
+
+    after native-open: oflags sub "a" then only write, close
+
+Once a permitted open for append was begun, whoever in the tree comes under this policy keeps write
+and close, each as far as the rules permit it, and the calls by which a program ends; every other
+call is denied. Several of these lines add up: what remains is what all of them keep that have come
+true. Nothing ever comes back, so that the order in which threads race does not matter: it is
+enough that the state is set before the call that sets it is carried out.
+
+The kernel's filter knows no state. What is permitted now and may not be later is therefore notified
+from the start.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from certexec.policy.calls import call_of, governing_names, variants
+from certexec.policy.guards import JUDGED, NARROWED, PERMIT, UNSUPPORTED, Decision, deny
+from certexec.policy.model import After, Policy, Rule
+from certexec.policy.names import canonical
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def keeps(policy: Policy, after: After, name: str, label: str) -> bool:
+    """Tell whether a variant of a Linux call remains once a line has come true."""
+    return not after.only.isdisjoint(governing_names(name, label, policy.emulation))
+
+
+def fits(policy: Policy, after: After, name: str, label: str) -> bool:
+    """Tell whether a line is about a variant of a Linux call, whatever its arguments."""
+    meaning = canonical(policy.emulation, after.rule.syscall)
+    return meaning in governing_names(name, label, policy.emulation)
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether memory has a say in which variant a call is."""
+    return any(variant.in_memory for variant in variants(name))
+
+
+def watch_for_state(policy: Policy, name: str, decisions: Sequence[Decision]) -> list[Decision]:
+    """Return the decisions for a call's variants with a look at the state where it counts.
+
+    ``decisions``: one for each variant, or one for all.
+    """
+    each = variants(name)
+    if len(decisions) != len(each):
+        decisions = [*decisions] * len(each)
+    kept = [all(keeps(policy, one, name, variant.label) for one in policy.afters)
+            for variant in each]  # fmt: skip
+    about = [[one for one in policy.afters if fits(policy, one, name, variant.label)]
+             for variant in each]  # fmt: skip
+    all_looked = is_hidden(name) and not (
+        len(set(kept)) == 1 and all(one == about[0] for one in about)
+    )
+    result = []
+    for variant, decision, stays, lines in zip(each, decisions, kept, about, strict=True):
+        asks = not variant.bare and any(not line.rule.unconditional for line in lines)
+        if decision.permitted and (asks or all_looked):
+            looked = deny(errno.EPERM, UNSUPPORTED, log=True)
+            result.append(JUDGED if call_of(name).supervised else looked)
+        elif decision.kind == PERMIT and (lines or not stays):
+            result.append(NARROWED)
+        else:
+            result.append(decision)
+    return result
+
+
+def denial(after: After) -> Rule:
+    """Return what a line that has come true says of what it does not keep, as a rule."""
+    rule = after.rule
+    return Rule(
+        rule.emulation, "*", action="deny", errno=errno.EPERM, line=rule.line, text=str(after),
+        log=True,
+    )
