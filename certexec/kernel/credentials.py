@@ -172,10 +172,20 @@ class Mask:
         For what the kernel lets every program see of itself, such as /proc/self/maps: of us, who
         look at another process, it asks for that capability (ptrace_may_access).
         """
+        return self.raised(_CAP_SYS_PTRACE, function, *arguments)
+
+    def may_raise(self, capabilities: int) -> bool:
+        """Tell whether all of these bits are among our own rights."""
+        return self._effective & capabilities == capabilities
+
+    def raised(
+        self, capabilities: int, function: Callable[..., Result], *arguments: object
+    ) -> Result:
+        """Call ``function`` with the thread's rights and these of our own capabilities."""
         if not self._changed:
             return function(*arguments)
         before = _capabilities()[0]
-        _set_effective(before | _CAP_SYS_PTRACE)
+        _set_effective(before | capabilities)
         try:
             return function(*arguments)
         finally:

@@ -49,6 +49,15 @@ class Memory:
         self._peek(self._fill, buffer, address, size)
         return buffer.raw
 
+    def read_available(self, address: int, size: int) -> bytes:
+        """Read up to ``size`` bytes: what lies before the first bad address."""
+        if not size or address >= _SPACE_END:
+            return b""
+        try:
+            return self._peek(self._some, ctypes.create_string_buffer(size), address, size)
+        except OSError:
+            return b""
+
     def read_string(self, address: int, limit: int) -> bytes | None:
         """Read bytes up to the NUL; None when there is no NUL within ``limit`` bytes.
 
@@ -78,11 +87,17 @@ class Memory:
         self._transfer(_PROCESS_VM_READV, buffer, address, size)
         return b""
 
+    def _some(self, buffer: ctypes.Array[ctypes.c_char], address: int, size: int) -> bytes:
+        return buffer.raw[: self._move(_PROCESS_VM_READV, buffer, address, size)]
+
     def _transfer(
         self, call: int, buffer: ctypes.Array[ctypes.c_char], address: int, size: int
     ) -> None:
-        if address >= _SPACE_END:
+        if address >= _SPACE_END or self._move(call, buffer, address, size) != size:
             raise OSError(14, "bad address")
+
+    def _move(
+        self, call: int, buffer: ctypes.Array[ctypes.c_char], address: int, size: int
+    ) -> int:
         local = _VECTOR.pack(ctypes.addressof(buffer), size)
-        if syscall(call, self.tid, local, 1, _VECTOR.pack(address, size), 1, 0) != size:
-            raise OSError(14, "bad address")
+        return syscall(call, self.tid, local, 1, _VECTOR.pack(address, size), 1, 0)

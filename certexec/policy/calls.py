@@ -273,6 +273,15 @@ def _supervised() -> dict[str, Call]:
         ("execveat", (_path(1, 0), Argument("argv", 2)), _one("execveat", "execve")),
         ("connect", (address,), _one("connect")),
         ("bind", (address,), _one("bind")),
+        (
+            "sendto", (Argument("sockaddr", 4),),
+            (
+                Variant("connected", ("sendto", "send"), ((4, _ALL, 0),), bare=True),
+                Variant("addressed", ("sendto",)),
+            ),
+        ),
+        ("sendmsg", (address,), _one("sendmsg")),
+        ("sendmmsg", (address,), _one("sendmmsg", "sendmsg")),
     ]
     table += [(name, (_path(0),), _one(name)) for name in _ONE_NAME.split()]
     table += [(name, (_path(1, 0),), _one(name)) for name in _ONE_NAME_AT.split()]
@@ -285,15 +294,6 @@ def _supervised() -> dict[str, Call]:
 def _pending() -> dict[str, Call]:
     """Return the calls that take a name or an address and are not carried out for the caller."""
     table: list[tuple[str, tuple[Argument, ...], tuple[Variant, ...]]] = [
-        (
-            "sendto", (Argument("sockaddr", 4),),
-            (
-                Variant("connected", ("sendto", "send"), ((4, _ALL, 0),), bare=True),
-                Variant("addressed", ("sendto",)),
-            ),
-        ),
-        ("sendmsg", (Argument("sockaddr", 1),), _one("sendmsg")),
-        ("sendmmsg", (Argument("sockaddr", 1),), _one("sendmmsg", "sendmsg")),
         # These cannot be carried out by anybody else than the caller.
         # It moves whoever stands in the old root, and so the supervisor, who resolves names there.
         ("pivot_root", (_path(0), _path(1)), _one("pivot_root")),

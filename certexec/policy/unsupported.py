@@ -8,7 +8,7 @@ Three things can happen to a rule that is in the language:
   running are refused, and the reason says which rule and why.
 
 A fourth case is not listed here because it is safe: a condition on the name or address of a call
-that is not carried out for the caller (sendmsg, pivot_root, ...). That call is denied and logged.
+that is not carried out for the caller (pivot_root, open_tree, ...). That call is denied and logged.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import ctypes
 import errno
 import os
 import struct
@@ -18,27 +19,36 @@ from certexec.run.trusted_links import leads_by_roots_links
 
 _CONNECT = 42
 _BIND = 49
+_GETSOCKOPT = 55
+_SOL_SOCKET = 1
+_SOCK_DGRAM = 2
+SO_TYPE, SO_SNDTIMEO, SO_PROTOCOL, SO_DOMAIN = 3, 21, 38, 39
 _KCMP = 312
 _KCMP_FILES = 2
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
 _PIDFD_THREAD = os.O_EXCL
-_ADDRESS_MAX = 128
+ADDRESS_MAX = 128
 """bytes of struct sockaddr_storage; the kernel refuses more (EINVAL)."""
-_UNIX_MAX = 110
+UNIX_MAX = 110
 """bytes of struct sockaddr_un."""
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 """Before an IPv4 address in an IPv6 one (RFC 4291 2.5.5.2)."""
 _ODD = frozenset((b"", b".", b".."))
+AF_UNSPEC = 0
 AF_UNIX = 1
 AF_INET = 2
 AF_INET6 = 10
+_UNCHECKED = (17, 36)
+"""AF_PACKET, AF_IEEE802154: whatever family their addresses say, they are taken for this one."""
+_UDP = (17, 136)
+"""IPPROTO_UDP, IPPROTO_UDPLITE"""
 _FAMILY = struct.Struct("=H")
 _PORT = struct.Struct(">H")
 
 
-def sockaddr_text(address: bytes) -> str:
-    """Return systrace's text for a socket address.
+def sockaddr_text(address: bytes, family: int | None = None) -> str:
+    """Return systrace's text for a socket address; ``family``: in place of the one that it says.
 
     ``inet-[ADDR]:PORT`` for IPv4 and IPv6, numeric, an IPv4 address in an IPv6 one (::ffff:a.b.c.d)
     as the IPv4 address that it means; the raw path of a UNIX socket ("@NAME" for an
@@ -46,7 +56,8 @@ def sockaddr_text(address: bytes) -> str:
     """
     if len(address) < _FAMILY.size:
         return "<unknown>"
-    (family,) = _FAMILY.unpack_from(address)
+    if family is None:
+        (family,) = _FAMILY.unpack_from(address)
     if family == AF_UNIX:
         path = address[_FAMILY.size :]
         if path.startswith(b"\0"):
@@ -64,6 +75,57 @@ def sockaddr_text(address: bytes) -> str:
         return f"family({family})"
     (port,) = _PORT.unpack_from(address, 2)
     return f"inet-[{host}]:{port}"
+
+
+def socket_option(fd: int, option: int, size: int = 4) -> int:
+    """Return an option of a socket as a number; raises OSError (ENOTSOCK)."""
+    value = ctypes.create_string_buffer(size)
+    syscall(_GETSOCKOPT, fd, _SOL_SOCKET, option, value, struct.pack("=i", size))
+    return int.from_bytes(value.raw, "little")
+
+
+def taken_family(name: str, fd: int, address: bytes) -> int | None:
+    """Return as which family's address the kernel takes this one in a call; None: as it says.
+
+    An address of AF_UNSPEC is one of the socket's family for bind (inet_bind) and for sending
+    (udp_sendmsg, raw_sendmsg, rawv6_sendmsg); for connect it means none at all.
+    """
+    try:
+        domain = socket_option(fd, SO_DOMAIN)
+        if domain in _UNCHECKED:
+            return domain
+        if len(address) < _FAMILY.size or _FAMILY.unpack_from(address)[0] != AF_UNSPEC:
+            return None
+        if name != "connect" and domain == AF_INET:
+            return AF_INET
+        if name not in ("connect", "bind") and domain == AF_INET6:
+            # a datagram goes to the socket's peer, what is raw goes to that address
+            datagrams = socket_option(fd, SO_TYPE) == _SOCK_DGRAM
+            return None if datagrams and socket_option(fd, SO_PROTOCOL) in _UDP else AF_INET6
+    except OSError:
+        pass  # no socket: the kernel will say so
+    return None
+
+
+def unix_path(address: bytes) -> bytes:
+    """Return the path of a UNIX socket with a name in the file system, else an empty one."""
+    if len(address) <= _FAMILY.size or _FAMILY.unpack_from(address)[0] != AF_UNIX:
+        return b""
+    return address[_FAMILY.size :].partition(b"\0")[0]
+
+
+def is_meant(path: bytes, found: Resolved) -> bool:
+    """Tell whether the path that a caller gave may stand for what it leads to."""
+    if not is_plain(path):
+        return False
+    if found.parent >= 0:
+        return leads_by_roots_links(path.rpartition(b"/")[0], found.parent)
+    return found.fd < 0 or leads_by_roots_links(path, found.fd)
+
+
+def link_address(found: Resolved) -> bytes:
+    """Return an address that leads to the very inode of a socket that was pinned."""
+    return _FAMILY.pack(AF_UNIX) + own_fd(found.fd).encode() + b"\0"
 
 
 def copy_descriptor(call: Call, number: int) -> int:
@@ -100,19 +162,20 @@ class SocketCall(Operation):
     def __init__(self, call: Call, resolver: Resolver) -> None:
         super().__init__(call)
         length = call.int_arg(2)
-        if not 0 <= length <= _ADDRESS_MAX:
+        if not 0 <= length <= ADDRESS_MAX:
             raise Fault(errno.EINVAL)
         self.address = call.block(1, length) if length else b""
-        if length > _UNIX_MAX and _FAMILY.unpack_from(self.address)[0] == AF_UNIX:
+        if length > UNIX_MAX and _FAMILY.unpack_from(self.address)[0] == AF_UNIX:
             raise Fault(errno.EINVAL)  # we would pass on another, shorter name
         self.resolver = resolver
         self.found: Resolved | None = None
         self.fd = copy_descriptor(call, call.int_arg(0))
         try:
-            text = sockaddr_text(self.address)
+            family = taken_family(call.name, self.fd, self.address)
+            text = sockaddr_text(self.address, family)
             if self.path:
                 self.found = self.look_up()
-                text = text if self._is_meant(self.found) else self.found.text
+                text = text if is_meant(self.path, self.found) else self.found.text
         except BaseException:
             self.close()
             raise
@@ -121,16 +184,7 @@ class SocketCall(Operation):
     @property
     def path(self) -> bytes:
         """The path of a UNIX socket with a name in the file system, else an empty one."""
-        if len(self.address) <= 2 or _FAMILY.unpack_from(self.address)[0] != AF_UNIX:
-            return b""
-        return self.address[2:].partition(b"\0")[0]
-
-    def _is_meant(self, found: Resolved) -> bool:
-        if not is_plain(self.path):
-            return False
-        if found.parent >= 0:
-            return leads_by_roots_links(self.path.rpartition(b"/")[0], found.parent)
-        return found.fd < 0 or leads_by_roots_links(self.path, found.fd)
+        return unix_path(self.address)
 
     def look_up(self) -> Resolved:
         """Pin what the path leads to."""
@@ -167,7 +221,7 @@ class Connect(SocketCall):
         if self.found is not None:
             if self.found.fd < 0:
                 raise OSError(self.found.error or errno.ENOENT, "missing")
-            address = _FAMILY.pack(AF_UNIX) + own_fd(self.found.fd).encode() + b"\0"
+            address = link_address(self.found)
         syscall(_CONNECT, self.fd, address, len(address))
         self.call.finish(0)
 
@@ -197,7 +251,7 @@ class Bind(SocketCall):
         """
         address = self.address
         if not is_plain(self.path) or not _same_directory(self.path, parent):
-            address = (_FAMILY.pack(AF_UNIX) + last + b"\0")[:_UNIX_MAX]  # its NUL may not fit
+            address = (_FAMILY.pack(AF_UNIX) + last + b"\0")[:UNIX_MAX]  # its NUL may not fit
         os.fchdir(parent)
         try:
             syscall(_BIND, self.fd, address, len(address))

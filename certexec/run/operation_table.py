@@ -11,6 +11,7 @@ from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statfs, St
 from certexec.run.emulate_nodes import Mknod
 from certexec.run.emulate_open import Open
 from certexec.run.emulate_place import Move
+from certexec.run.emulate_send import Send
 from certexec.run.emulate_sockets import Bind, Connect
 from certexec.run.emulate_times import Utimes
 from certexec.run.emulate_truncate import Truncate
@@ -60,6 +61,7 @@ OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
         (Administration, "acct swapon swapoff"),
         (Connect, "connect"),
         (Bind, "bind"),
+        (Send, "sendto sendmsg sendmmsg"),
     )
     for name in names.split()
 }

@@ -33,6 +33,10 @@ AT_SYMLINK_FOLLOW = 0x400
 AT_EMPTY_PATH = 0x1000
 
 
+class MustWait(Exception):  # noqa: N818 - not an error: a thread of its own goes on
+    """The call cannot be ended without waiting."""
+
+
 class Operation:
     """One prepared call.
 
@@ -45,6 +49,7 @@ class Operation:
         judge: whom to ask about what comes of the call; None where nobody judges it.
         rights: with which it is made: the caller's, or those that a rule gives it.
         elevated: as whom, in words, where they are not the caller's.
+        patient: it may wait now: it is carried out by a thread of its own.
     """
 
     def __init__(self, call: Call) -> None:
@@ -56,13 +61,17 @@ class Operation:
         self.judge: Judge | None = None
         self.rights: Status = call.status
         self.elevated = ""
+        self.patient = False
 
     def may_block(self) -> bool:
         """Whether performing may wait for somebody else; such calls get a thread of their own."""
         return False
 
     def perform(self) -> None:
-        """Carry the call out on the pinned objects and answer it. May raise OSError or Fault."""
+        """Carry the call out on the pinned objects and answer it.
+
+        May raise OSError, Fault and, unless ``patient``, MustWait: to go on where it stopped.
+        """
         raise AssertionError(self.call.name)
 
     def close(self) -> None:

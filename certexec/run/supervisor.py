@@ -34,6 +34,7 @@ from certexec.run.fork_guard import follow
 from certexec.run.judge import Judge
 from certexec.run.kill import kill_caller
 from certexec.run.operation_table import OPERATIONS
+from certexec.run.operations import MustWait
 from certexec.run.protection import (
     INTO_OTHERS,
     concerns_others,
@@ -333,17 +334,19 @@ class Supervisor:
             if log:
                 self.judge.log(call, "permit", "rule", 0, operation.values)
             call.still_waits()
-            if operation.may_block():
-                worker = Worker(self, operation, real_ids)
-                try:
-                    worker.start()
-                except RuntimeError:
-                    raise Fault(errno.ENOMEM) from None  # no thread to be had
-                self.blocked[call.notification.cookie] = worker
-                keep = True
-                return True
-            self.carry_out(operation, self.mask, real_ids)
-            return False
+            operation.patient = operation.may_block()
+            if not operation.patient:
+                self.carry_out(operation, self.mask, real_ids)
+            if not operation.patient:
+                return False
+            worker = Worker(self, operation, real_ids)
+            try:
+                worker.start()
+            except RuntimeError:
+                raise Fault(errno.ENOMEM) from None  # no thread to be had
+            self.blocked[call.notification.cookie] = worker
+            keep = True
+            return True
         finally:
             if not keep:
                 operation.close()
@@ -388,6 +391,8 @@ class Supervisor:
         try:
             mask.assume(operation.rights, real_ids)
             operation.perform()
+        except MustWait:
+            operation.patient = True
         except Fault as fault:
             call.fail(fault.code)
         except OSError as error:

@@ -71,12 +71,16 @@ def only(*patterns: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+SENDS = ("sendto", "sendmsg", "sendmmsg")
 CHANGES = (
-    *(f'{name}: filename re "^" then permit' for name in JUDGED if name not in BY_NAMES),
+    *(f'{name}: filename re "^" then permit' for name in JUDGED
+      if name not in (*BY_NAMES, *SENDS)),
+    *(f'{name}: sockaddr re "^" then permit' for name in SENDS),
     # what has no name is judged by who asks
     "futimens: permit, if user != 12345",
     "fanotify_mark: permit, if user != 12345",
     "acct: permit, if user != 12345",
+    "send: permit, if user != 12345",
 )
 """Everything is permitted, but each call that changes names or attributes is carried out by the
 supervisor; those that tests/execution knows by SUPERVISED are not among them."""
