@@ -6,7 +6,7 @@ that a failure after the first ends the call with what was sent. First it is tri
 what would wait, and what is long, goes on in a thread of its own.
 
 sendto with a null pointer for its address has none, whatever memory says: that is left to the
-kernel.
+kernel, unless a rule lends it other rights.
 """
 
 from __future__ import annotations
@@ -104,20 +104,17 @@ class Send(Operation):
         self.fd = -1
         self.paths: dict[bytes, Resolved] = {}
         self.flags = call.int_arg(2 if call.name == "sendmsg" else 3) & _WORD
-        if self.variant == "connected":
-            return
         if self.flags & _MSG_CMSG_COMPAT and call.name != "sendto":
             raise Fault(errno.EINVAL)
         self.flags &= ~_MSG_CMSG_COMPAT
+        if self.variant == "connected":
+            return
         try:
             if call.name == "sendto":
-                payload = Payload(call, [(call.arg(1), call.arg(2))])
-            self._take_socket()
-            if call.name == "sendto":
-                self.messages.append(Message(self._address(), payload, b"", 0))
-            elif call.name == "sendmsg":
-                self.messages.append(self._message(call.arg(1)))
+                self._take_sendto()
+                self.messages[0].address = self._address()
             else:
+                self._take_socket()
                 self._copy_messages()
             self._look_up(resolver)
         except BaseException:
@@ -126,6 +123,11 @@ class Send(Operation):
         texts = list(dict.fromkeys(message.text for message in self.messages)) or [_NAMELESS]
         self.values = {"sockaddr": [texts[0]]}
         self.also = [{"sockaddr": [text]} for text in texts[1:]]
+
+    def _take_sendto(self) -> None:
+        payload = Payload(self.call, [(self.call.arg(1), self.call.arg(2))])
+        self._take_socket()
+        self.messages.append(Message(None, payload, b"", 0))
 
     def _take_socket(self) -> None:
         self.fd = copy_descriptor(self.call, self.call.int_arg(0))
@@ -146,8 +148,9 @@ class Send(Operation):
         return self.call.block(4, length) if length else b""
 
     def _copy_messages(self) -> None:
-        """Copy sendmmsg's headers; what is wrong with a later one ends the list before it."""
-        for index in range(min(self.call.arg(2) & _WORD, PIECES_MAX)):
+        """Copy the headers; what is wrong with a later one of sendmmsg ends the list before it."""
+        count = min(self.call.arg(2) & _WORD, PIECES_MAX) if self.call.name == "sendmmsg" else 1
+        for index in range(count):
             try:
                 self.messages.append(self._message(self.call.arg(1) + index * _MMSG))
             except Fault:
@@ -204,9 +207,11 @@ class Send(Operation):
 
     def perform(self) -> None:
         """Send, and say how much: bytes, or for sendmmsg messages."""
-        if self.variant == "connected":
-            self.call.resume()  # judged by registers alone
-            return
+        if self.variant == "connected" and not self.messages:
+            if not self.elevated:
+                self.call.resume()  # judged by registers alone
+                return
+            self._take_sendto()
         several = self.call.name == "sendmmsg"
         for index in range(self.done, len(self.messages)):
             message = self.messages[index]

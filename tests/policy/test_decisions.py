@@ -502,7 +502,7 @@ def test_a_rule_that_cannot_be_enforced_is_refused_with_its_line():
 
 
 @pytest.mark.parametrize(
-    "name", ["getpid", "kill", "setuid", "execve", "chdir", "mount", "sendmmsg", "pivot_root"]
+    "name", ["getpid", "kill", "setuid", "execve", "chdir", "mount", "open_tree", "pivot_root"]
 )
 def test_what_the_kernel_does_cannot_be_done_as_somebody_else(name: str):
     one = [rule(name, expression=TRUE, elevate=(0, None))]

@@ -13,6 +13,7 @@ import pytest
 from tests.execution.world import ALICE, SERVICE, World
 from tests.isolation import PROJECT
 from tests.supervision.conftest import SENDS, Cage
+from tests.supervision.test_elevation import install, says
 from tests.supervision.test_path_calls import LIKE_SET_USER_ID, SHOWN, WHO, outcome
 
 HERE = Path(__file__).parent
@@ -323,3 +324,24 @@ while isinstance(why(client.recvmsg, 9, 999, socket.MSG_ERRQUEUE | socket.MSG_DO
 print(notes > 0)
 """
     assert cage.says(code, rules=EVERYTHING, uid=0).split() == ["True", "True", "True"]
+
+
+def test_a_send_as_somebody_else_reaches_what_they_may_reach(cage: Cage, place: Path) -> None:
+    closed = place / "closed"
+    closed.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as box:
+        box.bind(str(closed / "box"))
+        box.setblocking(False)
+        code = HELPERS + f"""
+one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+print(sends(one.fileno(), local("{closed}/box")), why(one.send, b"x"), other.recv(9))
+third = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+print(sends(third.fileno(), local("{closed}/box")))
+"""
+        for rights, said in ((" as root", "1"), ("", "EACCES")):
+            rules = (
+                *(f'{name}: sockaddr re "^" then permit{rights}' for name in SENDS),
+                f"send: true then permit{rights}",
+            )
+            assert says(cage, install(cage, rules), code).splitlines() == [f"{said} 1 b'x'", said]
+        assert [box.recv(9) for _ in range(6)] == [b"x"] * 6
