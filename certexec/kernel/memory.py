@@ -88,7 +88,8 @@ class Memory:
         return b""
 
     def _some(self, buffer: ctypes.Array[ctypes.c_char], address: int, size: int) -> bytes:
-        return buffer.raw[: self._move(_PROCESS_VM_READV, buffer, address, size)]
+        done = self._move(_PROCESS_VM_READV, buffer, address, size)
+        return buffer.raw[:done]
 
     def _transfer(
         self, call: int, buffer: ctypes.Array[ctypes.c_char], address: int, size: int
