@@ -19,6 +19,7 @@ from certexec.cli.policy_input import (
     shown_name,
     writable,
 )
+from certexec.cli.presets import load_presets
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.calls import reaches
@@ -90,7 +91,7 @@ def command(
 
 def _check(name: str, templates: bool, privileged: bool, linted: bool) -> Checked:
     result = Checked(shown_name(name))
-    read = _read_template if templates else parse_policy
+    read = _read_template if templates else _read_policy
     try:
         text = read_text(name)
         result.parsed = read(text, name=result.name, users=SystemUsers(), privileged=privileged)
@@ -101,6 +102,12 @@ def _check(name: str, templates: bool, privileged: bool, linted: bool) -> Checke
         found = lint(result.parsed) + lint_text(text)
         result.findings = sorted(found, key=lambda finding: finding.line)
     return result
+
+
+def _read_policy(text: str, *, name: str, users: UserDb, privileged: bool) -> PolicyFile:
+    return parse_policy(
+        text, name=name, users=users, privileged=privileged, presets=load_presets()
+    )
 
 
 def _read_template(text: str, *, name: str, users: UserDb, privileged: bool) -> PolicyFile:
@@ -180,7 +187,8 @@ def _rule_json(rule: Rule) -> dict[str, object]:
     flags = [name for name in ("inherit", "detach", "log", "now") if getattr(rule, name)]
     predicate = rule.predicate
     return {
-        "line": rule.line, "name": f"{rule.emulation}-{rule.syscall}", "text": rule.text,
+        "line": rule.line, "preset": rule.origin or None,
+        "name": f"{rule.emulation}-{rule.syscall}", "text": rule.text,
         "simple": rule.simple, "tree": tree(rule.expression),
         "expression": format_expression(rule.expression), "action": rule.action,
         "errno": rule.errno, "error": rule.errno_name, "flags": flags,

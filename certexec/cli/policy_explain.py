@@ -252,7 +252,7 @@ def _show_policy(explained: Explained, *, first: bool) -> None:
     for line in policy.afters:
         click.echo(printable(f"{line.rule.line:5}  {line}"))
     for one in explained.rules:
-        click.echo(printable(f"{one.rule.line:5}  {one.rule}"))
+        click.echo(printable(f"{one.rule.line:5}  {one.rule.told}"))
         for layer, calls in one.layers.items():
             click.echo(_layer_text(layer, calls, one.why))
     guarded = list(dict.fromkeys(use.call for use in explain_calls(table) if use.guard))

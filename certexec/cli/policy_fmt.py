@@ -18,8 +18,10 @@ from certexec.cli.policy_input import (
     show_error,
     shown_name,
 )
+from certexec.cli.presets import load_presets
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
+from certexec.policy.include import expand
 from certexec.policy.join import join_lines
 from certexec.policy.lexer import PolicySyntaxError
 from certexec.policy.reformat import reformat
@@ -38,9 +40,11 @@ KEPT_ATTRIBUTES = ("system.posix_acl_", "user.")
               help="Join every line that ends in a backslash with the next one first.")
 @click.option("--sort", "sorting", is_flag=True,
               help="Sort rules, as far as their order has no meaning.")
+@click.option("--expand", "expanding", is_flag=True,
+              help="Write the rules of presets in place of every include.")
 def command(
     files: tuple[str, ...], checking: bool, differing: bool, writing: bool, joining: bool,
-    sorting: bool,
+    sorting: bool, expanding: bool,
 ) -> int:
     """Print policies in canonical form; comments and meaning stay.
 
@@ -54,7 +58,7 @@ def command(
     code = EXIT_FINE
     for name in files:
         try:
-            before, text, after = _format(name, joining, sorting)
+            before, text, after = _format(name, joining, sorting, expanding)
             if writing:
                 if before is not None and after != text:
                     _replace(before, after)
@@ -99,13 +103,20 @@ def _identity(info: os.stat_result) -> tuple[int, ...]:
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
-def _format(name: str, joining: bool, sorting: bool) -> tuple[Target | None, str, str]:
+def _format(
+    name: str, joining: bool, sorting: bool, expanding: bool
+) -> tuple[Target | None, str, str]:
     """Return the file (None: standard input), its text, and the text in canonical form."""
     target = None if name == "-" else Target(name)
     text = read_text(name)
     joined, origins = join_lines(text) if joining else (text, [])
+    users, presets = SystemUsers(), load_presets()
     try:
-        after = reformat(joined, name=shown_name(name), users=SystemUsers(), sort=sorting)
+        if expanding:
+            joined = expand(joined, name=shown_name(name), users=users, presets=presets)
+        after = reformat(
+            joined, name=shown_name(name), users=users, sort=sorting, presets=presets
+        )
     except PolicySyntaxError as error:
         raise _in_the_file(error, origins) from None
     return target, text, after

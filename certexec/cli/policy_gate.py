@@ -7,11 +7,13 @@ from collections.abc import Collection
 from certexec.certificate.model import Certificate
 from certexec.cli.common import read_bounded
 from certexec.cli.output import warn
+from certexec.cli.presets import load_presets
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.elevation import Elevate, shown
 from certexec.policy.elevation import elevations as elevations_of
 from certexec.policy.finding import Finding
+from certexec.policy.include import expand
 from certexec.policy.lint import DETACH, lint
 from certexec.policy.model import PolicyFile
 from certexec.policy.reach import Reach
@@ -38,6 +40,17 @@ def decode(data: bytes, name: str) -> str:
         raise CliError("policy-syntax", f'the policy "{name}" is not UTF-8 text') from None
 
 
+def write_out(text: str, name: str) -> str:
+    """Return a policy with the rules of presets in place of its includes: what is signed is whole.
+
+    Raises PolicyError("policy-syntax") as ``check_policy`` does.
+    """
+    try:
+        return expand(text, name=name, users=SystemUsers(), presets=load_presets())
+    except PolicySyntaxError as error:
+        raise PolicyError("policy-syntax", error.caret(), error.hint) from None
+
+
 def check_policy(
     text: str, name: str, program: str, *, log: str, grant: bool, inherit: bool,
     elevations: Collection[Elevate] = (),
@@ -52,7 +65,9 @@ def check_policy(
     for a rule that says ``as`` somebody else; CliError("usage") for a grant that no rule uses.
     """
     try:
-        parsed = parse_policy(text, name=name, users=SystemUsers(), privileged=True)
+        parsed = parse_policy(
+            text, name=name, users=SystemUsers(), privileged=True, presets=load_presets()
+        )
     except PolicySyntaxError as error:
         raise PolicyError("policy-syntax", error.caret(), error.hint) from None
     found = lint(parsed)

@@ -7,6 +7,7 @@ import sys
 from certexec.cli import output
 from certexec.cli.common import describe, printable, unreadable
 from certexec.cli.policy_gate import MAX_POLICY, read_policy_file
+from certexec.cli.presets import load_presets
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.lexer import PolicySyntaxError, decode_policy
@@ -46,7 +47,8 @@ def read_file(name: str) -> PolicyFile:
     Raises PolicySyntaxError, or CliError as ``read_text`` does.
     """
     return parse_policy(
-        read_text(name), name=shown_name(name), users=SystemUsers(), privileged=True
+        read_text(name), name=shown_name(name), users=SystemUsers(), privileged=True,
+        presets=load_presets(),
     )
 
 

@@ -196,7 +196,7 @@ def _show(name: str, policy: Policy, answer: Answer) -> None:
         unmatched = f'{name}: no rule for "{policy.path}" applies: what none permits is denied'
         output.done(printable(unmatched))
     else:
-        output.done(printable(f"{name}({rule.line}): {rule}"))
+        output.done(printable(f"{name}({rule.line}): {rule.told}"))
     if rule is not None and (why := _refused(policy, rule)):
         output.warn(printable(f"{name}({rule.line}): signing refuses this rule: {why}"))
 

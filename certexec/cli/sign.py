@@ -30,7 +30,7 @@ from certexec.cli.common import (
     write_file,
 )
 from certexec.cli.measure import measure_program
-from certexec.cli.policy_gate import check_policy, decode, read_policy_file
+from certexec.cli.policy_gate import check_policy, decode, read_policy_file, write_out
 from certexec.cli.render import certificate_text
 from certexec.cli.signing_keys import AnyKey, load_keys
 from certexec.cli.spec import NO_CWD, spec_words
@@ -193,6 +193,15 @@ def _policy(
         inherit=flags["inherit"],
         elevations=[numbers(one) for one in (identity and identity.elevations) or ()],
     )  # fmt: skip
+    whole = write_out(text, name)
+    if whole != text:
+        if not flags["policy"]:
+            raise CliError(
+                "policy-unsupported",
+                f'the policy "{name}" includes presets, which its digest would not cover',
+                'write them out with "certexec policy fmt --expand", or use "--policy"',
+            )
+        text, data = whole, whole.encode()
     beside = None if flags["policy"] else checked_path(os.path.realpath(given), "policy path")
     return PolicyRef(
         text if beside is None else None,

@@ -1,6 +1,7 @@
 """The lines beside rules that a policy of the extended language may hold.
 
     no-dotdot               no file name that a call is given may hold the component ".."
+    include base 1          the rules of this preset stand here
     exec-in /usr/bin, /opt  only what lies below these directories is executed
     after native-open: oflags sub "a" then only write, close
                             once that has happened, only these calls remain of what is permitted
@@ -24,14 +25,20 @@ from certexec.policy.spelling import close_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from certexec.policy.model import Expression, UserDb
 
 NO_DOTDOT = "no-dotdot"
 EXEC_IN = "exec-in"
 AFTER = "after"
 ONLY = "only"
+INCLUDE = "include"
+INCLUDES_MAX = 16
+"""presets of one policy; there are not so many."""
 LANDLOCK = "landlock"
 """By which a policy accepts what Landlock answers."""
+PRESET_EMULATION = "native"
 EXEC_DENIAL = "eacces"
 """As for a file on a mount with noexec; execvp(3) goes on to the next directory of $PATH."""
 AFTERS_MAX = 16
@@ -44,7 +51,7 @@ _SPECIAL = "*?[\\"
 def word_of(line: str) -> str:
     """Return which of these lines it is, "" for any other."""
     word = line.partition(" ")[0]
-    return word if word in (NO_DOTDOT, EXEC_IN, LANDLOCK, AFTER) else ""
+    return word if word in (NO_DOTDOT, EXEC_IN, LANDLOCK, AFTER, INCLUDE) else ""
 
 
 def take(policy: Policy, line: str, number: int) -> None:
@@ -75,6 +82,36 @@ def take(policy: Policy, line: str, number: int) -> None:
         errno_name=EXEC_DENIAL, expression=condition, line=number,
         text=f"{format_expression(condition)} then deny[{EXEC_DENIAL}]",
     )
+
+
+def preset_of(policy: Policy, line: str, number: int, presets: Mapping[str, str] | None) -> str:
+    """Note an include and return the name and version of its preset; raises RuleError as ``take``.
+
+    ``presets``: None where only whole policies are read.
+    """
+    if presets is None:
+        raise RuleError(
+            "a policy is read whole here", 0,
+            'signing writes an include out, and so does "certexec policy fmt --expand"',
+        )
+    start = len(INCLUDE) + 1
+    name, _, version = line[start:].strip().partition(" ")
+    key = f"{name} {version.strip()}"
+    if key not in presets:
+        same = sorted(one for one in presets if one.partition(" ")[0] == name)
+        close = close_word(name, [one.partition(" ")[0] for one in presets])
+        hint = f"there is: {', '.join(same)}" if same else f"there is: {', '.join(sorted(presets))}"
+        if close and not same:
+            hint = f'did you mean "{close}"?'
+        raise RuleError(f'there is no preset "{line[start:].strip()}"', start, hint)
+    if policy.emulation != PRESET_EMULATION:
+        raise RuleError(f"presets are for the emulation {PRESET_EMULATION}", start)
+    if any(key == known for _, known in policy.includes):
+        raise RuleError(f'"{key}" is included twice', start)
+    if len(policy.includes) >= INCLUDES_MAX:
+        raise RuleError(f"more than {INCLUDES_MAX} presets", 0)
+    policy.includes.append((number, key))
+    return key
 
 
 def take_after(policy: Policy, line: str, number: int, users: UserDb) -> None:
@@ -123,6 +160,8 @@ def canonical(line: str, after: After | None) -> str:
     word, _, rest = line.partition(" ")
     if word == EXEC_IN:
         return f"{word} {', '.join(_split(rest))}"
+    if word == INCLUDE:
+        return " ".join(line.split())
     return word if after is None else str(after)
 
 

@@ -146,7 +146,8 @@ def _lint_rule(policy: Policy, rule: Rule) -> list[Finding]:
         found.append(("flag", f'"{flag}" only counts for execve', ""))
     elif rule.detach and reached:
         found.append((DETACH, "what this rule lets a program execute is let go, unconfined", ""))
-    return [Finding(rule.line, code, message, hint) for code, message, hint in found]
+    where = f"{rule.origin}: " if rule.origin else ""
+    return [Finding(rule.line, code, where + message, hint) for code, message, hint in found]
 
 
 def _executes(reached: tuple[str, ...]) -> bool:
@@ -251,18 +252,20 @@ def _shadowed(policy: Policy) -> list[Finding]:
             by = next((one for one in earlier if _covers(one, rule)), None)
             if last is not None and rule is not last and not _same_decision(last, rule):
                 by = last
+            if rule.origin:  # nobody can mend it, and it may be there for others
+                by, stronger = None, []
             if by is not None:
                 found.append(
                     Finding(
                         rule.line, "shadowed",
-                        f"this rule never decides: line {by.line} does, {_why(by, rule)}",
+                        f"this rule never decides: {_place(by)} does, {_why(by, rule)}",
                     )
                 )
             elif other := next((one for one in stronger if _differ(one, rule)), None):
                 found.append(
                     Finding(
                         rule.line, "shadowed",
-                        f'this rule is never looked at: rules such as line {other.line}, for "'
+                        f'this rule is never looked at: rules such as {_place(other)}, for "'
                         f'{other.syscall}", come first and decide all that it reaches',
                     )
                 )
@@ -293,6 +296,10 @@ def _same_decision(one: Rule, two: Rule) -> bool:
 
 def _differ(one: Rule, two: Rule) -> bool:
     return (one.action, one.errno, one.log) != (two.action, two.errno, two.log)
+
+
+def _place(rule: Rule) -> str:
+    return f"line {rule.line}" + (f", {rule.origin}," if rule.origin else "")
 
 
 def _why(by: Rule, rule: Rule) -> str:

@@ -183,13 +183,15 @@ class Rule:
         now: permit-now or deny-now.
         flaw: why systrace, which accepts this line when it reads the file, could not have put it
             to work; "" for a sound rule. Such a rule cannot be enforced.
-        line: from 1.
+        line: from 1; for a rule of a preset that of the include.
         text: what follows ``EMULATION-NAME: `` in the file.
+        origin: preset and line in it, ``base 1(12)``; "" for a rule of the file.
     """
 
     __slots__ = (
         "action", "detach", "elevate", "emulation", "errno", "errno_name", "expression", "flaw",
-        "inherit", "line", "log", "now", "predicate", "prepared", "simple", "syscall", "text",
+        "inherit", "line", "log", "now", "origin", "predicate", "prepared", "simple", "syscall",
+        "text",
     )
 
     def __init__(
@@ -215,6 +217,7 @@ class Rule:
         self.flaw = flaw
         self.line = line
         self.text = text
+        self.origin = ""
         self.prepared: Callable[[Values, Subject], bool] | None = None
         """The expression made ready to run; certexec.policy.evaluate fills it in."""
 
@@ -230,6 +233,11 @@ class Rule:
 
     def __str__(self) -> str:
         return f"{self.emulation}-{self.syscall}: {self.text}"
+
+    @property
+    def told(self) -> str:
+        """The rule as messages show it beside its line: one of a preset with where that has it."""
+        return f"{self.origin}: {self}" if self.origin else str(self)
 
 
 class After:
@@ -264,12 +272,13 @@ class Policy:
         line: the header's, from 1.
         no_dotdot: the line of ``no-dotdot``, 0 without: names with ".." are denied.
         afters: the lines ``after``, in the order of the file.
+        includes: of each include its line, and ``NAME VERSION``.
         exec_in: what ``exec-in`` says as a rule, which comes before all others of an exec.
     """
 
     __slots__ = (
-        "afters", "by_name", "deciding", "detached", "emulation", "exec_in", "landlock", "line",
-        "no_dotdot", "path", "rules",
+        "afters", "by_name", "deciding", "detached", "emulation", "exec_in", "includes", "landlock",
+        "line", "no_dotdot", "path", "rules",
     )  # fmt: skip
 
     def __init__(self, path: str, emulation: str, line: int) -> None:
@@ -281,6 +290,7 @@ class Policy:
         self.line = line
         self.no_dotdot = 0
         self.afters: list[After] = []
+        self.includes: list[tuple[int, str]] = []
         self.exec_in: Rule | None = None
         self.by_name: dict[str, list[Rule]] | None = None
         """Canonical name to rules; certexec.policy.evaluate fills it in after parsing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from certexec.errors import PolicyError
 from certexec.policy import lexer
-from certexec.policy.directives import canonical, word_of
+from certexec.policy.directives import INCLUDE, canonical, word_of
 from certexec.policy.format import format_expression, meaning, same_rule
 from certexec.policy.model import LANGUAGE, Policy, PolicyFile, Rule
 from certexec.policy.sort import shape, sorted_order
@@ -17,7 +17,7 @@ from certexec.policy.syntax import bare_action, parse_policy, parse_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from certexec.policy.model import UserDb
 
@@ -68,25 +68,30 @@ class Line:
         return self.own
 
 
-def reformat(text: str, *, name: str, users: UserDb, sort: bool = False) -> str:
-    """Return the text of a policy file in canonical form.
+def reformat(
+    text: str, *, name: str, users: UserDb, sort: bool = False,
+    presets: Mapping[str, str] | None = None,
+) -> str:
+    """Return the text of a policy file in canonical form; an include stays one.
 
     Raises PolicyError: "policy-syntax" (a PolicySyntaxError) for what is no policy, "internal" if
     the new text would not mean the same, which no file should bring about.
     """
-    parsed = parse_policy(text, name=name, users=users, privileged=True)
+    parsed = parse_policy(text, name=name, users=users, privileged=True, presets=presets)
     lines = _read(text, name, parsed, users)
     if sort:
         lines = _sorted(lines)
     result = _write(lines)
-    again = parse_policy(result, name=name, users=users, privileged=True)
+    again = parse_policy(result, name=name, users=users, privileged=True, presets=presets)
     if not _same(parsed, again, sort):
         raise PolicyError("internal", f'"{name}" would mean something else in canonical form')
     return result
 
 
 def _read(text: str, name: str, parsed: PolicyFile, users: UserDb) -> list[Line]:
-    rules = {rule.line: rule for policy in parsed.policies for rule in policy.rules}
+    rules = {
+        rule.line: rule for policy in parsed.policies for rule in policy.rules if not rule.origin
+    }
     afters = {one.rule.line: one for policy in parsed.policies for one in policy.afters}
     lines = []
     for number, raw, line in lexer.source_lines(text, name):
@@ -203,7 +208,8 @@ def _header(policy: Policy) -> tuple[object, ...]:
 def _directives(policy: Policy) -> tuple[object, ...]:
     exec_in = policy.exec_in and meaning(policy.exec_in)
     afters = [(meaning(one.rule), one.only, one.names) for one in policy.afters]
-    return bool(policy.no_dotdot), exec_in, policy.landlock, afters
+    includes = [key for _, key in policy.includes]
+    return bool(policy.no_dotdot), exec_in, policy.landlock, afters, includes
 
 
 # ---- the order -----------------------------------------------------------------------------------
@@ -239,7 +245,8 @@ def _sorted_part(lines: list[Line]) -> list[Line]:
             items.append([one for one in pending if one.kind != "blank"])
             rules.append(line.rule)
             pending = []
-    if any(rule.flaw for rule in rules):  # an open quote decides what may stand after it
+    # an open quote decides what may stand after it, and before a preset's rules others may count
+    if any(rule.flaw for rule in rules) or any(word_of(line.text) == INCLUDE for line in lines):
         return lines
     order = sorted_order(rules, [item[-1].text for item in items])
     return top + [line for index in order for line in items[index]] + pending

@@ -17,6 +17,8 @@ from certexec.policy.rule_parser import REWRITE, RuleParser, errno_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from certexec.policy.model import UserDb
 
 __all__ = [
@@ -39,7 +41,8 @@ _LANGUAGE = "language: "
 
 
 def parse_policy(
-    text: str, *, name: str, users: UserDb, privileged: bool, subject: Subject | None = None
+    text: str, *, name: str, users: UserDb, privileged: bool, subject: Subject | None = None,
+    presets: Mapping[str, str] | None = None,
 ) -> PolicyFile:
     """Parse the text of a policy file.
 
@@ -51,6 +54,8 @@ def parse_policy(
             with a macro is left for later instead of being compiled now.
         subject: gives the macros for that check of an unprivileged parser; without it they stand
             for themselves.
+        presets: ``NAME VERSION`` to the rules that an include of it stands for; without, an
+            include is an error: what is signed is whole.
 
     Returns:
         The policies. A file of comments holds none, which is no error.
@@ -58,7 +63,9 @@ def parse_policy(
     Raises:
         PolicySyntaxError: the text is not in the language.
     """
-    return _PolicyReader(name, users, privileged, subject).read(text)
+    reader = _PolicyReader(name, users, privileged, subject)
+    reader.presets = presets
+    return reader.read(text)
 
 
 def parse_template(text: str, *, name: str, users: UserDb, privileged: bool) -> Template:
@@ -109,6 +116,7 @@ class _PolicyReader:
         self.subject = subject
         self.policies: dict[str, Policy] = {}
         self.extended = False
+        self.presets: Mapping[str, str] | None = None
         self.open_quote = 0
         """The line of an accepted rule that ended inside a quoted string, or 0."""
 
@@ -183,10 +191,15 @@ class _PolicyReader:
 
     # directive = "no-dotdot" | "exec-in " directory { "," directory } | "landlock"
     #             | "after " emulation "-" syscall ": " expression "then" "only" name { "," name }
+    #             | "include " preset version
     def directive(self, policy: Policy, number: int, raw: str, line: str) -> None:
         """Take a line of the extended language that is no rule."""
         try:
-            if directives.word_of(line) == directives.AFTER:
+            if directives.word_of(line) == directives.INCLUDE:
+                self.include(
+                    policy, number, directives.preset_of(policy, line, number, self.presets)
+                )
+            elif directives.word_of(line) == directives.AFTER:
                 directives.take_after(policy, line, number, self.users)
             else:
                 directives.take(policy, line, number)
@@ -194,6 +207,17 @@ class _PolicyReader:
             raise self.error(
                 error.message, number, raw, line, error.column, error.hint
             ) from None
+
+    def include(self, policy: Policy, number: int, key: str) -> None:
+        """Read the rules of a preset; it holds nothing else, so none includes another."""
+        assert self.presets is not None
+        reader = _PolicyReader(f"preset {key}", self.users, self.privileged, self.subject)
+        reader.extended = True
+        for own, raw, line in lexer.source_lines(self.presets[key], reader.name):
+            if line:
+                rule = reader.rule(policy.emulation, own, raw, line)
+                rule.line, rule.origin = number, f"{key}({own})"
+                policy.rules.append(rule)
 
     # header = "Policy: " path ", Emulation: " emulation
     def header(self, number: int, raw: str, line: str) -> Policy:
