@@ -16,16 +16,18 @@
 #endif
 #define PYTHON CERTEXEC_HOME "/current/python"
 #define SERVER CERTEXEC_HOME "/current/serve.py"
+#define INSIDE "a certificate was executed inside a confined program"
 #define NORETURN __attribute__((noreturn, noinline))
-enum { NESTED_PROBE = 0x43584543, RETRIES_TEXT_BUSY = 2000 };
+enum { NESTED_PROBE = 0x43584543, ASK_PLAN = 0, ASK_PROGRAM = 1, RETRIES_TEXT_BUSY = 2000 };
 
 static struct {
     char **argv, **envp;        /* the program's, argv[0] as typed */
     const char *reason;         /* the word for a refusal at this step (certexec/reasons.py) */
     u64 argc, nonce;            /* nonce: opens the launch gate, once the filter stands */
     u32 run_form, secure, ruid, euid, rgid, egid;
+    u32 nested;                 /* a supervisor around us has judged the certificate */
     u32 gated, late_nofile;     /* late: the final limit waits until the listener exists */
-    s32 certificate, channel, server_end, program;
+    s32 certificate, channel, server_end, program, message; /* the last: nested, what came */
     s32 between;                /* the server's parent, until it is reaped */
     long server;                /* the server's pid; its parent writes it into our memory */
     struct limit nofile, final; /* RLIMIT_NOFILE: the invoker's, and what the program gets */
@@ -135,14 +137,22 @@ static void read_stack(u64 *stack) {
 
 /* ---- 2. nested? The very first call. Then who we are, by the kernel's word ---- */
 
+/* No kernel knows this option; a certexec filter around us never lets it through unseen. There the
+ * supervisor answers with a descriptor. Somebody else's filter could, too: so what has a privilege
+ * from its certificate's file, or was started by hand, takes none. */
+static void ask_whether_nested(void) {
+    long answer = sys(SYS_prctl, NESTED_PROBE, ASK_PLAN);
+    self.nested = answer >= 0 && !self.run_form;
+    self.message = (s32)answer;
+    require(answer == -E_INVAL || self.nested, INSIDE);
+}
+
 static void check_identity(void) {
     struct status file;
     u32 now[6], want[6] = { self.ruid, self.euid, self.euid, self.rgid, self.egid, self.egid };
     memset(now, 0xff, sizeof now); /* no id: what is not read cannot fit */
     self.reason = "nested";
-    /* No kernel knows this option; a certexec filter around us never lets it through unseen. */
-    require(sys(SYS_prctl, NESTED_PROBE) == -E_INVAL,
-            "a certificate was executed inside a confined program");
+    ask_whether_nested();
     self.reason = "setuid-denied";
     sys(SYS_getresuid, now, now + 1, now + 2);
     sys(SYS_getresgid, now + 3, now + 4, now + 5);
@@ -150,17 +160,21 @@ static void check_identity(void) {
     require(same_bytes(now, want, sizeof now) && (u32)sys(SYS_setfsuid, -1) == self.euid
             && (u32)sys(SYS_setfsgid, -1) == self.egid,
             "the launcher's user and group ids do not fit together");
-    require(self.egid == self.rgid, "the effective group id is not the invoker's");
-    require(self.euid == self.ruid || self.euid == 0,
+    require(self.egid == self.rgid || self.nested,
+            "the effective group id is not the invoker's");
+    require(self.euid == self.ruid || self.euid == 0 || self.nested,
             "the effective user id is neither the invoker's nor 0");
     /* AT_SECURE without an identity: set-user-ID under a tracer, file capabilities, an LSM. */
-    require(self.secure == (self.euid != self.ruid),
+    require(self.secure == (self.euid != self.ruid || self.egid != self.rgid),
             "the kernel withheld the identity (tracing?), or the certificate's file has capabilities");
     if (self.run_form)
         return;
     need(sys(SYS_fstat, self.certificate, &file), "the certificate cannot be examined");
     require((file.mode & S_IFMT) == S_IFREG, "the certificate is not a regular file");
     require(!(file.mode & S_ISGID), "the certificate's file is set-group-ID");
+    require(!self.nested || !(file.mode & S_ISUID), INSIDE); /* it has a privilege to lose */
+    if (self.nested)
+        return; /* whatever the ids are, the program around us had them */
     require(!(file.mode & S_ISUID) || (file.uid == 0 && file.gid == 0),
             "the certificate's file is set-user-ID, but not owned by root:root");
     require(!self.secure || file.mode & S_ISUID,
@@ -276,9 +290,8 @@ static u64 receive(void *buffer, u64 size, s32 *fd) {
     return (u64)length;
 }
 
-/* Reads what is due. A refusal may come in place of anything, and is carried out here. */
-static u64 receive_reply(struct reply *reply, s32 *fd) {
-    u64 length = receive(reply, sizeof *reply, fd);
+/* A refusal may come in place of anything, and is carried out here. */
+static u64 heed(struct reply *reply, u64 length) {
     if (length < REPLY_HEAD || reply->magic != REPLY_MAGIC || reply->kind != REPLY_REFUSE)
         return length;
     expect(reply->version == PROTOCOL_VERSION && reply->exit_code >= EXIT_INTERNAL
@@ -288,6 +301,11 @@ static u64 receive_reply(struct reply *reply, s32 *fd) {
     reply->text[reply->length] = 0;
     self.reason = 0;
     end((int)reply->exit_code, reply->text, 0);
+}
+
+static u64 receive_reply(struct reply *reply, s32 *fd) {
+    u64 length = receive(reply, sizeof *reply, fd); /* first: it fills the buffer */
+    return heed(reply, length);
 }
 
 static void introduce(struct reply *buffer) {
@@ -315,12 +333,16 @@ static void *map(u64 size) {
     return (void *)where;
 }
 
+static int announces_plan(const struct reply *reply) {
+    return reply->magic == REPLY_MAGIC && reply->version == PROTOCOL_VERSION
+        && reply->kind == REPLY_PLAN && reply->length >= sizeof *plan
+        && reply->length <= PLAN_SIZE_MAX;
+}
+
 /* The plan comes in packets into private memory: what gets validated, nobody else can change. */
 static void fetch_plan(struct reply *reply) {
     u64 length = receive_reply(reply, &self.program);
-    expect(length == REPLY_HEAD && reply->magic == REPLY_MAGIC && self.program >= 0
-           && reply->version == PROTOCOL_VERSION && reply->kind == REPLY_PLAN
-           && reply->length >= sizeof *plan && reply->length <= PLAN_SIZE_MAX,
+    expect(length == REPLY_HEAD && self.program >= 0 && announces_plan(reply),
            "the policy server's answer is malformed");
     u8 *memory = map(reply->length);
     for (u64 have = 0; have < reply->length;)
@@ -330,6 +352,8 @@ static void fetch_plan(struct reply *reply) {
     self.reason = "unsupported";
     require(plan->size == reply->length, "the plan's size is not the one announced");
 }
+
+#include "nested.h"
 
 /* ---- 7. the whole plan is validated before anything of it is applied ---- */
 
@@ -377,6 +401,16 @@ static void validate(void) {
         require(group[i] != no_id && (i == 0 || group[i - 1] < group[i]),
                 "the plan's groups are not in order");
 
+    require(has(PLAN_NESTED) == (int)self.nested, "the plan is for another place");
+    if (self.nested) {
+        require(plan->euid == self.euid && plan->egid == self.egid && plan->bounding == ~0UL
+                && !has(PLAN_PRIVILEGED | PLAN_LISTENER | PLAN_GROUPS | PLAN_CAPS | PLAN_AMBIENT
+                        | PLAN_LOG | PLAN_LANDLOCK),
+                "the plan changes identity inside a confined program");
+        require(plan->filter.count == 0 && plan->patches.count == 0,
+                "the plan brings a filter into a confined program");
+        return;
+    }
     if (has(PLAN_PRIVILEGED)) {
         require(self.euid == 0 && !self.run_form,
                 "the plan grants what the certificate's file does not give");
@@ -460,8 +494,10 @@ static void apply_limits(void) {
 
 static void apply_settings(void) {
     self.reason = "setuid-denied";
-    self.filter = map(plan->filter.count * sizeof *self.filter);
-    self.groups = map((plan->groups.count + 1) * sizeof *self.groups);
+    if (!self.nested) {
+        self.filter = map(plan->filter.count * sizeof *self.filter);
+        self.groups = map((plan->groups.count + 1) * sizeof *self.groups);
+    }
     if (has(PLAN_ENV))
         self.envp = vector(0, plan->env);
     if (has(PLAN_ARGV))
@@ -473,7 +509,7 @@ static void apply_settings(void) {
              "the supplementary groups cannot be set");
     if (has(PLAN_PRIVILEGED))
         lower_bounding_set();
-    else {
+    else if (!self.nested) { /* a tree has it, or must not */
         need(sys(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1), "no_new_privs cannot be set");
         require(sys(SYS_prctl, PR_GET_NO_NEW_PRIVS) == 1, "no_new_privs was not set");
     }
@@ -599,19 +635,25 @@ static NORETURN void launch(u64 *stack) {
     self.reason = "setuid-denied";
     read_stack(stack);
     check_identity();
-    tidy_descriptors();
-    if (!self.run_form)
-        start_server();
-    introduce(&reply);
-    fetch_plan(&reply);
-    reap();
+    if (self.nested)
+        fetch_nested_plan(&reply);
+    else {
+        tidy_descriptors();
+        if (!self.run_form)
+            start_server();
+        introduce(&reply);
+        fetch_plan(&reply);
+        reap();
+    }
     validate();
     apply_settings();
-    enter_domain();
-    s32 listener = install_filter();
-    if (has(PLAN_LISTENER))
-        hand_over(listener);
-    change_identity();
+    if (!self.nested) {
+        enter_domain();
+        s32 listener = install_filter();
+        if (has(PLAN_LISTENER))
+            hand_over(listener);
+        change_identity();
+    }
     execute();
 }
 

@@ -24,7 +24,8 @@ enum plan_flag {
     PLAN_OOM = 1 << 11,
     PLAN_LOG = 1 << 12,         /* SECCOMP_FILTER_FLAG_LOG; never with a listener */
     PLAN_LANDLOCK = 1 << 13,    /* the program gets a Landlock domain */
-    PLAN_FLAGS = (1 << 14) - 1,
+    PLAN_NESTED = 1 << 14,      /* inside a confined tree: no filter, and the ids that it has */
+    PLAN_FLAGS = (1 << 15) - 1,
 };
 struct table { u64 offset, count; };
 struct plan {

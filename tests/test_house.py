@@ -150,4 +150,4 @@ def test_the_launcher_stays_small() -> None:
         for line in path.read_text().splitlines()
         if line.strip() and not line.strip().startswith(("/*", "*", "//"))
     )
-    assert code <= 800, (lines, code)
+    assert code <= 840, (lines, code)

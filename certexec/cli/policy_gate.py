@@ -74,7 +74,7 @@ def check_policy(
     for finding in found:
         if finding.code in TOLD_WHEN_SIGNING:
             warn(f"{name}:{finding.line}: {finding.message} ({finding.code})")
-    reach, _ = confine(
+    reach, _, _ = confine(
         parsed, program, name,
         inherit=inherit, full_log=log == "full", privileged=grant, capable=grant,
         elevations=elevations,

@@ -6,7 +6,7 @@ can get to decide alike; everything else comes to the supervisor, who knows whos
 
 from __future__ import annotations
 
-from certexec.policy.guards import BY_POLICY, NOTIFY, Clause, Decision
+from certexec.policy.guards import BY_POLICY, NOTIFY, PRCTL, Clause, Decision
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +29,13 @@ class Combined:
 
     __slots__ = ("clauses", "default", "needs_listener", "tables")
 
-    def __init__(self, tables: Sequence[Table]) -> None:
-        """``tables``: at least one, all for the same kind of tree."""
-        self.tables = tables
+    def __init__(self, tables: Sequence[Table], launcher: Table | None = None) -> None:
+        """``tables``: at least one, all for the same kind of tree.
+
+        ``launcher``: of certexec's launcher, where certificates are executed inside. It comes last,
+        and counts only for the calls that it makes itself: the kernel denies it none of them.
+        """
+        self.tables = tables if launcher is None else [*tables, launcher]
         first = tables[0]
         self.default = first.default
         if any(table.default != first.default for table in tables):
@@ -43,7 +47,11 @@ class Combined:
                 self.clauses[number] = clauses
             else:
                 self.clauses[number] = [Clause((), DIFFERENT)]
-        self.needs_listener = any(table.needs_listener for table in tables)
+        if launcher is not None:
+            for number, clauses in launcher.clauses.items():
+                if number != PRCTL and not _alike(self.of(number), clauses):
+                    self.clauses[number] = [Clause((), DIFFERENT)]
+        self.needs_listener = any(table.needs_listener for table in self.tables)
 
     def of(self, number: int) -> list[Clause]:
         """Return the clauses of a call."""

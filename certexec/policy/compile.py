@@ -35,6 +35,7 @@ from certexec.kernel.syscalls import numbers_of
 from certexec.policy.combine import Combined
 from certexec.policy.decisions import Table
 from certexec.policy.guards import DENY, KILL, PERMIT, Clause, Decision
+from certexec.policy.nest import LauncherTable
 from certexec.policy.unsupported import refuse_unsupported
 
 TYPE_CHECKING = False
@@ -116,14 +117,23 @@ def compile_policy(policy: Policy, options: TreeOptions, *, name: str = "policy"
     return compiled
 
 
-def compile_reach(reach: Reach, options: TreeOptions, *, name: str = "policy") -> Compiled:
+def compile_reach(
+    reach: Reach, options: TreeOptions, *, name: str = "policy",
+    inside: Sequence[Table] | None = None,
+) -> Compiled:
     """Return the filter for a tree whose programs come under policies of their own.
+
+    ``inside``: the tables of the certificates that may be executed inside; None: there are none.
+    They follow those of ``reach`` in the result, and the launcher's follows them.
 
     ``options.own_policies`` must be set. Raises as ``compile_policy`` does; policies of others
     that cannot be enforced have been left out of ``reach``.
     """
     refuse_unsupported(reach.policies[0], name, inherit=True, detach=True)
-    return compile_table(Combined([Table(policy, options) for policy in reach.policies]))
+    tables = [Table(policy, options) for policy in reach.policies]
+    if inside is None:
+        return compile_table(Combined(tables))
+    return compile_table(Combined([*tables, *inside], LauncherTable()))
 
 
 def compile_table(table: Table | Combined | Dropped) -> Compiled:

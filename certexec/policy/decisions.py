@@ -216,7 +216,7 @@ class Table:
                 self.clauses[number] = follow_forks(number, self.of(number))
         if self.needs_listener:
             self._protect_supervisor()
-        for number, guards in inherent_guards().items():
+        for number, guards in inherent_guards(supervised=self.needs_listener).items():
             self._put_in_front(number, guards)
         if options.privileged and not options.may_exec:
             self._put_in_front(PRCTL, [unreadable_guard()])

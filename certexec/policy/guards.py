@@ -44,6 +44,8 @@ FORK = "fork"
 MOVE = "move"
 """Permitted; from then on the supervisor looks, for each call that it judges, which root directory,
 mount table and user namespace the caller has."""
+NESTED = "nested"
+"""A launcher asks what there is for it in this tree; everybody else is refused."""
 BY_POLICY = "by-policy"
 """The policies of the tree differ about it: that of the caller decides."""
 AFTER = "after"
@@ -231,21 +233,25 @@ CLONE3 = NUMBERS["clone3"]
 # ---- in every tree ----
 
 NESTED_LAUNCHER = 0x43584543
-"""prctl(2) option with which a launcher asks whether it is inside another certificate's tree. No
-kernel knows it: outside it answers EINVAL."""
+"""prctl(2) option with which a launcher asks whether it is inside another certificate's tree, and
+what the supervisor has judged. No kernel knows it: outside it answers EINVAL."""
 
 CLONE_UNTRACED = 0x00800000
 """clone(2): no tracer is given the child. Only the kernel's own threads have a use for it."""
 
 
-def inherent_guards() -> dict[int, list[Clause]]:
-    """Return what stands in front of the policy in every confined tree: number to clauses."""
+def inherent_guards(*, supervised: bool) -> dict[int, list[Clause]]:
+    """Return what stands in front of the policy in every confined tree: number to clauses.
+
+    ``supervised``: there is somebody who could answer a launcher.
+    """
     return {
         PRCTL: [
             Clause(
                 [Test(0, NESTED_LAUNCHER)],
-                deny(errno.EBUSY),
-                "a certificate inside a confined tree is refused",
+                Decision(NOTIFY, 0, NESTED) if supervised else deny(errno.EBUSY),
+                "a certificate inside a confined tree is the supervisor's to judge"
+                if supervised else "a certificate inside a confined tree is refused",
             )
         ],
         CLONE: [

@@ -55,7 +55,7 @@ class Reach:
                 left.remove(one)
                 self._add(one)
         self.detached = -1
-        if any(rule.detach for policy in self.policies for rule in _permitting(policy)):
+        if any(rule.detach for policy in self.policies for rule in permitting_execs(policy)):
             self.detached = len(self.policies)
             free = Policy(ANYWHERE, NATIVE, 0)
             free.detached = True
@@ -82,10 +82,13 @@ def changes_policies(policy: Policy, inherit: bool) -> bool:
 
     ``inherit``: the certificate says that what it executes stays under this one.
     """
-    return any(rule.detach or not (inherit or rule.inherit) for rule in _permitting(policy))
+    return any(
+        rule.detach or not (inherit or rule.inherit) for rule in permitting_execs(policy)
+    )
 
 
-def _permitting(policy: Policy) -> list[Rule]:
+def permitting_execs(policy: Policy) -> list[Rule]:
+    """Return the rules that may permit an exec."""
     return [
         rule for rule in policy.rules
         if rule.action in ("permit", "ask")
@@ -94,7 +97,7 @@ def _permitting(policy: Policy) -> list[Rule]:
 
 
 def _transitions(policy: Policy) -> list[Rule]:
-    return [rule for rule in _permitting(policy) if not (rule.inherit or rule.detach)]
+    return [rule for rule in permitting_execs(policy) if not (rule.inherit or rule.detach)]
 
 
 def _may_execute(rule: Rule, policy: Policy) -> bool:

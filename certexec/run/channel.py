@@ -121,16 +121,8 @@ class Channel:
         ``exit_code`` is 125, 126 or 127. What could move a terminal's cursor is escaped, and
         what is too long for one packet is cut. A launcher that is gone needs no refusal.
         """
-        if not EXIT_INTERNAL <= exit_code <= EXIT_NOT_FOUND:
-            exit_code = EXIT_INTERNAL
-        text = _cut(_printable(message), TEXT_MAX) or b"refused"
-        if hint:
-            line = (_HINT + _printable(hint)).encode("utf-8", "replace")
-            if len(text) + len(line) <= TEXT_MAX:
-                text += line
-        head = _REPLY.pack(REPLY_MAGIC, VERSION, _KIND_REFUSE, exit_code, len(text))
         try:
-            self._send(head + text)
+            self._send(refusal(exit_code, message, hint))
         except RunError:
             return
 
@@ -140,8 +132,7 @@ class Channel:
         The plan travels by value: the launcher validates its own copy, and no file has to be made
         (which RLIMIT_FSIZE could forbid).
         """
-        head = _REPLY.pack(REPLY_MAGIC, VERSION, _KIND_PLAN, 0, len(plan))
-        self._send(head, program_fd)
+        self._send(plan_head(plan), program_fd)
         view = memoryview(plan)
         for start in range(0, len(plan), CHUNK):
             self._send(view[start : start + CHUNK])
@@ -201,6 +192,23 @@ class Channel:
         if fd >= 0:
             os.close(fd)
         return RunError("internal", "the launcher's message is malformed")
+
+
+def refusal(exit_code: int, message: str, hint: str = "") -> bytes:
+    """Return the message that makes a launcher refuse; the rest as in ``Channel.send_refusal``."""
+    if not EXIT_INTERNAL <= exit_code <= EXIT_NOT_FOUND:
+        exit_code = EXIT_INTERNAL
+    text = _cut(_printable(message), TEXT_MAX) or b"refused"
+    if hint:
+        line = (_HINT + _printable(hint)).encode("utf-8", "replace")
+        if len(text) + len(line) <= TEXT_MAX:
+            text += line
+    return _REPLY.pack(REPLY_MAGIC, VERSION, _KIND_REFUSE, exit_code, len(text)) + text
+
+
+def plan_head(plan: bytes) -> bytes:
+    """Return the message that announces an encoded plan."""
+    return _REPLY.pack(REPLY_MAGIC, VERSION, _KIND_PLAN, 0, len(plan))
 
 
 def _gone(error: OSError) -> RunError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from certexec.errors import PolicyError
 from certexec.kernel.landlock import abi
 from certexec.policy.compile import compile_policy, compile_reach
-from certexec.policy.decisions import TreeOptions
+from certexec.policy.decisions import Table, TreeOptions
 from certexec.policy.elevation import elevations as elevations_of
 from certexec.policy.elevation import refuse_ungranted
 from certexec.policy.landlock import landlocked
@@ -13,6 +14,7 @@ from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.select import select_policy
 from certexec.policy.unsupported import unsupported_in
 from certexec.run import landlock
+from certexec.run.inside import gather
 from certexec.run.policy_directory import load_directory
 
 TYPE_CHECKING = False
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from certexec.policy.elevation import Elevate
     from certexec.policy.landlock import Landlocked
     from certexec.policy.model import Policy, PolicyFile, Rule, Subject
+    from certexec.run.inside import Inside, Look
 
 
 NO_GRANT = '"as" needs a certificate of the program itself'
@@ -63,8 +66,12 @@ def confine(
     log_all: bool = False,
     subject: Callable[[], Subject] | None = None,
     elevations: Collection[Elevate] = (),
-) -> tuple[Reach, Compiled]:
+    look: Look | None = None,
+) -> tuple[Reach, Compiled, list[Inside]]:
     """Return the reachable policies and the filter for ``program`` under its policy in ``file``.
+
+    The certificates that may be executed inside come last: their tables follow those of the
+    reachable policies, in this order. ``look`` finds them; None: there are none.
 
     ``name`` is what the file is called in messages; ``inherit``: what is executed stays under the
     program's policy, unless a rule says otherwise; ``subject`` tells whom macros stand for, where
@@ -77,7 +84,18 @@ def confine(
     refuse_ungranted([policy], elevations, name)
     # who gives up what keeps others of the user's out would, by an exec, lend them such calls
     may_exec = may_exec and not elevations
-    own_policies = may_exec and changes_policies(policy, inherit)
+    changes = may_exec and changes_policies(policy, inherit)
+    reach = Reach(policy, ())
+    if changes:
+        # signed ones first: of two policies for one program the first counts
+        signed = [one for one in file.policies if not _flaws(one)]
+        reach = Reach(policy, [*signed, *([] if inherit else load_directory())])
+    inside = [] if look is None or not may_exec else gather(reach.policies, look)
+    own_policies = changes or bool(inside)
+    # one tree has one log
+    certificates = [one.certificate for one in inside if one.certificate is not None]
+    full_log = full_log or any(one.log == "full" for one in certificates)
+    log_all = log_all or any(one.policy.log_all for one in certificates)
     options = TreeOptions(
         full_log=full_log,
         privileged=privileged,
@@ -98,11 +116,28 @@ def confine(
                 # where the supervisor has to open everything itself, a domain is of no use
                 if not (with_domain.needs_listener and options.capable):
                     compiled = with_domain
-        return Reach(policy, ()), compiled
-    # signed ones first: of two policies for one program the first counts
-    signed = [one for one in file.policies if not _flaws(one)]
-    reach = Reach(policy, [*signed, *([] if inherit else load_directory())])
-    return reach, compile_reach(reach, options, name=name)
+        return reach, compiled, []
+    usable, tables = _tables_of(inside, options)
+    compiled = compile_reach(reach, options, name=name, inside=tables if inside else None)
+    return reach, compiled, usable
+
+
+def _tables_of(inside: list[Inside], options: TreeOptions) -> tuple[list[Inside], list[Table]]:
+    """Return the certificates whose policies fit into this tree, and their tables.
+
+    To execute any other is refused.
+    """
+    fitting: list[Inside] = []
+    tables: list[Table] = []
+    for one in inside:
+        if one.policy is None:
+            continue
+        try:
+            tables.append(Table(one.policy, options))
+        except PolicyError:
+            continue
+        fitting.append(one)
+    return fitting, tables
 
 
 def _domain(policy: Policy, program: str, subject: Subject | None) -> Landlocked | None:

@@ -15,12 +15,17 @@ from certexec.certificate.model import check_enforceable
 from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import CertexecError, CertificateError, KernelError, RunError
 from certexec.kernel.digest import sha256
-from certexec.kernel.procfs import read_file
+from certexec.kernel.procfs import own_fd, read_file
 from certexec.kernel.userdb import SystemUsers
+from certexec.policy.elevation import refuse_ungranted
 from certexec.policy.evaluate import subject_of
+from certexec.policy.reach import changes_policies
+from certexec.policy.select import select_policy
 from certexec.policy.syntax import parse_policy
+from certexec.policy.unsupported import refuse_unsupported
 from certexec.run import environment, identity, integrity
 from certexec.run.confinement import confine
+from certexec.run.inside import Inside, read_if_certificate
 from certexec.run.invocation import admit
 from certexec.run.plan import Plan
 from certexec.run.plan_build import build_plan
@@ -32,9 +37,10 @@ if TYPE_CHECKING:
 
     from certexec.certificate.model import Certificate
     from certexec.policy.compile import Compiled
-    from certexec.policy.model import PolicyFile, Subject
+    from certexec.policy.model import Policy, PolicyFile, Subject
     from certexec.policy.reach import Reach
     from certexec.run.identity import Permitted
+    from certexec.run.inside import Look
     from certexec.run.integrity import Judged
     from certexec.run.invoker import Invoker
 
@@ -49,22 +55,26 @@ class Approved:
 
     Attributes:
         certificate: what was signed; reach: the policies of its program and of those that this
-            one may execute.
+            one may execute; inside: the certificates that may be executed in its tree.
         compiled: the filter; permitted: the identity; judged: the binary; plan: for the launcher.
         grant: whether this process is root because of the certificate.
     """
 
-    __slots__ = ("certificate", "compiled", "grant", "judged", "permitted", "plan", "reach")
+    __slots__ = (
+        "certificate", "compiled", "grant", "inside", "judged", "permitted", "plan", "reach",
+    )  # fmt: skip
 
     def __init__(
         self,
         certificate: Certificate,
         reach: Reach,
         compiled: Compiled,
+        inside: list[Inside],
         permitted: Permitted,
         judged: Judged,
         plan: Plan,
     ) -> None:
+        self.inside = inside
         self.certificate = certificate
         self.reach = reach
         self.compiled = compiled
@@ -139,8 +149,9 @@ def decide(
     permitted = identity.permitted_identity(certificate.identity, invoker)
     attachable = grant and identity.leaves_attachable(certificate.identity, permitted)
     # 5. the policy
-    reach, compiled = confinement_of(
+    reach, compiled, inside = confinement_of(
         certificate,
+        look=lambda path: look_inside(path, store, owners),
         capable=invoker.is_elevated or invoker.capabilities != 0,
         may_exec=not attachable,
         notify_denials=notify_denials,
@@ -154,7 +165,7 @@ def decide(
     typed = invoker.environment() if grant or certificate.environment is not None else {}
     entries = environment.build(certificate.environment, typed, invoker.uid, grant)
     plan = build_plan(certificate, permitted, compiled, judged, entries)
-    return Approved(certificate, reach, compiled, permitted, judged, plan)
+    return Approved(certificate, reach, compiled, inside, permitted, judged, plan)
 
 
 def _never_grants() -> RunError:
@@ -170,7 +181,8 @@ def confinement_of(
     may_exec: bool = True,
     notify_denials: bool = False,
     subject: Callable[[], Subject] | None = None,
-) -> tuple[Reach, Compiled]:
+    look: Look | None = None,
+) -> tuple[Reach, Compiled, list[Inside]]:
     """Return the policies and the filter for a certificate's program; the rest as in ``confine``.
 
     Raises RunError("policy-mismatch"), PolicyError and TrustError("trust-unsafe").
@@ -187,6 +199,7 @@ def confinement_of(
         log_all=certificate.policy.log_all,
         subject=subject,
         elevations=[numbers(one) for one in certificate.elevations()],
+        look=look,
     )
 
 
@@ -195,6 +208,48 @@ def _subject(invoker: Invoker) -> Subject:
     return subject_of(
         uid, invoker.gid, home=users.home(uid), user=users.name(uid), cwd=invoker.cwd
     )
+
+
+def look_inside(path: str, store: str, owners: frozenset[int]) -> Inside | None:
+    """Judge what a rule on exec names, as far as it can be before anybody executes it.
+
+    None for what is no certificate.
+    """
+    data = read_if_certificate(path)
+    if not data:
+        return None
+    digest = sha256(data)
+    try:
+        certificate = verify(data, store, owners).certificate
+        return Inside(path, digest, certificate, policy_inside(certificate))
+    except CertexecError:
+        return Inside(path, digest)
+
+
+def policy_inside(certificate: Certificate) -> Policy:
+    """Return the policy of a certificate that is executed inside a confined tree.
+
+    Raises RunError("setuid-denied") for one that grants an identity, RunError("unsupported") for
+    one whose program may take others out of its policy, and as ``read_policy`` does.
+    """
+    name = certificate.claims.sub
+    if certificate.is_grant():
+        raise RunError(
+            "setuid-denied",
+            f'"{name}" grants an identity, and inside a confined program nobody gets one',
+            "execute it from outside",
+        )
+    policy = select_policy(read_policy(certificate), certificate.program.path)
+    refuse_unsupported(policy, name, inherit=True, detach=True)
+    refuse_ungranted([policy], (), name)
+    if changes_policies(policy, certificate.policy.inherit):
+        raise RunError(
+            "unsupported",
+            f'what the program of "{name}" executes leaves its policy; inside a confined program '
+            "it could not",
+            'sign it without "--no-inherit" and "detach"',
+        )
+    return policy
 
 
 def read_policy(certificate: Certificate) -> PolicyFile:
@@ -213,7 +268,7 @@ def read_policy(certificate: Certificate) -> PolicyFile:
             signed.path, "policy-mismatch", "policy-mismatch", "unreadable"
         )
         try:
-            text = read_file(f"/proc/self/fd/{fd}")
+            text = read_file(own_fd(fd))
         except OSError as error:
             raise RunError("policy-mismatch", f'"{name}": {error.strerror}') from None
         finally:

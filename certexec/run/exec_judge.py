@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 
+from certexec.policy.guards import NESTED
 from certexec.run.exec_guard import excess, guard
 from certexec.run.execution import Execution
+from certexec.run.nested import UNNAMED
 from certexec.run.secure_start import start_securely
 from certexec.run.transitions import NONE
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from certexec.kernel.credentials import Mask
     from certexec.run.call import Call
     from certexec.run.judge import Judge
+    from certexec.run.nested import Nested
     from certexec.run.operations import Operation
     from certexec.run.resolve import Resolver
     from certexec.run.transitions import Transitions
@@ -44,7 +47,9 @@ class ExecJudge:
         gains: bool,
         permitted: Callable[[Operation], bool],
         permissive: bool,
+        nested: Nested,
     ) -> None:
+        self.nested = nested
         self.judge = judge
         self.transitions = transitions
         self.resolver = resolver
@@ -64,6 +69,9 @@ class ExecJudge:
         4. compare: what it gained, the file, the arguments; judge anew what is not the same;
         5. from here on its policy counts.
         """
+        if self.nested.possible and call.place == self.nested.places.launcher:
+            self.nested.execute(call)
+            return
         execution = None
         if by_rules or not self.transitions.one_policy:
             # 1.
@@ -75,7 +83,10 @@ class ExecJudge:
                     return
                 exists = execution.found.fd >= 0  # where it does not, the kernel says so
                 if exists and (reason := self._no_place(execution)):
-                    self.judge.log(call, "deny", reason, errno.EPERM, execution.values)
+                    values = dict(execution.values)
+                    if reason == NESTED:
+                        values["because"] = [UNNAMED]
+                    self.judge.log(call, "deny", reason, errno.EPERM, values)
                     call.fail(errno.EPERM)
                     return
             # 3.
@@ -96,6 +107,8 @@ class ExecJudge:
 
     def _no_place(self, execution: Execution) -> str:
         """Return why nothing that is executed so may come under its policy, or ""."""
+        if execution.is_certificate and not self.transitions.one_policy:
+            return "" if self.nested.possible else NESTED  # its own policy joins the caller's
         place = self._place_after(execution)
         if place == NONE:
             return NO_POLICY
@@ -106,7 +119,7 @@ class ExecJudge:
     def _place_after(self, execution: Execution) -> int:
         tgid = execution.call.task.tgid
         program = execution.values["filename"][0]
-        place = self.transitions.after_exec(tgid, program, execution.verdict)
+        place = self.transitions.after_exec(tgid, program, execution.outermost)
         if place == NONE and self.permissive:
             return self.transitions.of(tgid)
         return place
@@ -129,6 +142,10 @@ class ExecJudge:
                     return "another file or other arguments were executed than those judged"
                 self.judge.narrowing.happens(execution)
         # 5.
+        if execution.launched and self.nested.possible:
+            base = self.transitions.base(execution.call.task.tgid, execution.outermost)
+            self.transitions.executed(pid, self.nested.started(pid, base))
+            return ""
         place = self._place_after(execution)
         if place == NONE:
             return "the program that was executed has no policy"

@@ -18,8 +18,10 @@ import errno
 import os
 import stat
 
+from certexec.certificate.envelope import PREFIX
 from certexec.kernel.procfs import own_fd, proc, read_argv
 from certexec.run.call import Call, Fault
+from certexec.run.nested import LAUNCHER_ARGUMENTS, runs_launcher
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, text_of
 from certexec.run.step import OPEN_PATH
@@ -45,6 +47,7 @@ class Execution(Operation):
         arguments: as the caller passed them.
         steady: whether what runs is the judged file for certain; not a script whose name leads
             through links or directories that may be exchanged.
+        is_certificate: what the kernel starts for it is certexec's launcher; launched: it did.
     """
 
     def __init__(self, call: Call, resolver: Resolver) -> None:
@@ -66,6 +69,7 @@ class Execution(Operation):
         self._pinned: list[Resolved] = [self.found]
         self._expected = self.arguments
         self.steady = True
+        self.is_certificate = self.launched = False
         try:
             self._find_interpreters()
         except BaseException:
@@ -78,13 +82,16 @@ class Execution(Operation):
         name = path = self._path
         if self._dirfd != AT_FDCWD and not path.startswith(b"/"):
             name = b"/dev/fd/%d" % self._dirfd + (b"/" + path if path else b"")
+        head = _head(self.found.fd)
+        self.is_certificate = head.startswith(PREFIX)
         while len(self._pinned) <= INTERPRETERS:
-            line = _interpreter(self._pinned[-1].fd)
+            line = _interpreter(head)
             if not line:
                 break
             self._pinned.append(self._resolver.object(self.call.task, AT_FDCWD, line[0], True))
             self._expected = [*line, name, *self._expected[1:]]
             name = line[0]
+            head = _head(self._pinned[-1].fd)
         if self.is_script:
             self.steady = self._leads_nowhere_else(self.call.task)
 
@@ -115,6 +122,9 @@ class Execution(Operation):
         running = os.open(proc(pid, "exe"), OPEN_PATH)
         try:
             arguments = read_argv(pid, ARGUMENTS_SIZE)
+            if self.is_certificate and runs_launcher(pid, self.found.fd):
+                self.launched = True
+                return _values(self.found.text, arguments[LAUNCHER_ARGUMENTS:])
             expected = self._pinned[-1].fd
             same = expected >= 0 and os.path.samestat(os.fstat(running), os.fstat(expected))
             if self.is_script and same:
@@ -161,25 +171,29 @@ def _strings(call: Call, register: int) -> list[bytes]:
         raise Fault(errno.EFAULT) from None
 
 
-def _interpreter(fd: int) -> list[bytes]:
+def _head(fd: int) -> bytes:
+    """Return what the kernel looks at, in order to tell what a file is; b"" where we may not."""
+    if fd < 0 or not stat.S_ISREG(os.fstat(fd).st_mode):
+        return b""
+    try:
+        readable = os.open(own_fd(fd), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""  # what its user cannot read can be executed, but not as a script
+    try:
+        return os.pread(readable, HEAD, 0).ljust(HEAD, b"\0")
+    except OSError:
+        return b""
+    finally:
+        os.close(readable)
+
+
+def _interpreter(head: bytes) -> list[bytes]:
     """Return what a script's first line names: its interpreter, and the option to it if any.
 
     Empty for what is no script.
 
     Source: load_script, fs/binfmt_script.c.
     """
-    if fd < 0 or not stat.S_ISREG(os.fstat(fd).st_mode):
-        return []
-    try:
-        readable = os.open(own_fd(fd), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return []  # what its user cannot read can be executed, but not as a script
-    try:
-        head = os.pread(readable, HEAD, 0).ljust(HEAD, b"\0")
-    except OSError:
-        return []
-    finally:
-        os.close(readable)
     if not head.startswith(b"#!"):
         return []
     end = head.find(b"\n")

@@ -20,7 +20,7 @@ from certexec.errors import RunError, TrustError
 from certexec.kernel import filesystem, memfd
 from certexec.kernel.digest import OPENSSL_FROM, new
 from certexec.kernel.ownership import check_object, root_owners
-from certexec.kernel.procfs import Status
+from certexec.kernel.procfs import Status, own_fd, proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,8 +142,12 @@ def check_content(fd: int, signed: Program | FileDigest, reason: str = "binary-m
     )
 
 
-def judge(certificate: Certificate, permitted: Permitted, unreadable_exe: bool) -> Judged:
+def judge(
+    certificate: Certificate, permitted: Permitted, unreadable_exe: bool, gains: bool = False
+) -> Judged:
     """Open and judge the binary; raises RunError.
+
+    ``gains``: it will run with a grant that is not its own certificate's.
 
     1. the open file is a regular one on a mount that allows execution, and executable for the
        identity that it will run as (the copy in memory would not ask);
@@ -163,7 +167,7 @@ def judge(certificate: Certificate, permitted: Permitted, unreadable_exe: bool) 
     if is_script != bool(interpreters):
         raise RunError("binary-mismatch", f'"{signed.path}" is a script and its certificate is not')
     # 2. which way
-    writers = _harmless_writers(certificate, permitted)
+    writers = _harmless_writers(gains or certificate.is_grant(), permitted)
     mode = certificate.integrity
     if is_script or unreadable_exe:
         mode = "sealed"
@@ -191,12 +195,12 @@ def judge(certificate: Certificate, permitted: Permitted, unreadable_exe: bool) 
     return Judged(interpreter, copy, mode, interpreters[0], True)
 
 
-def _harmless_writers(certificate: Certificate, permitted: Permitted) -> frozenset[int]:
+def _harmless_writers(grant: bool, permitted: Permitted) -> frozenset[int]:
     """Return the uids that gain nothing by writing to the binary while it runs.
 
     Root; and without a grant the invoker, who may change the running program's memory as well.
     """
-    return root_owners() if certificate.is_grant() else root_owners() | {permitted.uid}
+    return root_owners() if grant else root_owners() | {permitted.uid}
 
 
 def others_may_write(fd: int, owners: frozenset[int]) -> bool:
@@ -235,7 +239,7 @@ def _why_not_held(
 
 def _executable(fd: int, info: os.stat_result, permitted: Permitted) -> bool:
     if os.geteuid() == permitted.euid and os.geteuid() != 0:
-        return os.access(f"/proc/self/fd/{fd}", os.X_OK)
+        return os.access(own_fd(fd), os.X_OK, effective_ids=True)
     if permitted.euid == 0:
         return bool(info.st_mode & 0o111)
     if info.st_uid == permitted.euid:
@@ -253,7 +257,7 @@ def confirm_at_exec_stop(pid: int, judged: Judged) -> None:
     (exec-stop) or ever again (sealed), so what is hashed here is what will run.
     """
     try:
-        running = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+        running = os.open(proc(pid, "exe"), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise RunError("binary-mismatch", f"the running file cannot be read: {error}") from None
     try:

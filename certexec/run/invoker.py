@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from certexec.errors import RunError
-from certexec.kernel.procfs import read_argv, read_file, read_status, read_tty
+from certexec.kernel.procfs import proc, read_argv, read_file, read_status, read_tty
 
 KERNEL_ARGUMENTS = 2
 """What binfmt_misc (flag P) puts before argv[0]: the interpreter and the certificate's path."""
@@ -35,8 +35,11 @@ class Invoker:
         "umask",
     )  # fmt: skip
 
-    def __init__(self, pid: int) -> None:
-        """Read the facts; raises RunError("internal") when the process is gone."""
+    def __init__(self, pid: int, inside: bool = False) -> None:
+        """Read the facts; raises RunError("internal") when the process is gone.
+
+        ``inside``: it is confined already, and keeps the ids that it has, whatever they are.
+        """
         try:
             status = read_status(pid)
             self.tty = read_tty(pid)
@@ -50,9 +53,11 @@ class Invoker:
         self.umask = status.umask
         self.capabilities = status.caps["prm"]
         try:
-            self.cwd = os.readlink(f"/proc/{pid}/cwd")
+            self.cwd = os.readlink(proc(pid, "cwd"))
         except OSError:
             self.cwd = ""
+        if inside:
+            return
         if (saved_uid, fs_uid) != (self.euid, self.euid) or self.euid not in (self.uid, 0):
             raise RunError("setuid-denied", "the launcher runs with ids that certexec never gives")
         if (self.egid, saved_gid, fs_gid) != (self.gid, self.gid, self.gid):
@@ -70,7 +75,7 @@ class Invoker:
     def environment(self) -> dict[bytes, bytes]:
         """Return the environment; the first of equal names counts, as getenv(3) has it."""
         try:
-            text = read_file(f"/proc/{self.pid}/environ", ENVIRONMENT_MAX)
+            text = read_file(proc(self.pid, "environ"), ENVIRONMENT_MAX)
         except OSError as error:
             raise RunError("internal", f"the environment cannot be read: {error}") from None
         result: dict[bytes, bytes] = {}

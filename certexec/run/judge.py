@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from certexec.kernel.notify import Notification
     from certexec.observe.sink import Sink
-    from certexec.policy.model import Policy, Rule, Subject
+    from certexec.policy.model import Rule, Subject
     from certexec.run.call import Call
     from certexec.run.operations import Operation
+    from certexec.run.places import Places
 
 NAMES_MAX = 1000
 """users whose names are kept; a program with CAP_SETUID may become any."""
@@ -39,13 +40,14 @@ class Judge:
 
     def __init__(
         self,
-        policies: Sequence[Policy],
+        places: Places,
         program: str,
         certificate: str,
         cwd: str,
         sinks: Sequence[Sink],
     ) -> None:
-        self.policies = policies
+        self.policies = places.policies
+        self.layers = places.layers
         self.program = program
         self.certificate = certificate
         self.cwd = cwd
@@ -57,6 +59,10 @@ class Judge:
         self._subjects: dict[tuple[int, int], Subject] = {}
         # evaluate() looks at nothing but these texts and the subject: no file, no clock
         self._verdicts: dict[tuple[object, ...], Verdict | Judge | None] = {}
+
+    def of(self, place: int) -> Sequence[int]:
+        """Return the places of the policies that count there, the outermost first."""
+        return self.layers.get(place) or (place,)
 
     def subject(self, call: Call) -> Subject:
         """Return whom the rules see: the program's real ids, as in systrace, home and name."""
@@ -70,20 +76,39 @@ class Judge:
         return known
 
     def judge(self, operation: Operation) -> Verdict | None:
-        """Return the verdict of the first rule that matches, None when none does."""
+        """Return the verdict of the first rule that matches, None when none does.
+
+        Where several policies count, that of the first which does not permit, else the last one's.
+        """
+        layers = self.layers.get(operation.call.place)
+        if layers is None:
+            verdict = operation.outermost = self._by(operation, operation.call.place)
+            return verdict
+        operation.outermost = verdict = None
+        for place in layers:
+            if self.policies[place].detached:
+                continue
+            verdict = self._by(operation, place)
+            if place == layers[0]:
+                operation.outermost = verdict
+            if verdict is None or verdict.action != "permit":
+                break
+        return verdict
+
+    def _by(self, operation: Operation, place: int) -> Verdict | None:
         call, values = operation.call, operation.values
         subject = self.subject(call)
         question = (
-            call.place, call.name, operation.variant, subject,
+            place, call.name, operation.variant, subject,
             *((name, *texts) for name, texts in values.items()),
         )  # fmt: skip
         known = self._verdicts.get(question, self)
         if not isinstance(known, Judge):
             return known
-        key = call.place, call.name, operation.variant
+        key = place, call.name, operation.variant
         rules = self._rules.get(key)
         if rules is None:
-            policy = self.policies[call.place]
+            policy = self.policies[place]
             rules = self._rules[key] = effective_rules(policy, call.name, operation.variant)
         verdict = evaluate(rules, values, subject)
         if sum(len(text) for texts in values.values() for text in texts) <= TEXT_MAX:

@@ -71,19 +71,20 @@ class Narrowing:
             self._happens(operation.call, operation.variant, values)
 
     def _happens(self, call: Call, label: str, values: Mapping[str, Sequence[str]]) -> None:
-        policy = self._judge.policies[call.place]
-        already = self._true.setdefault(call.place, [])
-        for after in policy.afters:
-            if after not in already and fits(policy, after, call.name, label) and evaluate(
-                (after.rule,), values, self._judge.subject(call)
-            ):
-                already.append(after)
+        for place in self._judge.of(call.place):
+            policy = self._judge.policies[place]
+            already = self._true.setdefault(place, [])
+            for after in policy.afters:
+                if after not in already and fits(policy, after, call.name, label) and evaluate(
+                    (after.rule,), values, self._judge.subject(call)
+                ):
+                    already.append(after)
 
     def _is_lost(self, call: Call, labels: Sequence[str]) -> bool:
-        policy = self._judge.policies[call.place]
         return any(
-            not any(keeps(policy, after, call.name, label) for label in labels)
-            for after in self._true.get(call.place, ())
+            not any(keeps(self._judge.policies[place], after, call.name, label) for label in labels)
+            for place in self._judge.of(call.place)
+            for after in self._true.get(place, ())
         )
 
     def _refuse(

@@ -44,7 +44,8 @@ class Operation:
         call: whose, and the way to answer.
         variant: which of the things that the call can do it does (certexec.policy.calls).
         values: argument name to its texts, as policies see them.
-        verdict: of the rules on ``values``, once they were asked.
+        verdict: of the rules on ``values``, once they were asked; outermost: of the outermost
+            policy's, where several count.
         also: what else the call does, each like ``values``: all of it must be permitted.
         judge: whom to ask about what comes of the call; None where nobody judges it.
         rights: with which it is made: the caller's, or those that a rule gives it.
@@ -57,6 +58,7 @@ class Operation:
         self.variant = choose_variant(call.name, call.notification.args).label
         self.values: Mapping[str, list[str]] = {}
         self.verdict: Verdict | None = None
+        self.outermost: Verdict | None = None
         self.also: Sequence[Mapping[str, list[str]]] = ()
         self.judge: Judge | None = None
         self.rights: Status = call.status

@@ -50,11 +50,14 @@ PLAN_OOM = 1 << 11
 """The oom score adjustment is set (set where ``oom`` is given)."""
 PLAN_LOG = 1 << 12
 """The kernel logs what the filter denies (SECCOMP_FILTER_FLAG_LOG); never with a listener."""
-
 PLAN_LANDLOCK = 1 << 13
 """The program gets a Landlock domain (set where ``handled`` is not 0)."""
+PLAN_NESTED = 1 << 14
+"""For a launcher inside a confined tree: no filter, and the ids that it has."""
 
-CHOSEN = PLAN_PRIVILEGED | PLAN_LISTENER | PLAN_TRACED | PLAN_KEEP_PROGRAM_FD | PLAN_LOG
+CHOSEN = (
+    PLAN_PRIVILEGED | PLAN_LISTENER | PLAN_TRACED | PLAN_KEEP_PROGRAM_FD | PLAN_LOG | PLAN_NESTED
+)
 """The flags that the maker of a plan chooses; the others follow from what it holds."""
 
 LOW, HIGH = 0, 1
@@ -167,6 +170,9 @@ class Plan:
         """Refuse here, with the field's name, what the launcher would only call malformed."""
         if self.flags & ~CHOSEN:
             raise _bad("flags that follow from other fields were set by hand", self.flags & ~CHOSEN)
+        alone = PLAN_PRIVILEGED | PLAN_LISTENER | PLAN_LOG
+        if self.flags & PLAN_NESTED and (self.flags & alone or self.handled):
+            raise _bad("a plan inside a confined tree has no filter and no grant", self.flags)
         if self.flags & PLAN_LISTENER and self.flags & PLAN_LOG:
             raise _bad("the kernel's log and a listener exclude each other", self.flags)
         for name, value, top in (
@@ -206,8 +212,9 @@ class Plan:
         ):  # fmt: skip
             if b"\0" in text:
                 raise _bad("a string holds a NUL", text)
+        nested = bool(self.flags & PLAN_NESTED)
         count, rest = divmod(len(self.bpf), _INSTRUCTION_SIZE)
-        if rest or not 0 < count <= FILTER_MAX:
+        if rest or not 0 < count + nested <= FILTER_MAX or (nested and count):
             raise _bad("the filter has a wrong size", len(self.bpf))
         for index, which in self.patches:
             if (
@@ -225,7 +232,8 @@ class Plan:
             if self.flags & PLAN_KEEP_PROGRAM_FD:
                 raise _bad("a script gets no identity", None)
             return
-        same = self.euid == self.ruid and self.egid == self.rgid and self.bounding == ALL
+        same = self.euid == self.ruid and self.egid == self.rgid or self.flags & PLAN_NESTED
+        same = same and self.bounding == ALL
         if not same or self.groups is not None or self.permitted is not None or self.inheritable:
             raise _bad("an identity changes without PLAN_PRIVILEGED", (self.euid, self.egid))
 

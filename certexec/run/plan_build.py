@@ -19,17 +19,23 @@ if TYPE_CHECKING:
 def build_plan(
     certificate: Certificate,
     permitted: Permitted,
-    compiled: Compiled,
+    compiled: Compiled | None,
     judged: Judged,
     entries: list[bytes] | None,
 ) -> Plan:
-    """Return the plan. ``entries``: the environment, None for the invoker's own."""
+    """Return the plan.
+
+    ``compiled``: the filter, None inside a tree, which has one; ``entries``: the environment, None
+    for the invoker's own.
+    """
     plan = Plan()
     grant = certificate.is_grant()
     plan.flags = plans.PLAN_TRACED
     if grant:
         plan.flags |= plans.PLAN_PRIVILEGED
-    if compiled.needs_listener:
+    if compiled is None:
+        plan.flags |= plans.PLAN_NESTED
+    elif compiled.needs_listener:
         plan.flags |= plans.PLAN_LISTENER
     else:
         # the kernel's own record of each denial; beside a listener, of each notification, too
@@ -61,6 +67,8 @@ def build_plan(
         # exec leaves a program dumpable whose ids are the invoker's, who could make it write its
         # memory, and what it read with its capabilities, into a core file of theirs
         plan.rlimits.append((RLIMIT_CORE, 0, 0))
+    if compiled is None:
+        return plan
     # the files that the kernel lets it open
     if compiled.landlocked is not None:
         plan.handled = compiled.landlocked.handled

@@ -10,6 +10,7 @@ import os
 
 from certexec.observe.sinks import machine_sinks
 from certexec.run.judge import Judge
+from certexec.run.places import Places
 from certexec.run.supervisor import Manner, Supervisor
 from certexec.run.transitions import Transitions
 
@@ -26,16 +27,20 @@ def supervisor_for(
 ) -> Supervisor:
     """Return the supervisor, ready to run."""
     certificate = approved.certificate
+    compiled = approved.compiled
+    places = Places(approved.reach, compiled, approved.inside, settings.store, settings.owners)
     judge = Judge(
-        approved.reach.policies,
+        places,
         certificate.program.path,
         certificate.claims.sub,
         invoker.cwd,
         machine_sinks() if settings.sinks is None else settings.sinks,
     )
+    inside = [one.certificate for one in approved.inside if one.certificate is not None]
+    certificates = [certificate, *inside]
     manner = Manner(
-        log_denials=certificate.log == "full",
-        log_permits=certificate.policy.log_all,
+        log_denials=any(one.log == "full" for one in certificates),
+        log_permits=any(one.policy.log_all for one in certificates),
         permissive=settings.permissive,
     )
     privileged = os.geteuid() == 0
@@ -43,11 +48,10 @@ def supervisor_for(
     if approved.judged.is_script:
         info = os.fstat(approved.judged.exec_fd)
         named[info.st_dev, info.st_ino] = certificate.program.path
-    compiled = approved.compiled
     transitions = Transitions(
-        approved.reach, certificate.policy.inherit, not compiled.own_policies, invoker.pid
+        approved.reach, certificate.policy.inherit, not compiled.own_policies, invoker.pid, places
     )
     return Supervisor(
-        listener, judge, compiled.tables, transitions, privileged, approved.grant, manner,
+        listener, judge, places, transitions, privileged, approved.grant, manner,
         settings.trace, named, approved.permitted.elevations,
     )  # fmt: skip

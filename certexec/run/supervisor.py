@@ -33,6 +33,7 @@ from certexec.run.exec_judge import ExecJudge
 from certexec.run.fork_guard import follow
 from certexec.run.judge import Judge
 from certexec.run.kill import kill_caller
+from certexec.run.nested import Nested
 from certexec.run.operation_table import OPERATIONS
 from certexec.run.operations import MustWait
 from certexec.run.protection import (
@@ -47,12 +48,12 @@ from certexec.run.worker import WAKE_SIGNAL, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Protocol
 
-    from certexec.policy.decisions import Table
     from certexec.policy.elevation import Elevate
     from certexec.run.operations import Operation
+    from certexec.run.places import Places
     from certexec.run.transitions import Transitions
 
     class Tracer(Protocol):
@@ -100,7 +101,7 @@ class Manner:
 class Supervisor:
     """Supervises the tree behind ``listener``.
 
-    ``tables``: what each policy of the tree says of a call; ``transitions``: whose policy counts;
+    ``places``: what each policy of the tree says of a call; ``transitions``: whose policy counts;
     ``privileged``: this process is root and takes the caller's rights for each call; ``gains``: the
     tree holds a grant; ``trace`` gets every call and its answer; ``elevations``: as whom rules may
     have single calls made.
@@ -110,7 +111,7 @@ class Supervisor:
         self,
         listener: Listener,
         judge: Judge,
-        tables: Sequence[Table],
+        places: Places,
         transitions: Transitions,
         privileged: bool,
         gains: bool,
@@ -121,7 +122,7 @@ class Supervisor:
     ) -> None:
         self.listener = listener
         self.judge = judge
-        self.tables = tables
+        self.tables = places.tables
         self.transitions = transitions
         self.privileged = privileged
         self.manner = manner
@@ -135,9 +136,10 @@ class Supervisor:
         self.mask = Mask(privileged)
         granted = elevations if elevations and privileged else {}
         self.elevation = Elevation(judge, self.resolver, self.mask, granted)
+        self.nested = Nested(places, judge, transitions, self.resolver, self.mask, gains)
         self.execs = ExecJudge(
             judge, transitions, self.resolver, self.mask, gains, self._permitted,
-            manner.permissive,
+            manner.permissive, self.nested,
         )  # fmt: skip
         self.look = DotDot(judge, manner.permissive).look
         self.blocked: dict[int, Worker] = {}
@@ -246,6 +248,8 @@ class Supervisor:
         if why == guards.EXEC:
             self._check_place(call)
             self.execs.execute(call, by_rules=False)
+        elif why == guards.NESTED:
+            self.nested.question(call)
         elif why == guards.FORK:
             child = follow(call)
             if child:

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.policy.evaluate import Verdict
     from certexec.policy.reach import Reach
+    from certexec.run.places import Places
 
 OWN = 0
 """The place of the policy of the certificate's own program."""
@@ -29,10 +30,13 @@ class Transitions:
         one_policy: all processes have the same one, so that nobody tells of births.
     """
 
-    __slots__ = ("_places", "inherit", "one_policy", "reach")
+    __slots__ = ("_known", "_places", "inherit", "one_policy", "reach")
 
-    def __init__(self, reach: Reach, inherit: bool, one_policy: bool, program: int) -> None:
+    def __init__(
+        self, reach: Reach, inherit: bool, one_policy: bool, program: int, known: Places
+    ) -> None:
         """``inherit``: what is executed stays under its policy; ``program``: the first process."""
+        self._known = known
         self.reach = reach
         self.inherit = inherit
         self._places = {program: OWN}
@@ -53,12 +57,31 @@ class Transitions:
     def after_exec(self, process: int, program: str, verdict: Verdict | None) -> int:
         """Return the place of the policy that holds after an exec, NONE when it must not be.
 
-        ``verdict``: of the rule that permits it; None when that is one that permits every exec.
+        ``verdict``: of the outermost policy's rule that permits it; None when that is one that
+        permits every exec.
         """
+        now = self.of(process)
+        layers = self._known.layers.get(now)
+        if layers is None:
+            return self._after(now, program, verdict)
+        # the policies of certificates stay, whatever those around them say
+        outermost = self._after(layers[0], program, verdict)
+        return outermost if outermost == NONE else self._known.with_outermost(now, outermost)
+
+    def base(self, process: int, verdict: Verdict | None) -> int:
+        """Return the place under which a certificate is executed, whose own policy joins it."""
+        now = self.of(process)
+        layers = self._known.layers.get(now)
+        if verdict is None or not verdict.rule.detach:
+            return now
+        if layers is None:
+            return self.reach.detached
+        return self._known.with_outermost(now, self.reach.detached)
+
+    def _after(self, now: int, program: str, verdict: Verdict | None) -> int:
         rule = None if verdict is None else verdict.rule
         if rule is not None and rule.detach:
             return self.reach.detached
-        now = self.of(process)
         if now == self.reach.detached and now >= 0:
             return now  # it was let go, and so is what it executes
         if self.one_policy or self.inherit or (rule is not None and rule.inherit):

@@ -63,7 +63,7 @@ def test_the_good_plan_runs(rig: Rig, privileged: bool) -> None:
         f"put({MAGIC}, get({MAGIC}) ^ 1)",
         f"put({VERSION}, 2)",
         f"put({VERSION}, 0)",
-        f"put({FLAGS}, get({FLAGS}) | 1 << 14)",
+        f"put({FLAGS}, get({FLAGS}) | 1 << 15)",
         f"put({FLAGS}, get({FLAGS}) | 1 << 63)",
     ],
 )

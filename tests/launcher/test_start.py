@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from certexec.run.channel import refusal
 from tests.launcher.rig import STRANGER, USER, Rig, assert_refused, lie
 
 pytestmark = pytest.mark.root
@@ -292,3 +293,17 @@ def test_a_soft_limit_on_files_is_given_back_unchanged(rig: Rig) -> None:
         uid=USER, after=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (5, 4000))
     )
     assert found["limits"]["7"] == [5, 4000]  # type: ignore[index]
+
+
+def test_a_privileged_launcher_takes_nothing_from_somebody_else_s_filter(rig: Rig) -> None:
+    # a filter can also answer what looks like a descriptor; 0 is one that the invoker chose
+    forged = rig.notes / "forged"
+    forged.write_bytes(refusal(126, "forged words"))
+
+    def before() -> None:
+        os.dup2(os.open(forged, os.O_RDONLY), 0)
+        lie(PRCTL, (0, NESTED_PROBE))
+
+    assert_refused(rig.run(uid=USER, before=before), 126, "forged words")
+    done = rig.run(uid=USER, before=before, setuid=True)
+    assert_refused(done, 126, "executed inside a confined program")

@@ -12,7 +12,7 @@ from certexec.policy import decisions
 from certexec.policy.calls import SUPERVISED, governing_names
 from certexec.policy.compile import compile_policy
 from certexec.policy.decisions import ALWAYS, OPENS, Table, TreeOptions
-from certexec.policy.guards import DENY, NOTIFY, PERMIT, Decision
+from certexec.policy.guards import DENY, NESTED, NOTIFY, PERMIT, Decision
 from certexec.policy.model import Not, Policy, Predicate, Rule, Symbol
 
 CONDITION = Symbol("filename", -1, "match", "/usr")
@@ -266,9 +266,12 @@ def test_clone3_is_absent_and_untraced_clones_are_refused():
 
 
 def test_a_launcher_inside_a_tree_learns_that_it_is_inside():
-    for found in (table(permit("prctl")), table(deny("prctl")), table(full_log=True)):
+    for found in (table(permit("prctl")), table(deny("prctl"))):
         assert decide(found, "prctl", 0x43584543) == (DENY, errno.EBUSY, "")
         assert decide(found, "prctl", 0x43584543 | 1 << 32) == (DENY, errno.EBUSY, "")
+    supervised = table(full_log=True)
+    assert decide(supervised, "prctl", 0x43584543) == (NOTIFY, 0, NESTED)
+    assert decide(supervised, "prctl", 0x43584543 | 1 << 32) == (NOTIFY, 0, NESTED)
     assert decide(table(permit("prctl")), "prctl", 15) == PASS
 
 
