@@ -319,19 +319,33 @@ def connects_free() -> None:
     left_to_kernel("connect")
 
 
-def sendto_free() -> None:
-    """sendto is left to the kernel"""
-    left_to_kernel("sendto")
+def families_as_said() -> None:
+    """an address is taken for one of the family that it says"""
+    from certexec.run import emulate_send
+
+    patch(emulate_send, taken_family=lambda name, fd, address: None)
 
 
-def sendmsg_free() -> None:
-    """sendmsg is left to the kernel"""
-    left_to_kernel("sendmsg")
+def rights_as_given() -> None:
+    """numbers of descriptors are sent as the program gave them"""
+    from certexec.run.control import Control
+
+    patch(Control, _copy_rights=lambda self, data: data)
 
 
-def sendmmsg_free() -> None:
-    """sendmmsg is left to the kernel"""
-    left_to_kernel("sendmmsg")
+def claims_unchecked() -> None:
+    """what a message says about its sender is left to the kernel, which asks our own ids"""
+    from certexec.run import control
+
+    patch(control, checked_credentials=lambda call, data: data)
+
+
+def senders_untold() -> None:
+    """a message that says nothing about its sender is sent like that"""
+    from certexec.run.control import Control
+
+    packed = Control.packed
+    patch(Control, packed=lambda self, sender: packed(self, sender if self.named else None))
 
 
 def gains_ignored() -> None:

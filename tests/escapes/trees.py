@@ -18,14 +18,26 @@ def executing(
     return Attack(name, wants, "execs.py", (kind, "-", *more), defence, **options)
 
 
-def sending(call: str, *others: str) -> Attack:
+PLACES = {"send": "its address", "header": "the pointer to its address"}
+
+
+def sending(call: str, means: str = "thread", goal: str = "send") -> Attack:
     """Return a race on the address of a datagram."""
     rule = f'{call}: sockaddr eq "inet-[127.0.0.1]:<PORT0>" then permit'
+    others = {"sendto", "sendmsg", "sendmmsg"} - {call}
     return Attack(
-        f"send/{call}", "to send a datagram to another port: a thread writes into its address",
-        "race", ("thread", "send", "<PORT0>", "<PORT1>", call), f"{call}_free",
-        rules=(rule,), without=others,
+        f"{goal}/{call}" + ("" if means == "thread" else f"-{means}"),
+        f"to send a datagram to another port: {PLACES[goal]} is exchanged meanwhile",
+        "race", (means, goal, "<PORT0>", "<PORT1>", call), "continued",
+        rules=(rule,), without=sorted(others), races=True,
     )  # fmt: skip
+
+
+def messaging(kind: str, wants: str, defence: str, **more: object) -> Attack:
+    """Return an attack by what goes with a message."""
+    permit = tuple(f'{call}: sockaddr re "^" then permit' for call in ("sendto", "sendmsg"))
+    return Attack(f"send/{kind.replace('_', '-')}", wants, "network.py", (kind, "-"), defence,
+                  rules=(*permit, "send: permit"), without=("sendmmsg",), **more)
 
 
 TREES = [
@@ -56,7 +68,18 @@ TREES = [
     Attack("net/passed", "to read a file in a directory that came by a socket", "network.py",
            ("passed", "-"), "judged_by_text",
            rules=('fsread: filename eq "file" then permit',)),
-    sending("sendto", "sendmsg", "sendmmsg"),
-    sending("sendmsg", "sendto", "sendmmsg"),
-    sending("sendmmsg", "sendto", "sendmsg"),
+    *(sending(call) for call in ("sendto", "sendmsg", "sendmmsg")),
+    *(sending(call, goal="header") for call in ("sendmsg", "sendmmsg")),
+    sending("sendto", "aio"),
+    sending("sendmsg", "shared", "header"),
+    Attack("send/unspecified", "to send a datagram to another port by an address of AF_UNSPEC",
+           "network.py", ("sends_unspecified", "-", "<PORT0>", "<PORT1>"), "families_as_said",
+           rules=('sendto: sockaddr eq "inet-[127.0.0.1]:<PORT0>" then permit',
+                  'sendto: sockaddr eq "family(0)" then permit'),
+           without=("sendmsg", "sendmmsg")),
+    messaging("own_descriptors", "a descriptor of the supervisor's", "rights_as_given"),
+    messaging("claimed", "to be taken for root by who receives a message", "claims_unchecked",
+              options=("--setuid", "service")),
+    messaging("untold", "to be taken for root for saying nothing", "senders_untold",
+              options=("--setuid", "service")),
 ]  # fmt: skip

@@ -27,6 +27,44 @@ def unspecified(number):
         done = why(call, 42, one.fileno(), address, 16)
         return reached(one) if done in (0, "ok") else of(done)
 
+def sends_unspecified(number):
+    "udp_sendmsg takes an address without a family for one of its own."
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.settimeout(0.2)
+        address = struct.pack("=HH4s8x", 0, socket.htons(PORTS[1]), socket.inet_aton("127.0.0.1"))
+        done = why(call, 44, one.fileno(), b"hello", 5, 0, address, 16)
+        if done != 5:
+            return of(done)
+        return ESCAPED if why(one.recv, 9) == b"secret" else PASSED
+
+def own_descriptors(number):
+    "Numbers that are none here, but are some of the supervisor's."
+    one, other = socket.socketpair()
+    with one, other:
+        own = {int(name) for name in os.listdir("/proc/self/fd")}
+        fd = [fd for fd in range(40) if fd not in own][number % 30]
+        done = why(socket.send_fds, one, [b"x"], [fd])
+        return ESCAPED if done == 1 else BLOCKED if done == "EBADF" else of(done)
+
+def told(*control):
+    "Whom the receiver of a message takes for its sender: the uid."
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        done = why(one.sendmsg, [b"x"], control)
+        if done != 1:
+            return of(done)
+        for _, kind, data in other.recvmsg(9, 99)[1]:
+            if kind == socket.SCM_CREDENTIALS:
+                return ESCAPED if struct.unpack("3i", data)[1] == 0 else BLOCKED
+    return ODD
+
+def claimed(number):
+    return told((socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack("3i", os.getpid(), 0, 0)))
+
+def untold(number):
+    return told()
+
 def passed(number):
     "A forbidden directory comes through a socket, from another process of the tree."
     ours, theirs = socket.socketpair()

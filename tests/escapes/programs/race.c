@@ -172,16 +172,21 @@ static enum outcome bind_unix(void) {
     return outcome;
 }
 
-/* A datagram: whoever must not get one answers. Sent by sendto, sendmsg and sendmmsg in turn. */
+static char text[16] = "hello";
+static struct iovec piece = { text, sizeof text };
+static struct sockaddr_in both[2]; /* the permitted address, the other */
+
+/* A datagram: whoever must not get one answers. What is exchanged is its address, or in a header the
+ * pointer to it. */
 static enum outcome send_to(void) {
-    char text[16] = "hello", answer[16] = { 0 };
-    struct iovec piece = { text, sizeof text };
+    char answer[16] = { 0 };
     struct mmsghdr message = { .msg_hdr = { page, sizeof(struct sockaddr_in), &piece, 1 } };
+    struct mmsghdr *given = is("header") ? (void *)page : &message;
     int fd = socket(AF_INET, SOCK_DGRAM, 0), flags = 0;
     long result = !strcmp(more[2], "sendto")
         ? sendto(fd, text, sizeof text, 0, (void *)page, sizeof(struct sockaddr_in))
-        : !strcmp(more[2], "sendmsg") ? sendmsg(fd, &message.msg_hdr, 0)
-                                      : sendmmsg(fd, &message, 1, 0);
+        : !strcmp(more[2], "sendmsg") ? sendmsg(fd, &given->msg_hdr, 0)
+                                      : sendmmsg(fd, given, 1, 0);
     enum outcome outcome = result < 0 ? refused(errno) : PASSED;
     if (result > 0) { /* both answer at once; wait for whichever it was */
         struct timeval patience = { 1, 0 };
@@ -195,7 +200,7 @@ static enum outcome send_to(void) {
 
 /* ---- what the page holds ---- */
 
-enum shape { PATH, HOW, ARGUMENT, INET, UNIX };
+enum shape { PATH, HOW, ARGUMENT, INET, UNIX, HEADER };
 static const struct goal {
     const char *name, *tail;
     enum outcome (*attempt)(void);
@@ -210,6 +215,7 @@ static const struct goal {
     { "chdir", "", enter, PATH },              { "connect", "", connect_inet, INET },
     { "unix", "sock", connect_unix, UNIX },    { "abstract", "sock", connect_unix, UNIX },
     { "bind", "name", bind_unix, UNIX },       { "send", "", send_to, INET },
+    { "header", "", send_to, HEADER },
 };
 
 static void fill(struct target *target, enum shape shape) {
@@ -226,6 +232,13 @@ static void fill(struct target *target, enum shape shape) {
     } else if (shape == HOW) {
         target->place = offsetof(struct open_how, flags);
         target->words[0] = O_RDONLY, target->words[1] = O_RDWR;
+    } else if (shape == HEADER) {
+        struct mmsghdr *message = (void *)image;
+        for (int i = 0; i < 2; i++)
+            both[i] = (struct sockaddr_in){ AF_INET, htons((uint16_t)atoi(more[i])), { htonl(INADDR_LOOPBACK) }, { 0 } };
+        message->msg_hdr = (struct msghdr){ &both[0], sizeof both[0], &piece, 1, NULL, 0, 0 };
+        target->place = 0; /* msg_name: the two pointers differ in their low halves */
+        target->words[0] = (uint32_t)(uintptr_t)&both[0], target->words[1] = (uint32_t)(uintptr_t)&both[1];
     } else if (shape == ARGUMENT)
         strcpy(image, "good");
     else if (shape == INET) {
