@@ -19,6 +19,7 @@ from certexec.cli.policy_input import (
     shown_name,
     writable,
 )
+from certexec.cli.reached import reached, text_of
 from certexec.errors import CertexecError, CliError, PolicyError
 from certexec.kernel import landlock
 from certexec.kernel.bpf import HIGH, INSTRUCTION_SIZE, WORD
@@ -48,6 +49,7 @@ from certexec.policy.guards import (
     LANDLOCKED,
     LOG,
     MOVE,
+    NESTED,
     PERMIT,
     PROTECTION,
     RULES,
@@ -74,6 +76,7 @@ _NOTIFIED = {
     PROTECTION: "permitted unless it is aimed at the supervisor",
     FORK: "permitted; the supervisor notes whose child the new process is",
     AFTER: "permitted, until an after line takes it; the supervisor looks",
+    NESTED: "answered by the supervisor, to certexec's launcher alone",
     KILLS: "the process is killed; the supervisor writes the log line",
     MOVE: "permitted; the supervisor looks from then on who sees other files by the same names",
     BY_POLICY: "the policies that the tree can get to differ: the supervisor asks the caller's",
@@ -90,9 +93,10 @@ class Explained:
         instructions: the length of the filter.
         why: why the policy as a whole is refused, or "".
         rules: each with its layers.
+        reached: the certificates that rules on exec name.
     """
 
-    __slots__ = ("instructions", "policy", "rules", "tree", "why")
+    __slots__ = ("instructions", "policy", "reached", "rules", "tree", "why")
 
     def __init__(
         self, policy: Policy, others: list[Policy], *, setuid: bool, log: str, inherit: bool
@@ -102,6 +106,8 @@ class Explained:
         self.instructions = 0
         self.why = ""
         self.rules: list[RuleLayers] = []
+        self.reached = reached([policy, *([] if inherit else others)])
+        inside = [one.policy for one in self.reached if one.policy is not None]
         if policy.detached:
             self.why = "a detached policy confines nothing"
         elif policy.emulation not in ACTIVE_EMULATIONS:
@@ -109,7 +115,7 @@ class Explained:
         try:
             self.tree = Tree(
                 policy, others, inherit=inherit, full_log=log == "full", privileged=setuid,
-                abi=landlock.abi(),
+                abi=landlock.abi(), inside=inside if self.reached else None,
             )
             self.instructions = len(compile_table(self.tree.whole).bpf) // INSTRUCTION_SIZE
         except PolicyError as error:
@@ -245,6 +251,8 @@ def _show_policy(explained: Explained, *, first: bool) -> None:
     if explained.tree.policies > 1:
         how += f", with {count(explained.tree.policies - 1, 'other policy', 'other policies')}"
     click.echo(f"enforced {how}; {explained.instructions} filter instructions")
+    for certificate in explained.reached:
+        click.echo(printable(text_of(certificate)))
     if explained.tree.unfit:
         click.echo(_wrapped("not left to Landlock: ", explained.tree.unfit))
     if policy.no_dotdot:
@@ -319,6 +327,11 @@ def _policy_json(explained: Explained) -> dict[str, object]:
         "supervisor": table.needs_listener,
         "landlock": {"accepted": policy.landlock, "unfit": tree.unfit or None},
         "policies": tree.policies,
+        "certificates": [
+            {"path": one.path, "program": one.certificate.program.path if one.certificate else None,
+             "refused": one.why or None}
+            for one in explained.reached
+        ],
         "instructions": explained.instructions,
         "unmatched": _decision_json(table.default),
         "rules": [

@@ -8,6 +8,7 @@ from certexec.certificate.model import Certificate
 from certexec.cli.common import read_bounded
 from certexec.cli.output import warn
 from certexec.cli.presets import load_presets
+from certexec.cli.reached import tell
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.elevation import Elevate, shown
@@ -79,6 +80,7 @@ def check_policy(
         inherit=inherit, full_log=log == "full", privileged=grant, capable=grant,
         elevations=elevations,
     )  # fmt: skip
+    tell(reach.policies)
     wanted = elevations_of([reach.policies[0]])
     for elevate in elevations:
         if elevate not in wanted:
@@ -114,4 +116,5 @@ def check_certificate_policy(certificate: Certificate) -> None:
 
     Raises RunError("policy-mismatch"), or PolicyError as ``check_policy`` does.
     """
-    decide.confinement_of(certificate, capable=certificate.is_grant())
+    reach, _, _ = decide.confinement_of(certificate, capable=certificate.is_grant())
+    tell(reach.policies)

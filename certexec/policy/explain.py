@@ -24,6 +24,7 @@ from certexec.policy.guards import (
     UNSUPPORTED,
 )
 from certexec.policy.landlock import landlocked
+from certexec.policy.nest import LauncherTable
 from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.unsupported import unsupported_in, why_unsupported
 
@@ -152,16 +153,19 @@ class Tree:
     def __init__(
         self, policy: Policy, others: Sequence[Policy] = (), *, inherit: bool = True,
         full_log: bool = False, privileged: bool = False, abi: int = 0,
+        inside: Sequence[Policy] | None = None,
     ) -> None:
         """Decide, as for a certificate that says so.
 
         ``others``: the other policies that programs may come under, the signed ones first;
-        ``abi``: the kernel's version of Landlock, 0 for none.
+        ``abi``: the kernel's version of Landlock, 0 for none; ``inside``: the policies of the
+        certificates that may be executed, None where rules name none.
         Raises PolicyError("policy-unsupported") as ``Table`` does.
         """
         self.policy = policy
         granted = elevations([policy])
-        own_policies = not granted and changes_policies(policy, inherit)
+        changes = not granted and changes_policies(policy, inherit)
+        own_policies = changes or (inside is not None and not granted)
         options = TreeOptions(
             full_log=full_log, privileged=privileged, capable=privileged,
             own_policies=own_policies, elevations=granted, may_exec=not granted,
@@ -177,10 +181,11 @@ class Tree:
                 one for one in others
                 if not unsupported_in(one, inherit=True, detach=True) and not elevations([one])
             ]
-            reach = Reach(policy, usable)
-            tables = [Table(one, options) for one in reach.policies[1:]]
-            self.whole = Combined([self.own, *tables])
-            self.policies = len(reach.policies)
+            reached = [*Reach(policy, usable if changes else ()).policies[1:], *(inside or ())]
+            tables = [Table(one, options) for one in reached]
+            launcher = None if inside is None else LauncherTable()
+            self.whole = Combined([self.own, *tables], launcher)
+            self.policies = 1 + len(reached)
 
     def _leave_to_landlock(self, options: TreeOptions, abi: int) -> None:
         if options.own_policies:

@@ -35,14 +35,16 @@ class Inside:
         path: the name that a rule gives it; digest: SHA-256 of its bytes.
         certificate: what it says; policy: the one for its program. Both None for one that cannot
             run inside: executing it is refused, with the reason.
+        why: that reason, as far as it was asked for.
     """
 
-    __slots__ = ("certificate", "digest", "path", "policy")
+    __slots__ = ("certificate", "digest", "path", "policy", "why")
 
     def __init__(
         self, path: str, digest: bytes, certificate: Certificate | None = None,
-        policy: Policy | None = None,
+        policy: Policy | None = None, why: str = "",
     ) -> None:  # fmt: skip
+        self.why = why
         self.path = path
         self.digest = digest
         self.certificate = certificate

@@ -1,6 +1,7 @@
 """certexec policy explain: layers for people and for programs."""
 
 import json
+import os
 
 import pytest
 
@@ -248,3 +249,25 @@ def test_decisions_are_told_in_words() -> None:
 )
 def test_tests_of_registers_are_told_in_words(call, tests, text) -> None:
     assert registers_text(call, tests) == text
+
+
+def test_it_names_the_certificates_that_rules_reach(signed: Script) -> None:
+    name = os.path.realpath(signed.path("hello.cert"))
+    signed.write("outer.policy", (
+        "Policy: /bin/x, Emulation: native\n\tnative-read: permit\n"
+        f'\tnative-execve: filename eq "{name}" then permit\n'
+    ))  # fmt: skip
+    signed("certexec policy explain outer.policy")
+    told = f'reaches the certificate "{name}": "{os.path.realpath(signed.path("hello"))}" may do'
+    assert told in signed.stdout
+    assert "with a supervisor, with 1 other policy" in signed.stdout
+    signed("certexec policy explain --json outer.policy")
+    (policy,) = json.loads(signed.stdout)["policies"]
+    program = os.path.realpath(signed.path("hello"))
+    assert policy["certificates"] == [{"path": name, "program": program, "refused": None}]
+    # what it calls by its launcher is the supervisor's to let pass
+    signed("certexec policy explain outer.policy umask")
+    assert "the supervisor asks the caller's" in signed.stdout
+    signed("certexec sign -f -k ops.key -p hello.policy --setuid root --allow-everyone hello")
+    signed("certexec policy explain outer.policy")
+    assert "executing it is refused" in signed.stdout and "grants an identity" in signed.stdout

@@ -628,3 +628,18 @@ def test_times_are_shown_in_utc() -> None:
 )  # fmt: skip
 def test_what_is_shown_cannot_steer_a_terminal(text: str, shown: str) -> None:
     assert printable(text).replace("\\\\", "\\") == shown.replace("\\\\", "\\")
+
+
+def test_it_names_the_certificates_that_the_policy_reaches(signed: Script) -> None:
+    name = os.path.realpath(signed.path("hello.cert"))
+    program = os.path.realpath(signed.path("hello"))
+    signed.write("outer.policy", (
+        f'Policy: {program}, Emulation: native\n\tnative-execve: filename eq "{name}" then permit\n'
+    ))  # fmt: skip
+    signed("certexec sign -k ops.key -p outer.policy -o outer.cert hello")
+    assert f'reaches the certificate "{name}": "{program}" may do' in signed.stderr
+    signed("certexec sign -f -k ops.key -p hello.policy --setuid root --allow-everyone hello")
+    signed("certexec sign -f -k ops.key -p outer.policy -o outer.cert hello")
+    assert f'executing the certificate "{name}" is refused: ' in signed.stderr
+    signed("certexec verify --trust trust outer.cert")
+    assert f'executing the certificate "{name}" is refused: ' in signed.stderr
