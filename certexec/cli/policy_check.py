@@ -168,6 +168,7 @@ def _as_json(result: Checked) -> dict[str, object]:
                 {"line": one.rule.line, "rule": _rule_json(one.rule), "only": sorted(one.only)}
                 for one in policy.afters
             ],
+            "adopt": policy.adopts,
             "exec_in": None if policy.exec_in is None else _rule_json(policy.exec_in),
             "rules": [_rule_json(rule) for rule in policy.rules],
         }

@@ -38,6 +38,7 @@ from certexec.policy.explain import (
     explain_rules,
 )
 from certexec.policy.guards import (
+    ADOPT,
     AFTER,
     BY_POLICY,
     DENIED,
@@ -75,6 +76,7 @@ _NOTIFIED = {
     EXEC: "permitted; the supervisor watches that no right grows",
     PROTECTION: "permitted unless it is aimed at the supervisor",
     FORK: "permitted; the supervisor notes whose child the new process is",
+    ADOPT: "the supervisor changes the caller's policy, or takes its right to ask",
     AFTER: "permitted, until an after line takes it; the supervisor looks",
     NESTED: "answered by the supervisor, to certexec's launcher alone",
     KILLS: "the process is killed; the supervisor writes the log line",

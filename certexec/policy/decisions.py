@@ -40,6 +40,7 @@ from certexec.policy.guards import (
     Clause,
     Decision,
     Test,
+    adopt_guard,
     deny,
     dumpable_guard,
     first_of,
@@ -218,6 +219,8 @@ class Table:
             self._protect_supervisor()
         for number, guards in inherent_guards(supervised=self.needs_listener).items():
             self._put_in_front(number, guards)
+        if policy.adopts and options.own_policies:
+            self._put_in_front(PRCTL, [adopt_guard()])
         if options.privileged and not options.may_exec:
             self._put_in_front(PRCTL, [unreadable_guard()])
 

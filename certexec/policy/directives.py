@@ -5,6 +5,7 @@
     exec-in /usr/bin, /opt  only what lies below these directories is executed
     after native-open: oflags sub "a" then only write, close
                             once that has happened, only these calls remain of what is permitted
+    adopt /usr/bin/other    a program with uid 0 may ask for the policy with this header
     landlock                plain lists of trees may be enforced by Landlock, in its own words
 
 Each is about the policy in whose part of the file it stands, wherever it stands there.
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 NO_DOTDOT = "no-dotdot"
 EXEC_IN = "exec-in"
 AFTER = "after"
+ADOPT = "adopt"
+ADOPTS_MAX = 64
+"""policies that one names; all of them are in the filter from the start."""
 ONLY = "only"
 INCLUDE = "include"
 INCLUDES_MAX = 16
@@ -51,7 +55,7 @@ _SPECIAL = "*?[\\"
 def word_of(line: str) -> str:
     """Return which of these lines it is, "" for any other."""
     word = line.partition(" ")[0]
-    return word if word in (NO_DOTDOT, EXEC_IN, LANDLOCK, AFTER, INCLUDE) else ""
+    return word if word in (NO_DOTDOT, EXEC_IN, LANDLOCK, AFTER, INCLUDE, ADOPT) else ""
 
 
 def take(policy: Policy, line: str, number: int) -> None:
@@ -60,6 +64,9 @@ def take(policy: Policy, line: str, number: int) -> None:
     ``number``: of the line in the file.
     """
     word, space, rest = line.partition(" ")
+    if word == ADOPT:
+        policy.adopts = _adopted(policy, rest, len(word) + 1)
+        return
     if word != EXEC_IN and space:
         raise RuleError(f'"{word}" stands alone in its line', len(word))
     if word == LANDLOCK:
@@ -158,7 +165,7 @@ def _meaning(emulation: str, name: str, column: int) -> str:
 def canonical(line: str, after: After | None) -> str:
     """Return one of these lines as it is best written; ``after``: what the parser made of it."""
     word, _, rest = line.partition(" ")
-    if word == EXEC_IN:
+    if word in (EXEC_IN, ADOPT):
         return f"{word} {', '.join(_split(rest))}"
     if word == INCLUDE:
         return " ".join(line.split())
@@ -182,6 +189,20 @@ def _directories(text: str, column: int) -> list[str]:
             raise RuleError(
                 "a directory is a real path", at, 'without "//", ".", ".." and a slash at its end'
             )
+    return found
+
+
+def _adopted(policy: Policy, text: str, column: int) -> list[str]:
+    """Read the policies of an adopt; raises RuleError."""
+    if policy.adopts:
+        raise RuleError(f'"{ADOPT}" stands twice', 0, "name all policies in one line")
+    found = _split(text)
+    if len(found) > ADOPTS_MAX:
+        raise RuleError(f"more than {ADOPTS_MAX} policies", column)
+    if not all(path.startswith("/") for path in found):
+        raise RuleError(
+            "a policy is named by the path in its header", column, f"write: {ADOPT} /path, /path"
+        )
     return found
 
 

@@ -48,6 +48,8 @@ NESTED = "nested"
 """A launcher asks what there is for it in this tree; everybody else is refused."""
 BY_POLICY = "by-policy"
 """The policies of the tree differ about it: that of the caller decides."""
+ADOPT = "adopt"
+"""A request for another policy: the supervisor answers it."""
 AFTER = "after"
 """Permitted, until what has happened in the tree leaves it no more."""
 KILLS = "kills"
@@ -76,7 +78,7 @@ class Decision:
     @property
     def permitted(self) -> bool:
         """No rule speaks against the call; at most the supervisor looks at it."""
-        return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION, FORK, MOVE, AFTER)
+        return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION, FORK, MOVE, AFTER, ADOPT)
 
     @property
     def denied(self) -> bool:
@@ -236,6 +238,9 @@ NESTED_LAUNCHER = 0x43584543
 """prctl(2) option with which a launcher asks whether it is inside another certificate's tree, and
 what the supervisor has judged. No kernel knows it: outside it answers EINVAL."""
 
+ADOPT_OPTION = 0x43584144
+"""prctl(2) option with which a program asks its supervisor for another policy."""
+
 CLONE_UNTRACED = 0x00800000
 """clone(2): no tracer is given the child. Only the kernel's own threads have a use for it."""
 
@@ -327,6 +332,13 @@ def protect(number: int, clauses: list[Clause]) -> list[Clause]:
         watched = Decision(NOTIFY, 0, PROTECTION, clause.decision.log)
         protected.append(Clause(clause.tests, watched, clause.reason))
     return protected
+
+
+def adopt_guard() -> Clause:
+    """Return the clause of prctl(2) by which a program asks for another policy."""
+    return Clause(
+        [Test(0, ADOPT_OPTION)], Decision(NOTIFY, 0, ADOPT), "a request for another policy"
+    )
 
 
 def dumpable_guard() -> Clause:

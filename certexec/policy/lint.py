@@ -58,6 +58,9 @@ def lint(policy_file: PolicyFile) -> list[Finding]:
                 )
             )
         found += _lint_policy(policy)
+        for path in policy.adopts:
+            if all(one.path != path for one in policy_file.policies):
+                found.append(Finding(policy.line, "flag", f'no policy here to adopt: "{path}"'))
     return sorted(found, key=lambda finding: finding.line)
 
 

@@ -271,14 +271,15 @@ class Policy:
         landlock: plain lists of trees may be enforced by Landlock, in its own words.
         line: the header's, from 1.
         no_dotdot: the line of ``no-dotdot``, 0 without: names with ".." are denied.
+        adopts: paths in the headers of policies that a program with uid 0 may ask for.
         afters: the lines ``after``, in the order of the file.
         includes: of each include its line, and ``NAME VERSION``.
         exec_in: what ``exec-in`` says as a rule, which comes before all others of an exec.
     """
 
     __slots__ = (
-        "afters", "by_name", "deciding", "detached", "emulation", "exec_in", "includes", "landlock",
-        "line", "no_dotdot", "path", "rules",
+        "adopts", "afters", "by_name", "deciding", "detached", "emulation", "exec_in", "includes",
+        "landlock", "line", "no_dotdot", "path", "rules",
     )  # fmt: skip
 
     def __init__(self, path: str, emulation: str, line: int) -> None:
@@ -289,6 +290,7 @@ class Policy:
         self.landlock = False
         self.line = line
         self.no_dotdot = 0
+        self.adopts: list[str] = []
         self.afters: list[After] = []
         self.includes: list[tuple[int, str]] = []
         self.exec_in: Rule | None = None

@@ -50,7 +50,10 @@ class Reach:
         ]
         for policy in self.policies:  # which grows meanwhile
             rules = _transitions(policy)
-            reached = [one for one in left if any(_may_execute(rule, one) for rule in rules)]
+            reached = [
+                one for one in left
+                if one.path in policy.adopts or any(_may_execute(rule, one) for rule in rules)
+            ]
             for one in reached:
                 left.remove(one)
                 self._add(one)
@@ -77,12 +80,17 @@ class Reach:
         return place
 
 
+    def named(self, path: str) -> int:
+        """Return the place of the policy with this path in its header, -1 when there is none."""
+        return self._by_path.get(path, -1)
+
+
 def changes_policies(policy: Policy, inherit: bool) -> bool:
-    """Tell whether a program under ``policy`` may execute one that comes under another.
+    """Tell whether a program under ``policy``, or one that it executes, may come under another.
 
     ``inherit``: the certificate says that what it executes stays under this one.
     """
-    return any(
+    return bool(policy.adopts) or any(
         rule.detach or not (inherit or rule.inherit) for rule in permitting_execs(policy)
     )
 

@@ -209,7 +209,7 @@ def _directives(policy: Policy) -> tuple[object, ...]:
     exec_in = policy.exec_in and meaning(policy.exec_in)
     afters = [(meaning(one.rule), one.only, one.names) for one in policy.afters]
     includes = [key for _, key in policy.includes]
-    return bool(policy.no_dotdot), exec_in, policy.landlock, afters, includes
+    return bool(policy.no_dotdot), exec_in, policy.landlock, afters, includes, policy.adopts
 
 
 # ---- the order -----------------------------------------------------------------------------------

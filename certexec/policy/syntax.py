@@ -192,6 +192,7 @@ class _PolicyReader:
     # directive = "no-dotdot" | "exec-in " directory { "," directory } | "landlock"
     #             | "after " emulation "-" syscall ": " expression "then" "only" name { "," name }
     #             | "include " preset version
+    #             | "adopt " path { "," path }
     def directive(self, policy: Policy, number: int, raw: str, line: str) -> None:
         """Take a line of the extended language that is no rule."""
         try:

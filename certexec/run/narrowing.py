@@ -11,7 +11,6 @@ import errno
 
 from certexec.policy.calls import choose_variant, variants
 from certexec.policy.evaluate import evaluate
-from certexec.policy.guards import RULES
 from certexec.policy.narrowing import fits, is_hidden, keeps
 
 TYPE_CHECKING = False
@@ -42,7 +41,7 @@ class Narrowing:
         Where memory has a say in what the call is, ``stops_use`` tells.
         """
         policy = self._judge.policies[call.place]
-        if not policy.afters or not (decision.permitted or decision.why == RULES):
+        if not policy.afters or decision.denied:
             return False
         label = choose_variant(call.name, call.notification.args).label
         labels = [label]
@@ -64,6 +63,10 @@ class Narrowing:
             return True
         self.happens(operation)
         return False
+
+    def has_begun(self, place: int) -> bool:
+        """Tell whether any line has come true for a policy."""
+        return bool(self._true.get(place))
 
     def happens(self, operation: Operation) -> None:
         """A judged call is about to be carried out, or turned out to be another one."""

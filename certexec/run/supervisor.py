@@ -24,6 +24,7 @@ from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
 from certexec.policy.elevation import asks_for_rights
 from certexec.policy.evaluate import EXECS
+from certexec.run.adopt import Adoption
 from certexec.run.call import Call, Fault, GoneError
 from certexec.run.dotdot import DotDot
 from certexec.run.elevation import Elevation
@@ -141,6 +142,7 @@ class Supervisor:
             judge, transitions, self.resolver, self.mask, gains, self._permitted,
             manner.permissive, self.nested,
         )  # fmt: skip
+        self.adoption = Adoption(judge, transitions)
         self.look = DotDot(judge, manner.permissive).look
         self.blocked: dict[int, Worker] = {}
         self.next_look = 0.0
@@ -250,6 +252,8 @@ class Supervisor:
             self.execs.execute(call, by_rules=False)
         elif why == guards.NESTED:
             self.nested.question(call)
+        elif why == guards.ADOPT:
+            self.adoption.answer(call)
         elif why == guards.FORK:
             child = follow(call)
             if child:

@@ -30,7 +30,7 @@ class Transitions:
         one_policy: all processes have the same one, so that nobody tells of births.
     """
 
-    __slots__ = ("_known", "_places", "inherit", "one_policy", "reach")
+    __slots__ = ("_given_up", "_known", "_places", "inherit", "one_policy", "reach")
 
     def __init__(
         self, reach: Reach, inherit: bool, one_policy: bool, program: int, known: Places
@@ -40,6 +40,7 @@ class Transitions:
         self.reach = reach
         self.inherit = inherit
         self._places = {program: OWN}
+        self._given_up: set[int] = set()
         self.one_policy = one_policy
 
     def of(self, process: int) -> int:
@@ -53,6 +54,17 @@ class Transitions:
         if len(self._places) >= CROWD:
             self._forget_the_dead()
         self._places[child] = self._places.get(parent, NONE)
+        self._given_up.discard(child)
+        if parent in self._given_up:
+            self._given_up.add(child)
+
+    def give_up(self, process: int) -> None:
+        """A process, and all that it starts, asks for no other policy any more."""
+        self._given_up.add(process)
+
+    def has_given_up(self, process: int) -> bool:
+        """Tell whether it, or who started it, did so."""
+        return process in self._given_up
 
     def after_exec(self, process: int, program: str, verdict: Verdict | None) -> int:
         """Return the place of the policy that holds after an exec, NONE when it must not be.
@@ -99,3 +111,4 @@ class Transitions:
                 read_file(proc(process, "stat"))
             except OSError:
                 del self._places[process]
+                self._given_up.discard(process)
