@@ -269,6 +269,15 @@ def _supervised() -> dict[str, Call]:
             "acct", (_path(0),),
             (Variant("end", ("acct",), ((0, _ALL, 0),), bare=True), Variant("start", ("acct",))),
         ),
+        ("fspick", (_path(1, 0),), _one("fspick")),
+        (
+            "quotactl", (_path(1), _path(3)),  # the second name only to turn quotas on
+            (
+                Variant("all", ("quotactl",), ((1, _ALL, 0),), bare=True),
+                Variant("device", ("quotactl",)),
+            ),
+        ),
+        ("uselib", (_path(0),), _one("uselib")),
         ("execve", (_path(0), Argument("argv", 1)), _one("execve")),
         ("execveat", (_path(1, 0), Argument("argv", 2)), _one("execveat", "execve")),
         ("connect", (address,), _one("connect")),
@@ -300,12 +309,6 @@ def _pending() -> dict[str, Call]:
         # They give descriptors that stand for a name alone (O_PATH): the kernel hands none over.
         ("open_tree", (_path(1, 0),), _one("open_tree")),
         ("open_tree_attr", (_path(1, 0),), _one("open_tree_attr")),
-        # What it gives holds the credentials and namespaces of who made it, for later calls.
-        ("fspick", (_path(1, 0),), _one("fspick")),
-        # Its command says what lies behind its last argument, for some the name of another file.
-        ("quotactl", (_path(1),), _one("quotactl")),
-        # It maps the file into the memory of who calls; no kernel of today has it.
-        ("uselib", (_path(0),), _one("uselib")),
     ]
     return {name: Call(name, arguments, variants) for name, arguments, variants in table}
 

@@ -70,7 +70,7 @@ OWN_DOMAIN_BINDS = numbers_of(
     *(*OPENS, "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "connect", "bind"),
     *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"),
     *("mknod", "mknodat", "truncate", "mount", "umount2", "move_mount"),
-    *("sendto", "sendmsg", "sendmmsg"),
+    *("sendto", "sendmsg", "sendmmsg", "fspick", "quotactl"),
 )
 """The supervised calls that a Landlock domain of the program's own would have bound."""
 

@@ -24,7 +24,7 @@ NEVER_ELEVATED = frozenset(
         # only the calling thread itself can make them
         *("execve", "execveat", "chdir", "chroot"),
         # whether somebody may change mounts is asked of the caller before anything is judged
-        *("mount", "umount2", "move_mount", "mount_setattr"),
+        *("mount", "umount2", "move_mount", "mount_setattr", "fspick"),
     )
 )
 """Judged calls that are nevertheless made with the caller's own rights."""

@@ -1,4 +1,7 @@
-"""acct, swapon and swapoff: what the whole machine uses is the very file that was judged."""
+"""acct, swapon and swapoff: what the whole machine uses is the very file that was judged.
+
+Beside them uselib, which no x86-64 kernel of today has.
+"""
 
 from __future__ import annotations
 
@@ -55,3 +58,8 @@ class Administration(OnObject):
         task = self.call.task
         theirs = task.touch(os.stat, proc(task.tid, "ns", "pid"))
         return os.path.samestat(theirs, os.stat(proc("self", "ns", "pid")))
+
+
+def no_such_call(call: Call, resolver: Resolver) -> Operation:
+    """Answer uselib as kernels without it do (CONFIG_USELIB was for libc5)."""
+    raise Fault(errno.ENOSYS)

@@ -1,4 +1,4 @@
-"""mount, umount2, move_mount and mount_setattr, between pinned places of the program's own mounts.
+"""mount, umount2, move_mount, mount_setattr, fspick: between pinned places of one mount table.
 
 What is mounted, and where, is pinned: a bind mount binds the very directory that was judged. A new
 file system is mounted only where nothing but its name says what it is. Others take their device's
@@ -27,6 +27,7 @@ from certexec.run.step import OPEN_PATH
 _MOUNT = 165
 _UMOUNT2 = 166
 _MOVE_MOUNT = 429
+_FSPICK = 433
 _MOUNT_SETATTR = 442
 _CAP_SYS_ADMIN = 1 << 21
 _NO_SYMLINKS = 0x04
@@ -50,6 +51,8 @@ _UMOUNT_KNOWN = 0xF
 _F_SYMLINKS, _F_EMPTY_PATH, _T_SYMLINKS, _T_EMPTY_PATH = 0x01, 0x04, 0x10, 0x40
 _SET_GROUP, _BENEATH = 0x100, 0x200
 _MOVE_KNOWN = 0x377
+
+_PICK_CLOEXEC, _PICK_NOFOLLOW, _PICK_NO_AUTOMOUNT, _PICK_EMPTY_PATH = 1, 2, 4, 8
 
 _AT_RECURSIVE = 0x8000
 _AT_NO_AUTOMOUNT = 0x800
@@ -282,6 +285,16 @@ class MoveMount(Operation):
             self.fd = -1
 
 
+def _detached(call: Call, resolver: Resolver, dirfd: int) -> Resolved | None:
+    """Pin a mount that stands nowhere yet; None where the descriptor is of none such."""
+    copy = copy_descriptor(call, dirfd) if dirfd != AT_FDCWD else -1
+    if copy >= 0 and resolver.mounts.of(copy) is None:
+        return Resolved("", copy, -1, b"", 0)
+    if copy >= 0:
+        os.close(copy)
+    return None
+
+
 class SetMountAttributes(OnObject):
     """mount_setattr: of the mount that was judged, and with AT_RECURSIVE of those below it."""
 
@@ -306,12 +319,7 @@ class SetMountAttributes(OnObject):
             raise
 
     def _descriptor(self, resolver: Resolver, dirfd: int) -> Resolved:
-        copy = copy_descriptor(self.call, dirfd) if dirfd != AT_FDCWD else -1
-        if copy >= 0 and resolver.mounts.of(copy) is None:
-            return Resolved("", copy, -1, b"", 0)  # detached: it stands nowhere yet
-        if copy >= 0:
-            os.close(copy)
-        return super()._descriptor(resolver, dirfd)
+        return _detached(self.call, resolver, dirfd) or super()._descriptor(resolver, dirfd)
 
     def _copy_namespace(self) -> None:
         set_, clear, propagation, number = _ATTR.unpack(self.attributes)
@@ -332,3 +340,31 @@ class SetMountAttributes(OnObject):
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+class Pick(OnObject):
+    """fspick: a descriptor by which the options of a mounted file system can be changed.
+
+    Whoever uses it is asked for the right to do so again, by the kernel, with their own ids.
+    """
+
+    def __init__(self, call: Call, resolver: Resolver) -> None:
+        _refuse_others(call)
+        self.flags = call.int_arg(2)
+        known = _PICK_CLOEXEC | _PICK_NOFOLLOW | _PICK_NO_AUTOMOUNT | _PICK_EMPTY_PATH
+        if self.flags & ~known:
+            raise Fault(errno.EINVAL)
+        flags = AT_SYMLINK_NOFOLLOW if self.flags & _PICK_NOFOLLOW else 0
+        flags |= AT_EMPTY_PATH if self.flags & _PICK_EMPTY_PATH else 0
+        super().__init__(call, resolver, call.int_arg(0), 1, flags)
+
+    def _descriptor(self, resolver: Resolver, dirfd: int) -> Resolved:
+        return _detached(self.call, resolver, dirfd) or super()._descriptor(resolver, dirfd)
+
+    def perform(self) -> None:
+        """Pick the mount that was judged, and hand the descriptor over."""
+        fd = syscall(_FSPICK, self.object(), b"", _PICK_CLOEXEC | _PICK_EMPTY_PATH)
+        try:
+            self.call.finish_with_fd(fd, bool(self.flags & _PICK_CLOEXEC))
+        finally:
+            os.close(fd)

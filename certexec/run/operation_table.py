@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from certexec.run.emulate_administration import Administration
+from certexec.run.emulate_administration import Administration, no_such_call
 from certexec.run.emulate_attributes import Chmod, Chown, FileAttributes
 from certexec.run.emulate_handles import Handle
 from certexec.run.emulate_links import Link, Rename, Symlink
-from certexec.run.emulate_mounts import Mount, MoveMount, SetMountAttributes, Umount
+from certexec.run.emulate_mounts import Mount, MoveMount, Pick, SetMountAttributes, Umount
 from certexec.run.emulate_names import Access, Mkdir, Readlink, Stat, Statfs, Statx, Unlink
 from certexec.run.emulate_nodes import Mknod
 from certexec.run.emulate_open import Open
 from certexec.run.emulate_place import Move
+from certexec.run.emulate_quota import Quota
 from certexec.run.emulate_send import Send
 from certexec.run.emulate_sockets import Bind, Connect
 from certexec.run.emulate_times import Utimes
@@ -58,7 +59,10 @@ OPERATIONS: dict[str, Callable[[Call, Resolver], Operation]] = {
         (Umount, "umount2"),
         (MoveMount, "move_mount"),
         (SetMountAttributes, "mount_setattr"),
+        (Pick, "fspick"),
         (Administration, "acct swapon swapoff"),
+        (no_such_call, "uselib"),
+        (Quota, "quotactl"),
         (Connect, "connect"),
         (Bind, "bind"),
         (Send, "sendto sendmsg sendmmsg"),

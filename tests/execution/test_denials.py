@@ -224,15 +224,15 @@ def test_a_call_that_nobody_makes_for_the_caller_is_denied_and_logged(
     world: World, ground: Path
 ) -> None:
     world.logged()
-    path = confined(world, "pending", f'quotactl: filename match "{ground}" then permit')
+    path = confined(world, "pending", f'pivot_root: filename match "{ground}" then permit')
     code = f"""
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
-assert libc.syscall(179, 0, {os.fsencode(ground)!r}, 0, None) == -1
+assert libc.syscall(155, {os.fsencode(ground)!r}, {os.fsencode(ground)!r}) == -1
 print(errno.errorcode[ctypes.get_errno()])
 """
     assert run(world, path, code) == ["EPERM"]
-    wait_for(lambda: any("native-quotactl(179)" in line for line in world._log))
+    wait_for(lambda: any("native-pivot_root(155)" in line for line in world._log))
 
 
 def test_foreign_system_calls_kill(world: World) -> None:

@@ -117,7 +117,7 @@ def test_conditional_rules_on_a_call_that_is_carried_out_are_judged(name):
     assert found.needs_listener
 
 
-@pytest.mark.parametrize("name", ["open_tree", "pivot_root", "quotactl"])
+@pytest.mark.parametrize("name", ["open_tree", "pivot_root", "open_tree_attr"])
 def test_conditional_rules_on_any_other_call_deny_it_and_are_logged(name):
     found = table(judged(name))
     assert decide(found, name) == told("denied-until-supported", errno.EPERM)

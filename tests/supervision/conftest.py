@@ -81,6 +81,7 @@ CHANGES = (
     "fanotify_mark: permit, if user != 12345",
     "acct: permit, if user != 12345",
     "send: permit, if user != 12345",
+    "quotactl: permit, if user != 12345",
 )
 """Everything is permitted, but each call that changes names or attributes is carried out by the
 supervisor; those that tests/execution knows by SUPERVISED are not among them."""

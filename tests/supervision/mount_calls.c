@@ -163,11 +163,71 @@ static void machine(void) {
     }
 }
 
+/* Prints what fspick gave, and makes the file system read-only by it. */
+static void pick(const char *label, int fd) {
+    char link[64], to[64] = "";
+    if (say(label, fd) < 0)
+        return;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    (void)!readlink(link, to, sizeof to - 1);
+    printf("    %s %d\n", to, fcntl(fd, F_GETFD));
+    CALL(SYS_fsconfig, fd, FSCONFIG_SET_FLAG, "ro", NULL, 0);
+    CALL(SYS_fsconfig, fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+    table();
+    close(fd);
+}
+
+static void picks(void) {
+    char label[100];
+    static const unsigned flags[] = { 0, 1, 2, 4, 8, 15, 16 };
+    static const char *const paths[] = { "place", "way", "dir", "place/x", "missing", "", "file", "loop", "closed/x" };
+    mkdir("place", 0755);
+    (void)!symlink("place", "way");
+    if (mount("none", "place", "tmpfs", 0, NULL) < 0)
+        puts("no mounts");
+    for (int path = 0; path < 9; path++)
+        for (int i = 0; i < 7; i++) {
+            snprintf(label, sizeof label, "fspick %s %x", paths[path], flags[i]);
+            pick(label, (int)syscall(SYS_fspick, AT_FDCWD, paths[path], flags[i]));
+        }
+    int on = open("place", O_RDONLY), copy = (int)syscall(SYS_open_tree, AT_FDCWD, "place", OPEN_TREE_CLONE | O_CLOEXEC);
+    pick("by descriptor", (int)syscall(SYS_fspick, on, "", 8));
+    if (copy >= 0)
+        pick("detached", (int)syscall(SYS_fspick, copy, "", 8));
+    CALL(SYS_fspick, 99, "", 8);
+    CALL(SYS_fspick, AT_FDCWD, BAD, 0);
+    close(on);
+    unlink("way");
+    clear();
+}
+
+static void quotas(void) {
+    static const unsigned commands[] = {
+        0x800001, 0x800002, 0x800003, 0x800004, 0x800005, 0x800006, 0x800007, 0x800008, 0x800009, 0x80000a,
+        0x5801, 0x5802, 0x5803, 0x5804, 0x5805, 0x5806, 0x5807, 0x5808, 0x5809, 0,
+    };
+    static const char *const devices[] = { NULL, "file", "dir", "missing", "", "loop", "/dev/null", "closed/x", "fifo", BAD, KERNEL };
+    void *data[] = { "file", "missing", BAD };
+    char label[100];
+    for (int i = 0; i < 20; i++)
+        for (int type = 0; type < 5; type += 2)
+            for (int device = 0; device < 11; device++)
+                for (int k = 0; k < 3; k++) {
+                    snprintf(label, sizeof label, "quotactl %x %d %d %d", commands[i], type, device, k);
+                    say(label, syscall(SYS_quotactl, commands[i] << 8 | (unsigned)type, devices[device], getuid(), data[k]));
+                }
+    static const char *const libraries[] = { "file", "missing", BAD };
+    for (int i = 0; i < 3; i++)
+        CALL(SYS_uselib, libraries[i]);
+}
+
 int mount_calls(char part) {
     switch (part) {
     case 'b': mounts(); break;
     case 'v': new_mounts(); break;
     case 'c': machine(); break;
+    case 'f': picks(); break;
+    case 'q': quotas(); break;
     default: return 2;
     }
     return 0;

@@ -131,3 +131,43 @@ while True:
         python.kill()
         python.communicate()
     assert said == ["True", "True True 0"]
+
+
+def test_a_mount_is_picked_only_where_that_is_permitted(cage: Cage, tree: Path) -> None:
+    rules = (f'fspick: filename match "{tree}/good" then permit',)
+    code = HELPERS + f"""
+os.chdir({str(tree)!r})
+print(mount("x", "good", "tmpfs"), mount("x", "bad", "tmpfs"))
+def pick(name):
+    fd = why(call, 433, -100, name, 1)
+    if isinstance(fd, str):
+        return fd
+    return [why(call, 431, fd, 0, b"ro", None, 0), why(call, 431, fd, 7, None, None, 0)]
+print(pick(b"good"), pick(b"way"), pick(b"bad"), pick(b"good/../bad"), pick(b"good/sub"))
+print(why(os.mkdir, "good/new"), why(os.mkdir, "bad/new"))
+"""
+    said = cage.says(code, rules=rules, options=ROOT).splitlines()
+    assert said == ["0 0", "[0, 0] [0, 0] EPERM EPERM ENOENT", "EROFS ok"]
+    assert cage.says(code, rules=rules).splitlines()[1] == " ".join(["EPERM"] * 5)
+
+
+def test_quotas_are_judged_by_the_device_and_by_the_file_that_holds_them(
+    cage: Cage, tree: Path
+) -> None:
+    code = HELPERS + f"""
+os.chdir({str(tree)!r})
+def quota(command, device, data=0):
+    return why(call, 179, command << 8, device, 0, data)
+GET, ON, SYNC = 0x800007, 0x800002, 0x800001
+print(quota(GET, b"/dev/null"), quota(GET, b"good"), quota(GET, b"bad"), quota(GET, None))
+print(quota(ON, b"good", b"good"), quota(ON, b"good", b"bad"), quota(SYNC, None))
+"""
+    rules = (
+        'quotactl: filename eq "/dev/null" then permit',
+        f'quotactl: filename eq "{tree}/good" and not filename[1] eq "{tree}/bad" then permit',
+    )
+    said = cage.says(code, rules=rules, options=ROOT).splitlines()
+    assert said == ["ENOTBLK ENOTBLK EPERM EPERM", "ENOTBLK EPERM EPERM"]
+    assert cage.says(code, rules=('uselib: filename eq "/x" then permit',)) == cage.bare(code)
+    uselib = 'print(why(call, 134, b"/bin/true"))'
+    assert cage.says(uselib, rules=('uselib: filename eq "/x" then permit',)) == "ENOSYS"

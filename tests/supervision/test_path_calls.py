@@ -19,6 +19,7 @@ PARTS = [
     "renames", "links", "symlinks", "modes", "owners", "truncations", "utimes", "nodes", "pointers",
     "directories",
     "xattrs", "attributes", "watches", "bind mounts", "v for new mounts", "computer",
+    "fspick", "quotas",
 ]  # fmt: skip
 PASSED = """
 os.dup2(os.open(".", os.O_PATH), 8)
