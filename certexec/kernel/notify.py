@@ -20,6 +20,9 @@ _RESP = struct.Struct("=QqiI")
 _ADD = struct.Struct("=QIIII")
 _ID = struct.Struct("=Q")
 
+RECEIVE_ENDS = (6, 12)
+"""The Linux from which on SECCOMP_IOCTL_NOTIF_RECV returns when the last process under the filter
+has ended. Older ones leave whoever waits there waiting for ever: there poll(2) has to say it."""
 RESPONSE_CONTINUE = 1
 """SECCOMP_USER_NOTIF_FLAG_CONTINUE: only for verdicts that depend on registers alone."""
 _SYNC_WAKE_UP = 1

@@ -205,8 +205,8 @@ namespace or user namespace (clone3 there is none)."""
 
 def moves(number: int, args: Sequence[int]) -> bool:
     """Tell whether a call with these six registers is one of MOVING."""
-    return any(
-        all(test.holds(args) for test in tests) for tests in MOVING.get(number, ())
+    return number in MOVING and any(
+        all(test.holds(args) for test in tests) for tests in MOVING[number]
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from certexec.run.transitions import Transitions
 
 _PIDFD_SEND_SIGNAL = 424
+_TGKILL = 234
 _EVERYBODY = -1
 _PRIO_USER = 2
 _PRIO_PGRP = 1
@@ -169,14 +170,17 @@ def _judge_number(number: int, own_tgid: int, groups: bool) -> int:
     if number < 0:
         # a process group; the supervisor leads a session and a group of its own
         return errno.EPERM if groups and -number == own_tgid else 0
+    # signal 0 only asks whether there is somebody
     try:
-        os.stat(proc("self", "task", number))
+        syscall(_TGKILL, own_tgid, number, 0)
         return errno.EPERM
-    except OSError:
+    except ProcessLookupError:
         pass  # none of our threads
     try:
-        os.stat(proc(number))
-    except OSError:
+        os.kill(number, 0)
+    except PermissionError:
+        return 0  # somebody else's
+    except ProcessLookupError:
         # nobody has this number now: answered here, for a thread of ours could get it next
         return errno.ESRCH
     return 0

@@ -17,8 +17,9 @@ import time
 
 from certexec.errors import CertexecError
 from certexec.kernel.credentials import Mask, unshare_fs
+from certexec.kernel.filesystem import parse_release
 from certexec.kernel.libc import syscall
-from certexec.kernel.notify import Listener, Notification
+from certexec.kernel.notify import RECEIVE_ENDS, Listener, Notification
 from certexec.kernel.procfs import StatusReader, proc
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
@@ -148,6 +149,8 @@ class Supervisor:
         self.next_look = 0.0
         self.poll = select.poll()
         self.poll.register(listener.fd, select.POLLIN)
+        release = parse_release(os.uname().release)
+        self.waits_to_receive = release is not None and release[:2] >= RECEIVE_ENDS
 
     def run(self) -> None:
         """Serve until the tree has ended."""
@@ -169,6 +172,11 @@ class Supervisor:
 
     def next_event(self) -> tuple[str, Notification | None]:
         """Wait for the next thing to do, and say what it is."""
+        if self.waits_to_receive and not self.blocked and not self.judge.folding.owes:
+            notification = self.listener.receive()
+            if notification is not None:
+                return NOTIFIED, notification
+            # a signal, a caller that died at once, or the end: poll tells them apart
         ready = self.poll.poll(BLOCKED_POLL if self.blocked else self.judge.folding.patience())
         if not ready:
             return TICK, None

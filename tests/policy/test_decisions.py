@@ -555,3 +555,26 @@ def test_rules_of_other_systems_are_inactive_whatever_they_say():
     policy.rules = [Rule("netbsd", "pledge", action="ask", errno=0, line=1, text="")]
     options = TreeOptions(full_log=False, privileged=False, capable=False)
     assert not compile_policy(policy, options).needs_listener
+
+
+MOVES = {
+    "unshare": [(0x20000,), (0x10000000,), (0x10020000 | 0x200,)],
+    "clone": [(0x20000 | 17,), (0x10000000 | 17,)],
+    "setns": [(3, 0), (3, 0x20000)],
+    "chroot": [(1,)],
+    "pivot_root": [(1, 1)],
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_who_moves_in_a_supervised_tree_is_told_of(name):
+    found = table(judged("open"), permit(name))
+    for args in MOVES[name]:
+        assert decide(found, name, *args) == told("move"), args
+    if name in ("unshare", "clone"):
+        assert decide(found, name, 0x200 | 17) == PASS
+    alone = table(permit(name))
+    assert not alone.needs_listener
+    assert decide(alone, name, *MOVES[name][0]) == PASS
+    refused = table(judged("open"), deny(name))
+    assert decide(refused, name, *MOVES[name][0]) == EPERM
