@@ -34,7 +34,9 @@ _CAPSET = 126
 _PRCTL = 157
 _UNSHARE = 272
 _CLONE_FS = 0x200
-_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
+_CAPABILITIES = struct.Struct("=6I")
+"""Effective, permitted, inheritable: the low words, then the high ones."""
 PR_SET_DUMPABLE = 4
 _CAP_SYS_PTRACE = 1 << 19
 
@@ -57,28 +59,10 @@ def _set_groups(groups: list[int]) -> None:
 
 
 def _capabilities() -> tuple[int, int, int]:
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    data = ctypes.create_string_buffer(24)
-    syscall(_CAPGET, header, data)
-    e0, p0, i0, e1, p1, i1 = struct.unpack("=6I", data.raw)
+    data = ctypes.create_string_buffer(_CAPABILITIES.size)
+    syscall(_CAPGET, _CAPABILITY_HEADER, data)
+    e0, p0, i0, e1, p1, i1 = _CAPABILITIES.unpack(data.raw)
     return e0 | e1 << 32, p0 | p1 << 32, i0 | i1 << 32
-
-
-def _set_effective(effective: int) -> None:
-    _, permitted, inheritable = _capabilities()
-    effective &= permitted
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    low = 0xFFFFFFFF
-    data = struct.pack(
-        "=6I",
-        effective & low,
-        permitted & low,
-        inheritable & low,
-        effective >> 32,
-        permitted >> 32,
-        inheritable >> 32,
-    )
-    syscall(_CAPSET, header, data)
 
 
 class Mask:
@@ -90,14 +74,19 @@ class Mask:
     differs from its own, so that it also works where a user namespace maps one id.
     """
 
-    __slots__ = ("_changed", "_effective", "_groups", "_privileged", "_taken")
+    __slots__ = (
+        "_changed", "_effective", "_groups", "_inheritable", "_needless", "_permitted",
+        "_privileged", "_taken",
+    )  # fmt: skip
 
     def __init__(self, privileged: bool) -> None:
         self._privileged = privileged
         self._changed = False
         self._taken: tuple[Status, bool] | None = None
         self._groups = sorted(os.getgroups()) if privileged else []
-        self._effective = _capabilities()[0]
+        self._effective, self._permitted, self._inheritable = _capabilities()
+        # for whom nothing had to be taken: what a Status says does not change
+        self._needless: tuple[Status, bool] | None = None
 
     def assume(self, status: Status, real_uid: bool = False) -> None:
         """Take the effective rights of the thread that ``status`` describes.
@@ -106,6 +95,9 @@ class Mask:
         Raises KernelError when anything does not read back; the caller must then ``restore``.
         """
         if not self._privileged and not self._effective:
+            return
+        known = self._needless
+        if known is not None and known[0] is status and known[1] is real_uid:
             return
         uid, fs_uid = status.uids[1], status.uids[3]
         gid, fs_gid = status.gids[1], status.gids[3]
@@ -118,6 +110,7 @@ class Mask:
         same_ids = not self._privileged or (uid, fs_uid, gid, fs_gid) == (0, 0, 0, 0)
         same_groups = not self._privileged or sorted(status.groups) == self._groups
         if same_ids and same_groups and wanted == self._effective:
+            self._needless = status, real_uid
             return
         self._changed = True
         self._taken = status, real_uid
@@ -130,7 +123,8 @@ class Mask:
                 syscall(_SETRESGID, _SETREUID_NONE, gid, _SETREUID_NONE)
                 syscall(_SETRESUID, _SETREUID_NONE, uid, _SETREUID_NONE)
                 if (fs_uid, fs_gid) != (uid, gid):
-                    _set_effective(self._effective)  # lost with euid 0; without, these do nothing
+                    # lost with euid 0; without, these do nothing
+                    self._set_effective(self._effective)
                     syscall(_SETFSUID, fs_uid)
                     syscall(_SETFSGID, fs_gid)
                 # the only way to read them back: an id that nobody has changes nothing
@@ -140,7 +134,7 @@ class Mask:
                 ):
                     raise OSError(errno.EPERM, "the file-system ids cannot be taken")
             # 3. the capabilities that are effective there
-            _set_effective(wanted)
+            self._set_effective(wanted)
             effective, permitted, _ = _capabilities()
         except OSError as error:
             raise KernelError(
@@ -185,19 +179,28 @@ class Mask:
         if not self._changed:
             return function(*arguments)
         before = _capabilities()[0]
-        _set_effective(before | capabilities)
+        self._set_effective(before | capabilities)
         try:
             return function(*arguments)
         finally:
-            _set_effective(before)
+            self._set_effective(before)
+
+    def _set_effective(self, effective: int) -> None:
+        """Make of what this thread may take just this effective."""
+        effective &= self._permitted
+        low = 0xFFFFFFFF
+        data = _CAPABILITIES.pack(
+            effective & low, self._permitted & low, self._inheritable & low,
+            effective >> 32, self._permitted >> 32, self._inheritable >> 32,
+        )  # fmt: skip
+        syscall(_CAPSET, _CAPABILITY_HEADER, data)
 
     def restore(self) -> None:
         """Return to root's rights; on failure the whole process ends, which ends the program."""
         if not self._changed:
             return
         try:
-            _, permitted, _ = _capabilities()
-            _set_effective(permitted)
+            self._set_effective(self._permitted)
             if self._privileged:
                 syscall(_SETRESUID, _SETREUID_NONE, 0, _SETREUID_NONE)
                 syscall(_SETRESGID, _SETREUID_NONE, 0, _SETREUID_NONE)
@@ -205,7 +208,7 @@ class Mask:
                     _set_groups(self._groups)
                 if os.geteuid() != 0:
                     os._exit(125)
-            _set_effective(self._effective)
+            self._set_effective(self._effective)
             if _capabilities()[0] != self._effective:
                 os._exit(125)
         except OSError:

@@ -113,7 +113,7 @@ class Call:
         Only then ask whether it still waits: so what was read is not a later process's.
         """
         try:
-            return self.task.touch(function, *arguments)
+            return self.task.look_at_itself(function, *arguments)
         except PermissionError:
             raise Fault(errno.EPERM) from None
         finally:

@@ -36,7 +36,7 @@ class Task:
         self.mask: Mask | None = None
 
     def look_at_itself(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Open something that tells the task about itself, with the task's own rights."""
+        """Look at something that tells the task about itself, with the task's own rights."""
         if self.mask is None:
             return function(*arguments)
         return self.mask.with_ptrace(function, *arguments)
