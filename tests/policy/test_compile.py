@@ -19,7 +19,7 @@ from certexec.kernel.syscalls import NAMES, NUMBERS
 from certexec.policy.calls import SUPERVISED, variants
 from certexec.policy.compile import GATED, PLACEHOLDERS, Compiled, compile_policy
 from certexec.policy.decisions import TreeOptions
-from certexec.policy.guards import DENY, NOTIFY, PERMIT, Decision
+from certexec.policy.guards import DENY, KILL, NOTIFY, PERMIT, Decision
 from certexec.policy.model import Policy, Rule, Symbol
 
 X86_64 = bpf.AUDIT_ARCH_X86_64
@@ -37,6 +37,10 @@ def permit(name: str) -> Rule:
 
 def deny(name: str, code: int = errno.EPERM) -> Rule:
     return rule(name, "deny", code, simple=True)
+
+
+def kill(name: str, log: bool) -> Rule:
+    return true(name, action="kill", log=True) if log else rule(name, "kill", simple=True)
 
 
 def judged(name: str) -> Rule:
@@ -59,6 +63,8 @@ def action(decision: Decision) -> int:
         return bpf.SECCOMP_RET_ALLOW
     if decision.kind == DENY:
         return bpf.SECCOMP_RET_ERRNO | decision.errno
+    if decision.kind == KILL:
+        return bpf.SECCOMP_RET_KILL_PROCESS
     assert decision.kind == NOTIFY
     return bpf.SECCOMP_RET_USER_NOTIF
 
@@ -75,6 +81,7 @@ RULES = st.lists(
         st.builds(deny, NAMES_IN_RULES, st.integers(1, 4095)),
         st.builds(true, st.one_of(NAMES_IN_RULES, PATHS), log=st.booleans()),
         st.builds(judged, PATHS),
+        st.builds(kill, NAMES_IN_RULES, st.booleans()),
     ),
     max_size=120,
 )

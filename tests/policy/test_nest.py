@@ -75,7 +75,8 @@ RULES_OF = st.lists(
     st.tuples(
         st.sampled_from(["read", "open", "kill", "chdir", "clone", "socket", "prctl", "execve"]),
         st.sampled_from([
-            ": permit", ": deny[enoent]", ': filename eq "/x" then permit', ": true then permit log",
+            ": permit", ": deny[enoent]", ': filename eq "/x" then permit',
+            ": true then permit log",
         ]),
     ).map("".join).filter(
         lambda one: "filename" not in one or one.startswith(("open", "chdir", "execve"))
