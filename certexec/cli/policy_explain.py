@@ -261,6 +261,8 @@ def _show_policy(explained: Explained, *, first: bool) -> None:
         click.echo(f"{policy.no_dotdot:5}  no-dotdot: every file name is looked at")
     for line in policy.afters:
         click.echo(printable(f"{line.rule.line:5}  {line}"))
+    if policy.adopts:
+        click.echo(_wrapped("may ask for the policies of: ", printable(", ".join(policy.adopts))))
     for one in explained.rules:
         click.echo(printable(f"{one.rule.line:5}  {one.rule.told}"))
         for layer, calls in one.layers.items():
@@ -329,6 +331,9 @@ def _policy_json(explained: Explained) -> dict[str, object]:
         "supervisor": table.needs_listener,
         "landlock": {"accepted": policy.landlock, "unfit": tree.unfit or None},
         "policies": tree.policies,
+        "no_dotdot": bool(policy.no_dotdot),
+        "after": [{"line": one.rule.line, "text": str(one)} for one in policy.afters],
+        "adopt": policy.adopts,
         "certificates": [
             {"path": one.path, "program": one.certificate.program.path if one.certificate else None,
              "refused": one.why or None}

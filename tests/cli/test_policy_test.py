@@ -254,4 +254,10 @@ def test_what_goes_beyond_systrace_is_told_with_its_line(script: Script) -> None
     script("? certexec policy test beyond --after 5 ptrace\nstderr lines that do: 6")
     script("certexec policy check --lint beyond")
     script("certexec policy explain beyond\nstdout 6  after native-fsread")
+    script("certexec policy explain --json beyond")
+    (policy,) = json.loads(script.stdout)["policies"]
+    assert policy["no_dotdot"] and policy["after"][0]["line"] == 6 and policy["adopt"] == []
+    script.write("adopting", BEYOND + "\tadopt /bin/y\n")
+    script("certexec policy explain adopting\nstdout may ask for the policies of: /bin/y")
+    script("! certexec policy check --lint adopting\nstderr no policy here to adopt")
     script("certexec policy explain beyond\nstdout no-dotdot: every file name\nstdout 4.*not")
