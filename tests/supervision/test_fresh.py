@@ -122,7 +122,10 @@ for _ in range(3):
     ]  # fmt: skip
 
 
-def test_rights_and_masks_are_those_of_the_moment(cage: Cage, place: Path) -> None:
+@pytest.mark.parametrize(("uid", "options"), [(ALICE, ("--setuid", "root")), (0, ())])
+def test_rights_and_masks_are_those_of_the_moment(
+    cage: Cage, place: Path, uid: int, options: tuple[str, ...]
+) -> None:
     """Between two calls of the same thread, and between calls of two threads."""
     place.chmod(0o777)
     (place / "private").write_text("")
@@ -160,7 +163,7 @@ call(116, 1, struct.pack("=I", {BOB}))
 call(117, -1, {ALICE}, -1)
 print(look("groups"), look("private"))
 """
-    said = cage.says(code, rules=SUPERVISED, options=("--setuid", "root")).splitlines()
+    said = cage.says(code, rules=SUPERVISED, options=options, uid=uid).splitlines()
     assert said[0] == "0o700 0o755 0o700 0o770"
     assert said[1].split() == [
         "EACCES", "EACCES", "0", "ok", "0", "EACCES", "0", "ok", "0", "EACCES",
