@@ -20,6 +20,7 @@ CODES = {
     "collision": "two programs whose policies systrace keeps in one file",
     "unsupported": "parsed, but not enforced by this version: signing refuses it",
     "pending": "the call cannot be judged yet: it will be denied and logged",
+    "sends": "connections are judged by address, but calls that send to any are permitted",
     "errno": "an error that Linux does not have",
     "flag": "a flag, or a line, that does nothing here",
     "detach": "the program that is executed is let go: nothing confines it",

@@ -13,7 +13,12 @@ from certexec.kernel.syscalls import NUMBERS
 from certexec.policy import errnos, lexer
 from certexec.policy.calls import call_of, governing_names, reaches, variants
 from certexec.policy.comparisons import odd_comparison
-from certexec.policy.evaluate import deciding_rules, rules_named
+from certexec.policy.evaluate import (
+    constant_rule,
+    deciding_rules,
+    effective_rules,
+    rules_named,
+)
 from certexec.policy.finding import CODES, Finding
 from certexec.policy.format import tree
 from certexec.policy.implication import implies, never_holds
@@ -37,6 +42,8 @@ __all__ = ["CODES", "Finding", "lint", "lint_text"]
 
 DETACH = "detach"
 """The finding about a rule that lets a program go."""
+_ADDRESSED = (("sendto", "addressed"), ("sendmsg", ""), ("sendmmsg", ""))
+"""The calls that name an address beside connect, each with the use in which it does."""
 _CLOSE = 0.75
 """How alike a mistyped name must be to be suggested, from 0 to 1."""
 
@@ -95,7 +102,32 @@ def _lint_policy(policy: Policy) -> list[Finding]:
         rule.action in ("permit", "ask") and _executes(reaches(rule)) for rule in policy.rules
     ):
         found.append(Finding(exec_in.line, "flag", "no rule permits what exec-in restricts"))
-    return found + _shadowed(policy)
+    return found + _evaded(policy) + _shadowed(policy)
+
+
+def _evaded(policy: Policy) -> list[Finding]:
+    """Find judged connections beside sends that may name any address."""
+    judging = [
+        rule for rule in effective_rules(policy, "connect")
+        if any(symbol.argument.lower() == "sockaddr" for symbol in symbols(rule.expression))
+    ]
+    free = [name for name, variant in _ADDRESSED if _is_permitted(policy, name, variant)]
+    if not judging or not free:
+        return []
+    one = min(rule.line for rule in judging)
+    return [
+        Finding(
+            one, "sends",
+            f"connect is judged by address, but {', '.join(free)} may name any, "
+            "and connect, too (MSG_FASTOPEN)",
+            f"judge {', '.join(free)} in the same way; without an address sendto is send",
+        )
+    ]
+
+
+def _is_permitted(policy: Policy, name: str, variant: str) -> bool:
+    constant, rule = constant_rule(effective_rules(policy, name, variant))
+    return constant and rule is not None and rule.action == "permit"
 
 
 def lint_text(text: str) -> list[Finding]:

@@ -334,6 +334,23 @@ def test_calls_that_will_be_denied_until_they_can_be_judged_are_told():
     assert codes("native-pivot_root: true then permit") == []
 
 
+def test_sends_that_evade_judged_connections_are_found():
+    connect = 'native-connect: sockaddr eq "inet-[::1]:53" then permit'
+    [one] = findings(connect, "native-sendto: permit", "native-sendmmsg: true then permit log")
+    assert (one.line, one.code) == (2, "sends")
+    assert "but sendto, sendmmsg may name any" in one.message
+    assert codes(connect, "native-sendmsg: permit") == [(2, "sends")]
+    assert codes("native-sendto: permit", connect, "native-connect: permit")[0][1] == "shadowed"
+    for other in (
+        "native-send: permit", "native-sendto: deny",
+        'native-sendmsg: sockaddr eq "<unknown>" then permit', "native-read: permit",
+    ):
+        assert codes(connect, other) == []
+    assert codes("native-connect: permit", "native-sendto: permit") == []
+    judged_by_user = "native-connect: permit, if user = 0"
+    assert codes(judged_by_user, "native-sendto: permit") == []
+
+
 def test_colliding_policy_files_are_found():
     header = HEADER + "Policy: /usr/sbin/a_b, Emulation: native\n"
     text = header + "Policy: /usr/sbin/a/b, Emulation: native\n"
