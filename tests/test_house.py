@@ -29,6 +29,7 @@ BESIDE_THE_RUN_PATH = {
     "certexec.observe.syscall_text",
     "certexec.run.trace",
     "certexec.run.front",
+    "certexec.run.agent",
     "certexec.run.drop",
     "certexec.policy.drop",
 }

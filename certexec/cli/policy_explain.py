@@ -40,6 +40,7 @@ from certexec.policy.explain import (
 from certexec.policy.guards import (
     ADOPT,
     AFTER,
+    ASK,
     BY_POLICY,
     DENIED,
     DENY,
@@ -72,6 +73,7 @@ _NOTIFIED = {
     UNMATCHED: "denied with {error}, no rule speaks of it; the supervisor writes the log line",
     DENIED: "denied with {error}; the supervisor writes the log line",
     UNSUPPORTED: "denied with {error} and logged: it cannot be judged yet",
+    ASK: "an agent is asked; without one it is denied",
     LOG: "permitted; the supervisor writes the log line",
     EXEC: "permitted; the supervisor watches that no right grows",
     PROTECTION: "permitted unless it is aimed at the supervisor",

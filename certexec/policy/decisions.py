@@ -16,6 +16,7 @@ from certexec.policy.dotdot import look_at_names
 from certexec.policy.elevation import asks_for_rights, can_be_elevated
 from certexec.policy.evaluate import EXECS, constant_rule, effective_rules, evaluate, rules_named
 from certexec.policy.guards import (
+    ASKED,
     CLONE,
     CLONE3,
     CLONE_THREAD,
@@ -100,6 +101,8 @@ IO_URING_REACHES = numbers_of(
 """Calls whose work io_uring does without passing the filter. Where one of them is denied, or the
 supervisor has to see it, io_uring is denied, too, even if the policy permits it."""
 
+MEETINGS = ("connect", "bind")
+"""The calls by which a program gets at the socket of an agent, or makes one."""
 FORKS = numbers_of("clone", "fork", "vfork")
 LANDLOCK_RESTRICT_SELF = NUMBERS["landlock_restrict_self"]
 
@@ -164,7 +167,7 @@ class Table:
         needs_listener: something is notified, so there must be a supervisor.
     """
 
-    __slots__ = ("_options", "_watched", "clauses", "default", "needs_listener")
+    __slots__ = ("_asks", "_options", "_watched", "clauses", "default", "needs_listener")
 
     def __init__(self, policy: Policy, options: TreeOptions) -> None:
         """Decide. What certexec.policy.unsupported would refuse becomes a denial here.
@@ -174,6 +177,8 @@ class Table:
         self._options = options
         # /proc/PID/mem leads into the supervisor, or into a process under another policy.
         self._watched = options.capable or (options.own_policies and not policy.detached)
+        # An agent is asked: nobody in the tree may stand in its place.
+        self._asks = any(rule.action == "ask" and reaches(rule) for rule in policy.rules)
         self.default = deny(errno.EPERM, UNMATCHED if options.full_log else "")
         if policy.detached:
             self.default = PERMITTED
@@ -201,7 +206,7 @@ class Table:
         for name, each in uses.items():
             if self.needs_listener:  # so there is somebody to write the line
                 each = [KILLED_AND_LOGGED if one == KILLED else one for one in each]
-            self.clauses[NUMBERS[name]] = self._of_call(name, self._watch_opens(name, each))
+            self.clauses[NUMBERS[name]] = self._of_call(name, self._watch(name, each))
         for number in ALWAYS:
             self.clauses[number] = [Clause((), PERMITTED)]
         # The flags of clone3 lie in memory. C libraries take clone where the kernel has no clone3.
@@ -252,14 +257,21 @@ class Table:
             decision = self._of_rule(None if verdict is None else verdict.rule)
         elif call_of(name).supervised:
             decision = JUDGED
+        elif all(each.unconditional for each in rules):
+            verdict = evaluate(rules, {}, NOBODY)  # an "ask", and what else is asked in vain
+            decision = self._of_rule(None if verdict is None else verdict.rule)
         else:
             return deny(errno.EPERM, UNSUPPORTED, log=True)
+        if decision == ASKED and NUMBERS[name] in IO_URING:
+            return deny(errno.EPERM, UNSUPPORTED, log=True)  # what it does passes unasked
         return self._of_name(name, decision)
 
     def _of_rule(self, rule: Rule | None) -> Decision:
         """Return the decision of a rule that applies to every use; None: no rule does."""
-        if rule is None or rule.action == "ask":
+        if rule is None:
             return self.default
+        if rule.action == "ask" and not rule.flaw:
+            return ASKED
         if rule.detach and self._options.own_policies:
             return JUDGED  # the rule that permits an exec says what becomes of it
         if rule.inherit and self._options.own_policies and rule.action == "permit":
@@ -286,8 +298,9 @@ class Table:
             return Decision(NOTIFY, 0, EXEC, decision.log)
         return decision
 
-    def _watch_opens(self, name: str, decisions: list[Decision]) -> list[Decision]:
-        if name not in OPENS or not (self._watched and self.needs_listener):
+    def _watch(self, name: str, decisions: list[Decision]) -> list[Decision]:
+        watched = name in OPENS and self._watched and self.needs_listener
+        if not watched and not (name in MEETINGS and self._asks):
             return decisions
         # whoever opens in the program's place is in no domain of its: there the rules count
         return [

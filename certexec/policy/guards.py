@@ -52,6 +52,8 @@ ADOPT = "adopt"
 """A request for another policy: the supervisor answers it."""
 AFTER = "after"
 """Permitted, until what has happened in the tree leaves it no more."""
+ASK = "ask"
+"""An agent decides, by what the call is; then the kernel runs it."""
 KILLS = "kills"
 """A rule kills who calls; the supervisor writes the log line first."""
 
@@ -102,6 +104,7 @@ PERMITTED = Decision(PERMIT)
 LANDLOCKED = Decision(PERMIT, 0, LANDLOCK)
 KILLED = Decision(KILL)
 NARROWED = Decision(NOTIFY, 0, AFTER)
+ASKED = Decision(NOTIFY, 0, ASK)
 KILLED_AND_LOGGED = Decision(NOTIFY, 0, KILLS, log=True)
 JUDGED = Decision(NOTIFY, 0, RULES)
 

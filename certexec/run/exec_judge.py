@@ -35,7 +35,8 @@ class ExecJudge:
     """Judges the execs of one tree.
 
     ``gains``: the tree holds a grant, so nobody may come out of an exec with more than before;
-    ``permitted``: judges an operation, and answers and logs a denial.
+    ``permitted``: judges an operation, and answers and logs a denial; ``ask``: asks about one, and
+    closes it.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ExecJudge:
         permitted: Callable[[Operation], bool],
         permissive: bool,
         nested: Nested,
+        ask: Callable[[Operation, Callable[[], bool]], bool],
     ) -> None:
         self.nested = nested
         self.judge = judge
@@ -57,9 +59,12 @@ class ExecJudge:
         self.gains = gains
         self.permitted = permitted
         self.permissive = permissive
+        self.ask = ask
 
-    def execute(self, call: Call, by_rules: bool) -> None:
+    def execute(self, call: Call, by_rules: bool) -> bool:
         """Let an exec happen that may be, and see that it is the one that may.
+
+        True: somebody is asked about it first.
 
         ``by_rules``: its file and arguments have to be judged; otherwise every exec is permitted.
 
@@ -71,16 +76,17 @@ class ExecJudge:
         """
         if self.nested.possible and call.place == self.nested.places.launcher:
             self.nested.execute(call)
-            return
+            return False
         execution = None
         if by_rules or not self.transitions.one_policy:
             # 1.
             execution = self._prepare(call)
+        keep = False
         try:
             if execution is not None:
                 # 2.
                 if by_rules and not self.permitted(execution):
-                    return
+                    return False
                 exists = execution.found.fd >= 0  # where it does not, the kernel says so
                 if exists and (reason := self._no_place(execution)):
                     values = dict(execution.values)
@@ -88,14 +94,21 @@ class ExecJudge:
                         values["because"] = [UNNAMED]
                     self.judge.log(call, "deny", reason, errno.EPERM, values)
                     call.fail(errno.EPERM)
-                    return
-            # 3.
-            killed = guard(call, lambda pid: self._objection(call, execution, by_rules, pid))
-            if killed:
-                self.judge.log(call, "deny", OUTCOME, errno.EPERM, {"because": [killed]})
+                    return False
+                if execution.asked:
+                    keep = True  # from here on by who waits for the answer
+                    return self.ask(execution, lambda: self._happen(call, execution, by_rules))
+            return self._happen(call, execution, by_rules)
         finally:
-            if execution is not None:
+            if execution is not None and not keep:
                 execution.close()
+
+    def _happen(self, call: Call, execution: Execution | None, by_rules: bool) -> bool:
+        # 3.
+        killed = guard(call, lambda pid: self._objection(call, execution, by_rules, pid))
+        if killed:
+            self.judge.log(call, "deny", OUTCOME, errno.EPERM, {"because": [killed]})
+        return False
 
     def _prepare(self, call: Call) -> Execution:
         call.task.mask = self.mask

@@ -84,16 +84,18 @@ class Judge:
         if layers is None:
             verdict = operation.outermost = self._by(operation, operation.call.place)
             return verdict
-        operation.outermost = verdict = None
+        operation.outermost = verdict = asked = None
         for place in layers:
             if self.policies[place].detached:
                 continue
             verdict = self._by(operation, place)
             if place == layers[0]:
                 operation.outermost = verdict
-            if verdict is None or verdict.action != "permit":
-                break
-        return verdict
+            if verdict is not None and verdict.action == "ask":
+                asked = asked or verdict  # an answer counts only where all others permit
+            elif verdict is None or verdict.action != "permit":
+                return verdict
+        return asked or verdict
 
     def _by(self, operation: Operation, place: int) -> Verdict | None:
         call, values = operation.call, operation.values
@@ -130,6 +132,18 @@ class Judge:
 
         ``elevated``: as whom the call is made, "" for the caller.
         """
+        self.folding.write(self.event(call, verdict, reason, code, values, elevated))
+
+    def event(
+        self,
+        call: Call,
+        verdict: str,
+        reason: str,
+        code: int,
+        values: Mapping[str, Sequence[str]] | None = None,
+        elevated: str = "",
+    ) -> Event:
+        """Return the same event."""
         arguments = [
             (name if index == 0 else f"{name}[{index}]", text)
             for name, texts in (values or {}).items()
@@ -137,7 +151,7 @@ class Judge:
         ]
         uid = call.status.uids[0]
         policy = self.policies[call.place]
-        event = Event(
+        return Event(
             time=time.time(),
             verdict=verdict,
             reason=reason,
@@ -157,7 +171,6 @@ class Judge:
             certificate=self.certificate,
             elevated=elevated,
         )
-        self.folding.write(event)
 
     def note(self, text: str) -> None:
         """Write a line about certexec itself."""

@@ -51,6 +51,7 @@ class Operation:
         rights: with which it is made: the caller's, or those that a rule gives it.
         elevated: as whom, in words, where they are not the caller's.
         patient: it may wait now: it is carried out by a thread of its own.
+        asked: of ``also`` and ``values``, what an agent has to permit.
     """
 
     def __init__(self, call: Call) -> None:
@@ -64,6 +65,7 @@ class Operation:
         self.rights: Status = call.status
         self.elevated = ""
         self.patient = False
+        self.asked: list[Mapping[str, list[str]]] = []
 
     def may_block(self) -> bool:
         """Whether performing may wait for somebody else; such calls get a thread of their own."""

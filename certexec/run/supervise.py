@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from certexec.observe.sinks import machine_sinks
+from certexec.run.asking import Asking
 from certexec.run.judge import Judge
 from certexec.run.places import Places
 from certexec.run.supervisor import Manner, Supervisor
@@ -53,5 +54,5 @@ def supervisor_for(
     )
     return Supervisor(
         listener, judge, places, transitions, privileged, approved.grant, manner,
-        settings.trace, named, approved.permitted.elevations,
+        Asking(invoker.uid, approved.grant), settings.trace, named, approved.permitted.elevations,
     )  # fmt: skip

@@ -7,18 +7,15 @@ call (ENOSYS), so nothing runs on unsupervised.
 
 from __future__ import annotations
 
-import _signal
 import errno
 import gc
 import os
 import select
-import struct
 import time
 
 from certexec.errors import CertexecError
 from certexec.kernel.credentials import Mask, unshare_fs
 from certexec.kernel.filesystem import parse_release
-from certexec.kernel.libc import syscall
 from certexec.kernel.notify import RECEIVE_ENDS, Listener, Notification
 from certexec.kernel.procfs import StatusReader, proc
 from certexec.kernel.syscalls import NAMES
@@ -26,6 +23,7 @@ from certexec.policy import guards
 from certexec.policy.elevation import asks_for_rights
 from certexec.policy.evaluate import EXECS
 from certexec.run.adopt import Adoption
+from certexec.run.asking import Waiting, ask_about
 from certexec.run.call import Call, Fault, GoneError
 from certexec.run.dotdot import DotDot
 from certexec.run.elevation import Elevation
@@ -45,15 +43,17 @@ from certexec.run.protection import (
     send_signal,
 )
 from certexec.run.resolve import Resolver
+from certexec.run.signals import ignore_signals
 from certexec.run.transitions import NONE
 from certexec.run.worker import WAKE_SIGNAL, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from certexec.policy.elevation import Elevate
+    from certexec.run.asking import Asking
     from certexec.run.operations import Operation
     from certexec.run.places import Places
     from certexec.run.transitions import Transitions
@@ -76,11 +76,6 @@ ENDED = "ended"
 
 BLOCKED_POLL = 10
 """milliseconds between looks at callers whose call blocks in a worker: a signal's worst delay."""
-LIBC_SIGNALS = (32, 33)
-"""Real-time signals that the C library reserves for its threads and lets nobody set."""
-_RT_SIGACTION = 13
-_IGNORE = struct.pack("=4Q", 1, 0, 0, 0)  # struct kernel_sigaction: SIG_IGN, flags, restorer, mask
-_SIGSET_SIZE = 8
 
 
 class Manner:
@@ -105,8 +100,8 @@ class Supervisor:
 
     ``places``: what each policy of the tree says of a call; ``transitions``: whose policy counts;
     ``privileged``: this process is root and takes the caller's rights for each call; ``gains``: the
-    tree holds a grant; ``trace`` gets every call and its answer; ``elevations``: as whom rules may
-    have single calls made.
+    tree holds a grant; ``asking``: who answers where rules ask; ``trace`` gets every call and its
+    answer; ``elevations``: as whom rules may have single calls made.
     """
 
     def __init__(
@@ -118,6 +113,7 @@ class Supervisor:
         privileged: bool,
         gains: bool,
         manner: Manner,
+        asking: Asking,
         trace: Tracer | None = None,
         named: dict[tuple[int, int], str] | None = None,
         elevations: Mapping[Elevate, str] | None = None,
@@ -141,11 +137,12 @@ class Supervisor:
         self.nested = Nested(places, judge, transitions, self.resolver, self.mask, gains)
         self.execs = ExecJudge(
             judge, transitions, self.resolver, self.mask, gains, self._permitted,
-            manner.permissive, self.nested,
+            manner.permissive, self.nested, self.ask,
         )  # fmt: skip
         self.adoption = Adoption(judge, transitions)
         self.look = DotDot(judge, manner.permissive).look
-        self.blocked: dict[int, Worker] = {}
+        self.asking = asking
+        self.blocked: dict[int, Worker | Waiting] = {}
         self.next_look = 0.0
         self.poll = select.poll()
         self.poll.register(listener.fd, select.POLLIN)
@@ -155,9 +152,7 @@ class Supervisor:
     def run(self) -> None:
         """Serve until the tree has ended."""
         unshare_fs()  # umask and working directory of a caller must not reach other workers
-        _ignore_signals()
-        _signal.signal(WAKE_SIGNAL, _nothing)
-        _signal.siginterrupt(WAKE_SIGNAL, True)
+        ignore_signals(WAKE_SIGNAL)
         self.listener.wake_synchronously()
         gc.freeze()  # what is loaded stays; only what calls leave behind is looked at
         gc.enable()
@@ -197,14 +192,16 @@ class Supervisor:
             return
         name = NAMES.get(notification.nr) or f"#{notification.nr}"
         call = Call(self.listener, notification, name, self.statuses.read)
+        self.attempt(call, self._begin)
+
+    def attempt(self, call: Call, action: Callable[[Call], bool]) -> None:
+        """Do something that answers a call, unless it says that it keeps it; deny what fails."""
         kept = False
         try:
-            if self.trace is not None:
-                self.trace.enter(call)
-            kept = self._answer(call)
+            kept = action(call)
         except GoneError:
             if not call.answered:
-                self._release(notification.cookie)
+                self._release(call.notification.cookie)
         except Fault as fault:
             call.fail(fault.code)
         except CertexecError as error:
@@ -232,6 +229,11 @@ class Supervisor:
 
     # -- one call -----------------------------------------------------------------------------
 
+    def _begin(self, call: Call) -> bool:
+        if self.trace is not None:
+            self.trace.enter(call)
+        return self._answer(call)
+
     def _answer(self, call: Call) -> bool:
         """Answer one call, or hand it to a worker (True: the worker owns it now)."""
         if not self.transitions.one_policy:
@@ -251,13 +253,15 @@ class Supervisor:
             self.moved = True  # before the kernel is told to go on, or it is carried out
         if why == guards.RULES:
             return self._by_rules(call)
+        if why == guards.ASK:
+            return ask_about(self, call)
         if why == guards.PROTECTION and call.name in OPERATIONS:
             return self._carry_out_permitted(call, decision.log)
         if decision.permitted and decision.log:
             self.judge.log(call, "permit", "rule", 0)
         if why == guards.EXEC:
             self._check_place(call)
-            self.execs.execute(call, by_rules=False)
+            return self.execs.execute(call, by_rules=False)
         elif why == guards.NESTED:
             self.nested.question(call)
         elif why == guards.ADOPT:
@@ -267,7 +271,7 @@ class Supervisor:
             if child:
                 self.transitions.born(child, call.task.tgid)
         elif why == guards.PROTECTION:
-            self._protect(call)
+            self.protect(call)
         elif decision.permitted:
             call.resume()  # a plain permit: nothing about the arguments was judged
         elif decision.kind == guards.KILL or why == guards.KILLS:
@@ -292,7 +296,8 @@ class Supervisor:
         call.resume()
         return False
 
-    def _protect(self, call: Call) -> None:
+    def protect(self, call: Call) -> None:
+        """Let a call happen that may not be aimed at the supervisor, or at others' policies."""
         own = self.resolver.own_tgid
         if call.name == "pidfd_send_signal":
             self._check_place(call)
@@ -318,8 +323,7 @@ class Supervisor:
     def _by_rules(self, call: Call) -> bool:
         if call.name in EXECS:
             self._check_place(call)
-            self.execs.execute(call, by_rules=True)
-            return False
+            return self.execs.execute(call, by_rules=True)
         return self._emulate(call, judged=True, log=False)
 
     def _carry_out_permitted(self, call: Call, log: bool) -> bool:
@@ -347,25 +351,49 @@ class Supervisor:
         try:
             if judged and not self._permitted(operation):
                 return False
+            if self.asking.is_our_place(operation):
+                self.judge.log(call, "deny", guards.PROTECTION, errno.EPERM, operation.values)
+                call.fail(errno.EPERM)
+                return False
             if log:
                 self.judge.log(call, "permit", "rule", 0, operation.values)
-            call.still_waits()
-            operation.patient = operation.may_block()
-            if not operation.patient:
-                self.carry_out(operation, self.mask, real_ids)
-            if not operation.patient:
-                return False
-            worker = Worker(self, operation, real_ids)
-            try:
-                worker.start()
-            except RuntimeError:
-                raise Fault(errno.ENOMEM) from None  # no thread to be had
-            self.blocked[call.notification.cookie] = worker
-            keep = True
-            return True
+            if operation.asked:
+                keep = True  # from here on by who waits for the answer
+                return self.ask(operation, lambda: self._perform(operation, real_ids))
+            keep = self._perform(operation, real_ids)
+            return keep
         finally:
             if not keep:
                 operation.close()
+
+    def _perform(self, operation: Operation, real_ids: bool) -> bool:
+        """Carry a permitted call out, or hand it to a worker (True: the worker owns it now)."""
+        operation.call.still_waits()
+        operation.patient = operation.may_block()
+        if not operation.patient:
+            self.carry_out(operation, self.mask, real_ids)
+        if not operation.patient:
+            return False
+        worker = Worker(self, operation, real_ids)
+        try:
+            worker.start()
+        except RuntimeError:
+            raise Fault(errno.ENOMEM) from None  # no thread to be had
+        return self.wait_for(worker)
+
+    def wait_for(self, waiting: Worker | Waiting) -> bool:
+        """Look after a call from now on; True: it is kept."""
+        self.blocked[waiting.operation.call.notification.cookie] = waiting
+        return True
+
+    def ask(self, operation: Operation, go_on: Callable[[], bool]) -> bool:
+        """Ask whoever may answer; the operation belongs to who waits for that."""
+        try:
+            waiting = Waiting(self, operation, go_on)
+        except BaseException:
+            operation.close()
+            raise
+        return waiting.conclude() if waiting.done else self.wait_for(waiting)
 
     def _permitted(self, operation: Operation) -> bool:
         """Judge a prepared call; a denial is answered and, where due, logged here."""
@@ -374,6 +402,8 @@ class Supervisor:
             operation.values = values
             if not self._reading_permitted(operation):
                 return False
+        if operation.asked:
+            return True  # what was lost by then counts once there is an answer
         return not self.judge.narrowing.stops_use(operation, self.manner.permissive)
 
     def _reading_permitted(self, operation: Operation) -> bool:
@@ -386,6 +416,8 @@ class Supervisor:
                     operation.call, "permit", "rule", 0, operation.values, operation.elevated
                 )
             return True
+        if verdict is not None and verdict.action == "ask":
+            return self._leave_to_agent(operation)
         if verdict is not None and verdict.action == guards.KILL:
             self.judge.log(operation.call, "kill", "rule", 0, operation.values)
             if not self.manner.permissive:
@@ -399,6 +431,15 @@ class Supervisor:
             return True
         operation.call.fail(code)
         return False
+
+    def _leave_to_agent(self, operation: Operation) -> bool:
+        """Note that somebody has to be asked, unless that was answered for good."""
+        values = operation.values
+        if self.manner.permissive:
+            self.judge.log(operation.call, "deny", "ask", errno.EPERM, values)
+        elif not self.asking.remembers(operation, values):
+            operation.asked.append(values)
+        return True
 
     def carry_out(self, operation: Operation, mask: Mask, real_ids: bool) -> None:
         """Perform with the caller's rights and answer; errors become the caller's errno."""
@@ -443,28 +484,9 @@ class Supervisor:
         for cookie, worker in list(self.blocked.items()):
             if worker.done:
                 del self.blocked[cookie]
-                worker.operation.close()
-                self.finished(worker.operation.call)
+                worker.settle()
             elif not self.listener.is_valid(cookie) or worker.signal_pending():
                 worker.interrupt()
-
-
-def _ignore_signals() -> None:
-    """Ignore whatever can be: with F_SETOWN a program may aim O_ASYNC's signal at us."""
-    for number in range(1, _signal.NSIG):
-        if number == _signal.SIGCHLD:
-            continue  # tells of the tracees; ignored by default
-        try:
-            _signal.signal(number, _signal.SIG_IGN)
-        except (OSError, ValueError):
-            continue  # SIGKILL, SIGSTOP and those that libc keeps for itself
-    for number in LIBC_SIGNALS:
-        # by the raw call: libc has no use for them here, and left alone they would end us
-        syscall(_RT_SIGACTION, number, _IGNORE, None, _SIGSET_SIZE)
-
-
-def _nothing(signal: int, frame: object) -> None:
-    """A handler that only makes system calls return EINTR."""
 
 
 def _namespaces(pid: str) -> tuple[tuple[int, int], ...]:

@@ -73,6 +73,11 @@ class Worker:
         except (OSError, KeyError, ValueError):
             return True
 
+    def settle(self) -> None:
+        """The call was answered: give back what was pinned for it."""
+        self.operation.close()
+        self.supervisor.finished(self.operation.call)
+
     def interrupt(self) -> None:
         """Make the blocking call return EINTR; asked again at every tick until it has."""
         if self.tid:

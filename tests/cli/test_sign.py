@@ -388,8 +388,9 @@ POLICIES: dict[str, tuple[str, str]] = {
     "another system's policy": (
         "Policy: {path}, Emulation: netbsd\n\tnetbsd-exit: permit\n", "emulation",
     ),
-    "a rule that asks": (
-        "Policy: {path}, Emulation: native\n\tnative-open: true then ask\n", r"p\(2\): .*ask",
+    "a rule that asks about what passes unseen": (
+        "Policy: {path}, Emulation: native\n\tnative-io_uring_setup: true then ask\n",
+        r"p\(2\): .*ask",
     ),
     "a rule that becomes root": (
         "Policy: {path}, Emulation: native\n\tnative-open: true then permit as root\n",
@@ -416,7 +417,7 @@ Policy: /bin/fine, Emulation: native
 Policy: /bin/free, Emulation: native
 detached
 Policy: /bin/asks, Emulation: native
-	native-open: true then ask
+	native-io_uring_setup: true then ask
 """
 
 
@@ -429,7 +430,7 @@ def test_policies_that_are_left_out_are_named(signed: Script) -> None:
         'certexec: warning: p:5: the policy of "/bin/free" is left out: '
         "a detached policy confines nothing",
         'certexec: warning: p:8: the policy of "/bin/asks" is left out: '
-        '"ask" needs somebody to ask',
+        '"ask" about io_uring_setup says nothing of what it then does',
     ]
     assert signed.certexec(*sign, "hello") == 0
     assert "warning" not in signed.stderr

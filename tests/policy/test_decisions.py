@@ -173,8 +173,26 @@ def test_nor_is_a_name_that_is_not_there():
 
 
 def test_nor_does_asking_permit_anything():
-    assert decide(table(true("sendto", "ask")), "sendto", 3, 0, 0, 0, 0) == EPERM
+    assert decide(table(true("getpid", "ask")), "getpid") == told("ask")
     assert decide(table(true("stat", "ask")), "stat") == told("rules")
+    found = table(true("getpid", "ask"), permit("kill"), permit("prctl"))
+    assert found.needs_listener
+    assert not found.decide(NUMBERS["getpid"], LOWEST).permitted
+    assert decide(found, "kill", 1, 9) == told("supervisor-protection")
+    assert decide(table(true("prctl", "ask")), "prctl", 0x43584543)[0] != PERMIT
+
+
+def test_where_somebody_is_asked_nobody_in_the_tree_meets_at_the_agents_socket():
+    for name in ("connect", "bind"):
+        found = table(true("getpid", "ask"), permit(name))
+        assert decide(found, name) == told("supervisor-protection")
+        assert decide(table(permit(name)), name) == PASS
+
+
+def test_what_io_uring_does_cannot_be_asked_about():
+    found = table(true("io_uring_enter", "ask"), permit("getpid"))
+    assert decide(found, "io_uring_enter")[2] == "denied-until-supported"
+    assert "says nothing of what it then does" in refused(true("io_uring_enter", "ask"))
 
 
 def test_uses_of_one_call_are_told_apart_by_registers():
@@ -499,7 +517,7 @@ def refused(*rules: list[Rule]) -> str:
 
 
 def test_a_rule_that_cannot_be_enforced_is_refused_with_its_line():
-    assert "policy(1)" in refused(true("stat", "ask"))
+    assert "policy(1)" in refused(true("io_uring_setup", "ask"))
     assert "no such thing" in refused([rule("stat", expression=CONDITION, flaw="no such thing")])
     refused([rule("mmap", expression=Symbol("prot", -1, "eq", "PROT_READ"))])
 

@@ -16,7 +16,7 @@ def reasons(*lines: str, inherit: bool = False, emulation: str = "native") -> li
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("native-execve: true then ask", "ask"),
+        ("native-io_uring_setup: true then ask", "ask"),
         ("native-kill: true then permit as root", 'kill cannot be carried out "as"'),
         ('native-execve: filename eq "x" then permit as root', 'execve cannot be carried out'),
         ("native-execve: true then permit[detach]", "detach"),
@@ -52,6 +52,9 @@ def test_what_is_not_enforced_is_named(line, word):
         'native-chown: uid eq "0" and gid neq "-1" then deny',
         "native-fsread: permit, if group != 0",
         "native-bind: true then permit as root",
+        "native-execve: true then ask",
+        'native-fswrite: filename match "/etc" then ask',
+        "native-getpid: true then ask",
         "native-execve: true then deny as root",
         "native-issetugid: true then ask",
         'native-kqueue: filename eq "x" then permit as root',
@@ -80,7 +83,7 @@ def test_detached_policies_are_refused_with_their_header():
 
 
 def test_the_first_reason_refuses_with_its_line():
-    parsed = policy("native-read: permit", "native-execve: true then ask")
+    parsed = policy("native-read: permit", "native-io_uring_enter: true then ask")
     with pytest.raises(PolicyError) as caught:
         refuse_unsupported(parsed, "x.policy")
     assert caught.value.reason == "policy-unsupported"

@@ -269,7 +269,7 @@ def test_a_changed_policy_is_refused(bench: Bench) -> None:
 
 
 def test_a_policy_that_cannot_be_enforced_is_refused(bench: Bench) -> None:
-    text = POLICY.format(path=bench.program) + "\tnative-open: true then ask\n"
+    text = POLICY.format(path=bench.program) + "\tnative-io_uring_setup: true then ask\n"
     path = bench.sign(policy=PolicyRef(text, None, hashlib.sha256(text.encode()).digest()))
     assert bench.refused(path).reason == "policy-unsupported"
 
