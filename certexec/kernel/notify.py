@@ -86,7 +86,9 @@ class Listener:
         a dead caller's id may belong to another process by now.
         """
         try:
-            self._ioctl(_ID_VALID, _ID.pack(cookie))
+            fcntl.ioctl(self.fd, _ID_VALID, _ID.pack(cookie))
+        except InterruptedError:
+            return self.is_valid(cookie)
         except OSError:
             return False
         return True

@@ -37,6 +37,9 @@ _TTY_DEVICE = os.makedev(5, 0)
 _TTY = (True, _TTY_DEVICE)
 _QUIET_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)) | {_TTY_DEVICE}
 _PTS_MAJORS = range(136, 144)
+_LETTERS = ((os.O_NONBLOCK, "n"), (os.O_APPEND, "a"), (os.O_CREAT, "c"), (os.O_TRUNC, "t"))
+_SHOWN = os.O_ACCMODE | os.O_NONBLOCK | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+_oflags: dict[int, str] = {}
 
 
 class Open(Operation):
@@ -307,11 +310,10 @@ def raw_open(dirfd: int, path: str | bytes, flags: int, mode: int) -> int:
 
 def oflags_text(flags: int) -> str:
     """Return systrace's text for open flags: access mode, then n, a, c, t for what is set."""
-    access = ("ro", "wo", "rw", "--")[flags & os.O_ACCMODE]
-    letters = (
-        (os.O_NONBLOCK, "n"),
-        (os.O_APPEND, "a"),
-        (os.O_CREAT, "c"),
-        (os.O_TRUNC, "t"),
-    )
-    return access + "".join(letter for bit, letter in letters if flags & bit)
+    shown = flags & _SHOWN
+    text = _oflags.get(shown)
+    if text is None:
+        access = ("ro", "wo", "rw", "--")[shown & os.O_ACCMODE]
+        text = access + "".join(letter for bit, letter in _LETTERS if shown & bit)
+        _oflags[shown] = text
+    return text
