@@ -71,6 +71,11 @@ def test_another_version_is_refused(rig: Rig, change: str) -> None:
     assert_refused(spoil(rig, change), 126, "another version")  # type: ignore[arg-type]
 
 
+def test_a_plan_for_the_inside_of_a_tree_has_no_filter_and_is_refused_elsewhere(rig: Rig) -> None:
+    done = spoil(rig, f"put({FLAGS}, get({FLAGS}) | 1 << 14); put({FILTER} + 8, 0)")
+    assert_refused(done, 126, "for another place")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("table", [GROUPS, LIMITS, ENV, ARGV, FILTER, PATCHES, TREES])
 @pytest.mark.parametrize(
     "change",

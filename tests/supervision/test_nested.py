@@ -329,6 +329,13 @@ def test_a_rule_that_lets_go_leaves_the_certificate_s_policy_alone(
     done = nest.world.run(outer, "-c", script)
     assert done.stdout.splitlines() == ["both", "inner"], done
     assert done.stderr.count("Operation not permitted") == 1, done
+    # it may do what its caller may not, who therefore does not choose its libraries
+    shown = f"LD_SHOW_AUXV=1 {inner} {files['both']}"
+    assert nest.world.run(outer, "-c", shown).stdout == "both\n"
+    text = policy(SHELL, *reads(files["both"], inner), *executes(inner))
+    outer = nest.world.sign("outer", SHELL, text=text)
+    done = nest.world.run(outer, "-c", shown)
+    assert "AT_SECURE:            0\n" in done.stdout, done
 
 
 def test_the_verb_run_is_an_ordinary_program_inside(nest: Nest) -> None:
