@@ -307,3 +307,18 @@ def test_a_privileged_launcher_takes_nothing_from_somebody_else_s_filter(rig: Ri
     assert_refused(rig.run(uid=USER, before=before), 126, "forged words")
     done = rig.run(uid=USER, before=before, setuid=True)
     assert_refused(done, 126, "executed inside a confined program")
+
+
+def test_the_run_form_takes_nothing_from_a_filter_around_it(rig: Rig) -> None:
+    forged = rig.notes / "forged"
+    forged.write_bytes(refusal(126, "forged words"))
+
+    def before() -> None:
+        os.dup2(os.open(forged, os.O_RDONLY), 0)
+        lie(PRCTL, (0, NESTED_PROBE))
+
+    done = subprocess.run(
+        [rig.launcher, "--run", "9", "x"], capture_output=True, text=True, timeout=30,
+        check=False, stdin=subprocess.DEVNULL, preexec_fn=before,
+    )  # fmt: skip
+    assert_refused(done, 126, "executed inside a confined program")
