@@ -170,7 +170,7 @@ def opens_unwatched() -> None:
     """permitted opens of somebody with capabilities stay with the kernel"""
     from certexec.policy.decisions import Table
 
-    patch(Table, _watch_opens=lambda self, name, decisions: decisions)
+    patch(Table, _watch=lambda self, name, decisions: decisions)
 
 
 def owners_free() -> None:
@@ -218,7 +218,7 @@ def domains_free() -> None:
     """a program may restrict itself by Landlock although somebody else opens for it"""
     from certexec.policy import decisions
 
-    patch(decisions, LANDLOCKED=())
+    patch(decisions, OWN_DOMAIN_BINDS=())
 
 
 def _branches(constant: int) -> None:
