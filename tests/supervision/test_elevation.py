@@ -293,9 +293,19 @@ def test_a_program_of_roots_can_do_a_call_as_somebody_lesser(cage: Cage, roots: 
 # -- the same user outside -------------------------------------------------------------------------
 
 
-def test_the_same_user_outside_gets_at_neither_program_nor_its_calls(cage: Cage) -> None:
+@pytest.mark.parametrize("options", [(), ("--cap", "net_raw"), ("--setuid", "service")])
+def test_the_same_user_outside_gets_at_neither_program_nor_its_calls(
+    cage: Cage, options: tuple[str, ...]
+) -> None:
+    """Not even when the program has given up all that it had of its own."""
     world = cage.world
-    running = world.start(install(cage, WEB), "-I", "-S", "-c", SLEEPER)
+    give_up = f"""
+os.setresuid({ALICE}, {ALICE}, {ALICE})
+header = struct.pack("=Ii", 0x20080522, 0)
+assert libc.capset(header, bytes(24)) == 0
+"""
+    path = install(cage, WEB, (*ROOT, *options))
+    running = world.start(path, "-I", "-S", "-c", PRELUDE + give_up + SLEEPER)
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     (supervisor,) = [pid for pid in world.strangers() if pid != running.pid]
@@ -320,6 +330,8 @@ os.waitpid(child, 0)
     for options in (ROOT, (*ROOT, "--setuid", "service"), (*ROOT, "--cap", "net_raw")):
         said = says(cage, install(cage, WEB, options), code, env={"LD_PRELOAD": "/none"})
         assert said.splitlines() == ["EACCES", "-1 0 0 0 -1 0"], options
+    # a program of root's could become somebody else first
+    assert "EACCES" in says(cage, install(cage, WEB), code, uid=0).splitlines()
 
 
 def test_the_environment_is_replaced_as_with_every_grant(cage: Cage) -> None:
