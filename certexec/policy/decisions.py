@@ -97,6 +97,7 @@ IO_URING = numbers_of("io_uring_setup", "io_uring_enter", "io_uring_register")
 IO_URING_REACHES = numbers_of(
     *("openat", "openat2", "statx", "unlinkat", "renameat", "mkdirat", "symlinkat", "linkat"),
     *("setxattr", "getxattr", "socket", "connect", "bind", "listen", "accept", "sendmsg"),
+    "sendto",
 )
 """Calls whose work io_uring does without passing the filter. Where one of them is denied, or the
 supervisor has to see it, io_uring is denied, too, even if the policy permits it."""

@@ -206,12 +206,27 @@ class Send(Operation):
     # -- what is done -------------------------------------------------------------------------
 
     def perform(self) -> None:
-        """Send, and say how much: bytes, or for sendmmsg messages."""
+        """Send, and say how much: bytes, or for sendmmsg messages.
+
+        Our copy of the socket is closed before the answer: the caller may close its own at once,
+        and the other end waits for that.
+        """
         if self.variant == "connected" and not self.messages:
             if not self.elevated:
                 self.call.resume()  # judged by registers alone
                 return
             self._take_sendto()
+        try:
+            sent = self._send_all()
+        except MustWait:
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        self.call.finish(sent)
+
+    def _send_all(self) -> int:
         several = self.call.name == "sendmmsg"
         for index in range(self.done, len(self.messages)):
             message = self.messages[index]
@@ -231,7 +246,7 @@ class Send(Operation):
             self.done += 1
             if message.sent < message.payload.size:
                 break
-        self.call.finish(self.done if several else self.messages[0].sent)
+        return self.done if several else self.messages[0].sent
 
     def _tell(self, index: int, sent: int) -> None:
         address = self.call.arg(1) + index * _MMSG + _HEADER.size

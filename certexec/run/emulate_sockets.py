@@ -223,6 +223,7 @@ class Connect(SocketCall):
                 raise OSError(self.found.error or errno.ENOENT, "missing")
             address = link_address(self.found)
         syscall(_CONNECT, self.fd, address, len(address))
+        self.close()  # first: the caller may close its own at once, and the peer wait for that
         self.call.finish(0)
 
 

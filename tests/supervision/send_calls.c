@@ -460,6 +460,18 @@ static void waits(void) {
         pthread_join(reader, NULL);
         close(ends[1]);
     }
+    handle(SIGALRM, SA_RESTART);
+    for (int limited = 0; limited < 2; limited++) /* nobody reads: it ends in the middle */
+        for (int way = 0; way < WAYS; way++) {
+            socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
+            setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, limited ? &limit : &none, sizeof limit);
+            if (!limited)
+                setitimer(ITIMER_REAL, &soon, NULL);
+            say(limited ? "out of time" : "interrupted", transmit(way, ends[0], text, LONG, 0, NULL, 0));
+            close(ends[0]);
+            drain(ends[1]);
+            close(ends[1]);
+        }
     for (int kind = 0; kind < 3; kind++)
         for (int restarts = 0; restarts < 2; restarts++)
             for (int limited = 0; limited < 2; limited++)

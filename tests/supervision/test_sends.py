@@ -346,3 +346,58 @@ print(sends(third.fileno(), local("{closed}/box")))
             )
             assert says(cage, install(cage, rules), code).splitlines() == [f"{said} 1 b'x'", said]
         assert [box.recv(9) for _ in range(6)] == [b"x"] * 6
+
+
+def test_no_exchange_sends_to_a_socket_that_was_not_judged(
+    cage: Cage, place: Path, mailbox: socket.socket
+) -> None:
+    code = HELPERS + f"""
+os.chdir({str(place)!r})
+mine = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+mine.bind("permitted/box")
+mine.setblocking(False)
+os.symlink("permitted", "way")
+os.symlink("private", "other")
+done = []
+def exchange():
+    while not done:
+        libc.renameat2(-100, b"way", -100, b"other", 2)
+_thread.start_new_thread(exchange, ())
+one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach()
+address = local("way/box")
+counts = dict.fromkeys((5, "EPERM", "ENOENT"), 0)
+for _ in range(500):
+    said = why(call, 44, one, b"hello", 5, 0, address, len(address))
+    counts[said] = counts.get(said, 0) + 1
+    why(mine.recv, 9)
+done.append(1)
+print(counts[5] > 0, counts["EPERM"] > 0, {{word for word in counts}} - {{5, "EPERM", "ENOENT"}})
+"""
+    for options in ((), ("--setuid", "root")):
+        for name in ("permitted/box", "way", "other"):
+            (place / name).unlink(missing_ok=True)
+        said = cage.says(
+            code, rules=sending(f'sockaddr match "{place}/permitted/*"'), options=options
+        )
+        assert said == "True True set()"
+        with pytest.raises(BlockingIOError):
+            mailbox.recv(9)
+
+
+def test_a_broken_stream_ends_who_writes_to_it_and_nobody_else(cage: Cage) -> None:
+    """SIGPIPE is the program's, as is its default action."""
+    code = """
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+one, other = socket.socketpair()
+other.close()
+child = os.fork()
+if child == 0:
+    one.sendmsg([b"x"])
+    os._exit(1)
+print(os.WTERMSIG(os.waitpid(child, 0)[1]), why(one.sendmsg, [b"x"], [], socket.MSG_NOSIGNAL))
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+print(why(one.sendmsg, [b"x"]))
+"""
+    for options in ((), ("--setuid", "service")):
+        said = cage.says(code, rules=EVERYTHING, options=options).splitlines()
+        assert said == ["13 EPIPE", "EPIPE"]
