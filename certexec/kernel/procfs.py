@@ -18,6 +18,8 @@ _MS_PRIVATE = struct.pack("=4Q", 0, 0, 1 << 18, 0)
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
+ARGUMENTS_MAX = 6 << 20
+"""bytes; three quarters of _STK_LIM, beyond which execve answers E2BIG (fs/exec.c)."""
 _MAX_STATUS = 1 << 20
 """bytes; a process in 65,536 groups has a status file of some 500 KB."""
 KEPT_MAX = 16
@@ -224,7 +226,7 @@ def read_tty(pid: int) -> int:
     return int(text[text.rindex(b")") + 2 :].split()[4])
 
 
-def read_argv(pid: int, limit: int = 4 << 20) -> list[bytes]:
+def read_argv(pid: int, limit: int = ARGUMENTS_MAX) -> list[bytes]:
     """Return the arguments on the stack of ``pid``, at most ``limit`` bytes of them."""
     text = read_file(proc(pid, "cmdline"), limit)
     return text.split(b"\0")[:-1] if text.endswith(b"\0") else text.split(b"\0")

@@ -19,7 +19,7 @@ import os
 import stat
 
 from certexec.certificate.envelope import PREFIX
-from certexec.kernel.procfs import own_fd, proc, read_argv
+from certexec.kernel.procfs import ARGUMENTS_MAX, own_fd, proc, read_argv
 from certexec.run.call import Call, Fault
 from certexec.run.nested import LAUNCHER_ARGUMENTS, runs_launcher
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Operation
@@ -34,8 +34,6 @@ HEAD = 256
 """bytes that the kernel looks at (BINPRM_BUF_SIZE, linux/binfmts.h)."""
 INTERPRETERS = 5
 """scripts whose interpreter is a script; the kernel follows as many (exec_binprm, fs/exec.c)."""
-ARGUMENTS_SIZE = 6 << 20
-"""bytes; three quarters of _STK_LIM, beyond which execve answers E2BIG (fs/exec.c)."""
 POINTER = 8
 _PAGE = 4096
 
@@ -121,7 +119,7 @@ class Execution(Operation):
         """Return ``values`` as they came true; ``pid`` stands at its exec stop. Raises OSError."""
         running = os.open(proc(pid, "exe"), OPEN_PATH)
         try:
-            arguments = read_argv(pid, ARGUMENTS_SIZE)
+            arguments = read_argv(pid)
             if self.is_certificate and runs_launcher(pid, self.found.fd):
                 self.launched = True
                 return _values(self.found.text, arguments[LAUNCHER_ARGUMENTS:])
@@ -149,7 +147,7 @@ def _values(path: str, arguments: list[bytes]) -> dict[str, list[str]]:
 
 def _strings(call: Call, register: int) -> list[bytes]:
     """Copy a vector of strings; a null pointer is an empty one. Raises Fault(EFAULT or E2BIG)."""
-    address, room = call.arg(register), ARGUMENTS_SIZE
+    address, room = call.arg(register), ARGUMENTS_MAX
     strings: list[bytes] = []
     if address == 0:
         return strings

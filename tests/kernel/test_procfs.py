@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from certexec.kernel.procfs import KEPT_MAX, Status, StatusReader, pending_signals, read_status
+from certexec.kernel.procfs import (
+    KEPT_MAX,
+    Status,
+    StatusReader,
+    pending_signals,
+    read_argv,
+    read_status,
+)
 from tests.isolation import skip_or_fail
 
 SETRESUID, SETRESGID, SETGROUPS, SETFSUID, CAPSET = 117, 119, 116, 122, 126
@@ -156,3 +165,19 @@ def test_few_files_are_kept_however_many_call(reader: StatusReader) -> None:
 
 def test_signals_that_wait_are_told() -> None:
     assert pending_signals(os.getpid()) == 0
+
+
+def test_arguments_are_read_to_the_last_however_long_they_are() -> None:
+    def roomy() -> None:
+        # a quarter of the stack may be arguments, but never more than 6 MiB
+        _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+        resource.setrlimit(resource.RLIMIT_STACK, (hard, hard))
+
+    child = subprocess.Popen(
+        ["/bin/sleep", "60", *["0" * 120_000] * 45, "0.1"], preexec_fn=roomy
+    )
+    try:
+        assert read_argv(child.pid)[-1] == b"0.1"
+    finally:
+        child.kill()
+        child.wait()
