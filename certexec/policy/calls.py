@@ -20,6 +20,8 @@ from __future__ import annotations
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.model import ALIASES
 from certexec.policy.names import SOCKET_CALLS, canonical
+from certexec.policy.register_arguments import REGISTER_ARGUMENTS, ids
+from certexec.policy.translators import TRANSLATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +88,11 @@ class Argument:
         self.register = register
         self.dirfd = dirfd
 
+    @property
+    def in_register(self) -> bool:
+        """Whether the register says all about it, so that no memory has to be read."""
+        return self.register != NO_REGISTER and self.name in TRANSLATORS
+
 
 class Variant:
     """One of the things that a call can do.
@@ -99,19 +106,22 @@ class Variant:
             flags of openat2).
         bare: in this variant the call has none of its arguments, so that its rules can be decided
             without looking at any: sendto without an address.
+        arguments: those that rules see in this variant; None: the call's.
     """
 
-    __slots__ = ("bare", "in_memory", "label", "names", "tests")
+    __slots__ = ("arguments", "bare", "in_memory", "label", "names", "tests")
 
     def __init__(
         self, label: str, names: tuple[str, ...], tests: tuple[tuple[int, int, int], ...] = (),
         in_memory: bool = False, bare: bool = False,
+        arguments: tuple[Argument, ...] | None = None,
     ) -> None:
         self.label = label
         self.names = names
         self.tests = tests
         self.in_memory = in_memory
         self.bare = bare
+        self.arguments = () if bare else arguments
 
 
 class Call:
@@ -122,9 +132,10 @@ class Call:
         arguments: those that rules can ask about, in systrace's order.
         variants: what it can do; the last one always applies.
         supervised: its arguments can be judged, and the call is then carried out by the
-            supervisor on what was judged.
+            supervisor on what was judged. Of any other call nothing is judged but registers and
+            whose call it is, and the kernel carries it out.
         pending: it takes a name or an address but is not carried out for the caller: when a
-            conditional rule reaches it, the call is denied and logged.
+            condition on that reaches it, the call is denied and logged.
     """
 
     __slots__ = ("arguments", "name", "pending", "supervised", "variants")
@@ -137,7 +148,7 @@ class Call:
         self.arguments = arguments
         self.variants = variants
         self.supervised = supervised
-        self.pending = not supervised and bool(arguments)
+        self.pending = not supervised and any(not each.in_register for each in arguments)
 
 
 def _one(*names: str) -> tuple[Variant, ...]:
@@ -313,8 +324,12 @@ def _pending() -> dict[str, Call]:
     return {name: Call(name, arguments, variants) for name, arguments, variants in table}
 
 
+def _arguments(described: Sequence[tuple[str, int]]) -> tuple[Argument, ...]:
+    return tuple(Argument(name, register) for name, register in described)
+
+
 def _plain() -> dict[str, Call]:
-    """Return the calls without names and addresses that classic names or variants govern."""
+    """Return the calls without names and addresses that have arguments, variants or other names."""
     variants = {
         "clone": (
             Variant("fork", ("clone", "fork"), ((0, _CLONE_UNLIKE_FORK, 0),)),
@@ -334,11 +349,17 @@ def _plain() -> dict[str, Call]:
             Variant("other", ("prlimit64",)),
         ),
         "setresuid": (
-            Variant("effective", ("setresuid", "seteuid"), ((0, _INT, _INT), (2, _INT, _INT))),
+            Variant(
+                "effective", ("setresuid", "seteuid"), ((0, _INT, _INT), (2, _INT, _INT)),
+                arguments=_arguments(ids("uid", 1, 1, 2)),
+            ),
             Variant("other", ("setresuid",)),
         ),
         "setresgid": (
-            Variant("effective", ("setresgid", "setegid"), ((0, _INT, _INT), (2, _INT, _INT))),
+            Variant(
+                "effective", ("setresgid", "setegid"), ((0, _INT, _INT), (2, _INT, _INT)),
+                arguments=_arguments(ids("gid", 1, 1, 2)),
+            ),
             Variant("other", ("setresgid",)),
         ),
         "recvfrom": (
@@ -357,7 +378,12 @@ def _plain() -> dict[str, Call]:
         "close_range closefrom",
     ):
         variants[names.split()[0]] = _one(*names.split())
-    return {name: Call(name, (), each) for name, each in variants.items()}
+    return {
+        name: Call(
+            name, _arguments(REGISTER_ARGUMENTS.get(name, ())), variants.get(name) or _one(name)
+        )
+        for name in {**variants, **REGISTER_ARGUMENTS}
+    }
 
 
 _CALLS: dict[str, Call] = {**_supervised(), **_pending(), **_plain()}
@@ -378,6 +404,11 @@ def call_of(name: str) -> Call:
 def variants(name: str) -> tuple[Variant, ...]:
     """Return what a Linux system call can do. Raises KeyError for an unknown name."""
     return call_of(name).variants
+
+
+def arguments_of(name: str, variant: Variant) -> tuple[Argument, ...]:
+    """Return the arguments that rules see in one variant of a Linux system call."""
+    return call_of(name).arguments if variant.arguments is None else variant.arguments
 
 
 def choose_variant(

@@ -6,14 +6,13 @@ can get to decide alike; everything else comes to the supervisor, who knows whos
 
 from __future__ import annotations
 
-from certexec.policy.guards import BY_POLICY, NOTIFY, PRCTL, Clause, Decision
+from certexec.policy.guards import BY_POLICY, NOTIFY, PRCTL, Clause, Decision, alike
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from certexec.policy.decisions import Table
-    from certexec.policy.guards import Test
 
 DIFFERENT = Decision(NOTIFY, 0, BY_POLICY)
 
@@ -43,28 +42,16 @@ class Combined:
         self.clauses: dict[int, list[Clause]] = {}
         for number in set().union(*(table.clauses for table in tables)):
             clauses = first.of(number)
-            if all(_alike(table.of(number), clauses) for table in tables[1:]):
+            if all(alike(table.of(number), clauses) for table in tables[1:]):
                 self.clauses[number] = clauses
             else:
                 self.clauses[number] = [Clause((), DIFFERENT)]
         if launcher is not None:
             for number, clauses in launcher.clauses.items():
-                if number != PRCTL and not _alike(self.of(number), clauses):
+                if number != PRCTL and not alike(self.of(number), clauses):
                     self.clauses[number] = [Clause((), DIFFERENT)]
         self.needs_listener = any(table.needs_listener for table in self.tables)
 
     def of(self, number: int) -> list[Clause]:
         """Return the clauses of a call."""
         return self.clauses.get(number) or [Clause((), self.default)]
-
-
-def _alike(one: Sequence[Clause], other: Sequence[Clause]) -> bool:
-    return len(one) == len(other) and all(
-        left.decision == right.decision
-        and [_key(test) for test in left.tests] == [_key(test) for test in right.tests]
-        for left, right in zip(one, other, strict=True)
-    )
-
-
-def _key(test: Test) -> tuple[int, int, int, int]:
-    return test.argument, test.word, test.mask, test.value

@@ -12,6 +12,7 @@ import re
 from certexec.policy import networks
 from certexec.policy.model import MACROS, Subject, Symbol
 from certexec.policy.operators import expand
+from certexec.policy.translators import TRANSLATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,20 +23,26 @@ if TYPE_CHECKING:
 NON_EXISTENT = "/<non-existent filename>"
 _LITERAL = ("eq", "neq")
 _PATTERNS = ("match", *_LITERAL)
+_OPPOSITES = {"neq": "eq", "nsub": "sub"}
 _UNNAMED = ("pipe:", "socket:", "anon_inode:")
 """How the real path of what has no name begins."""
 _MARK = "\x01"
 """Stands for a macro that was replaced."""
 _FORMS = {
-    "oflags": (
-        re.compile(r"(ro|wo|rw|--)n?a?c?t?", re.IGNORECASE), "ro, wo or rw, then a, c and t"
+    "oflags": "ro, wo or rw, then a, c and t",
+    "mode": "octal digits without a leading zero",
+    "uid": "a decimal number",
+    "gid": "a decimal number",
+    "fd": "a decimal number",
+    "sockdom": "AF_UNIX, AF_INET, AF_INET6, AF_IPX or AF_UNKNOWN(NUMBER)",
+    "socktype": (
+        "SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET or SOCK_UNKNOWN(NUMBER)"
     ),
-    "mode": (re.compile("0|[1-7][0-7]{0,3}"), "octal digits without a leading zero"),
-    "uid": (re.compile("0|-?[1-9][0-9]*"), "a decimal number"),
-    "gid": (re.compile("0|-?[1-9][0-9]*"), "a decimal number"),
-    "fd": (re.compile("0|-?[1-9][0-9]*"), "a decimal number"),
+    "prot": "PROT_NONE, or PROT_READ, PROT_WRITE and PROT_EXEC in this order with | between them",
+    "signame": 'a name such as SIGHUP, or "<unknown>: NUMBER"',
+    "cmd": 'a name such as F_SETFL, or "<unknown>: NUMBER"',
 }
-"""Argument to the form of its texts, and that form in words."""
+"""How the texts of an argument read."""
 _ADDRESS = re.compile(r"inet-\[([^\]]*)\]:(0|[1-9][0-9]{0,4})", re.IGNORECASE)
 _OTHER_ADDRESS = re.compile("(sun|unix|local|inet6)[-:]", re.IGNORECASE)
 _MACRO = re.compile(r"\$(\{?)([A-Za-z_][A-Za-z0-9_]*)?")
@@ -59,11 +66,20 @@ def odd_comparison(symbol: Symbol) -> Iterator[Odd]:
         yield from _address(symbol, shown)
     elif argument == "filename":
         yield from _name(symbol, shown)
-    elif argument in _FORMS and symbol.operator in _PATTERNS:
-        form, words = _FORMS[argument]
-        plain = symbol.operator in _LITERAL or not set(symbol.data) & set("*?[\\")
-        if plain and not set(symbol.data) & set("*?$") and not form.fullmatch(symbol.data):
-            yield "never", f"{shown}: {argument} never reads so", f"it is {words}"
+    elif argument in _FORMS and not _can_hold(argument, symbol):
+        yield "never", f"{shown}: {argument} never reads so", f"it is {_FORMS[argument]}"
+
+
+def _can_hold(argument: str, symbol: Symbol) -> bool:
+    """Tell whether any register satisfies the comparison, or its opposite."""
+    if symbol.operator in _LITERAL and set(symbol.data) & set("*?"):
+        return True  # told as a wildcard
+    plain = _OPPOSITES.get(symbol.operator, symbol.operator)
+    asked = Symbol(symbol.argument, symbol.offset, plain, symbol.data)
+    return any(
+        truths[0] is not False
+        for layer in TRANSLATORS[argument].layers([asked]) for _, _, truths in layer
+    )
 
 
 def _wildcards(symbol: Symbol, shown: str) -> Iterator[Odd]:

@@ -11,7 +11,7 @@ import errno
 
 from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NUMBERS, numbers_of
-from certexec.policy.calls import call_of, reaches, variants
+from certexec.policy.calls import arguments_of, call_of, reaches, variants
 from certexec.policy.dotdot import look_at_names
 from certexec.policy.elevation import asks_for_rights, can_be_elevated
 from certexec.policy.evaluate import EXECS, constant_rule, effective_rules, evaluate, rules_named
@@ -42,6 +42,7 @@ from certexec.policy.guards import (
     Decision,
     Test,
     adopt_guard,
+    alike,
     deny,
     dumpable_guard,
     first_of,
@@ -55,15 +56,17 @@ from certexec.policy.guards import (
 )
 from certexec.policy.model import Subject
 from certexec.policy.narrowing import watch_for_state
+from certexec.policy.split import BRANCHES_MAX, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from certexec.policy.calls import Variant
     from certexec.policy.elevation import Elevate
     from certexec.policy.landlock import Landlocked
     from certexec.policy.model import Policy, Rule
+    from certexec.policy.split import Possible
 
 OPENS = ("open", "openat", "openat2", "creat")
 
@@ -109,6 +112,7 @@ LANDLOCK_RESTRICT_SELF = NUMBERS["landlock_restrict_self"]
 
 SOCKETCALL_EMULATION = "linux"
 """The 32-bit emulation, in which rules for socketcall come before a socket call's own."""
+
 
 NOBODY = Subject(-1, -1, "", "", "")
 """For rules that are decided without any argument and do not ask whose call it is."""
@@ -184,29 +188,31 @@ class Table:
         if policy.detached:
             self.default = PERMITTED
         self.clauses: dict[int, list[Clause]] = {}
-        # Per call one decision for each of its variants.
-        uses: dict[str, list[Decision]] = {}
+        # Per call the clauses of each of its variants, the last of which has no tests.
+        uses: dict[str, list[list[Clause]]] = {}
         for name in EXECS if policy.detached else _reached(policy):
             if NUMBERS[name] in SETTLED:
                 continue
             bare = _bare_rule(policy, name)
             if policy.detached:
-                uses[name] = [self._of_name(name, PERMITTED)]
+                uses[name] = [[Clause((), self._of_name(name, PERMITTED))]]
             elif bare is None:
                 uses[name] = [self._of_variant(policy, name, each) for each in variants(name)]
             else:
-                uses[name] = [self._of_name(name, self._of_rule(bare))]
+                uses[name] = [[Clause((), self._of_name(name, self._of_rule(bare)))]]
         if policy.no_dotdot:
             uses = {name: look_at_names(name, each) for name, each in uses.items()}
         if policy.afters:
             uses = {name: watch_for_state(policy, name, each) for name, each in uses.items()}
-        decisions = [decision for each in uses.values() for decision in each]
+        decisions = [
+            clause.decision for every in uses.values() for each in every for clause in each
+        ]
         self.needs_listener = options.own_policies or any(
             decision.kind == NOTIFY for decision in (self.default, *decisions)
         ) or any(_must_look(name, each) for name, each in uses.items())
         for name, each in uses.items():
             if self.needs_listener:  # so there is somebody to write the line
-                each = [KILLED_AND_LOGGED if one == KILLED else one for one in each]
+                each = [_killed_and_logged(clauses) for clauses in each]
             self.clauses[NUMBERS[name]] = self._of_call(name, self._watch(name, each))
         for number in ALWAYS:
             self.clauses[number] = [Clause((), PERMITTED)]
@@ -214,8 +220,9 @@ class Table:
         self.clauses[CLONE3] = [Clause((), deny(errno.ENOSYS))]
         self._refuse_io_uring(
             bool(policy.afters) or any(
-                each.why in (RULES, UNSUPPORTED)
-                for name, every in uses.items() if name not in EXECS for each in every
+                clause.decision.why in (RULES, UNSUPPORTED)
+                for name, every in uses.items() if name not in EXECS
+                for each in every for clause in each
             )
         )
         if options.own_policies:
@@ -239,33 +246,54 @@ class Table:
         """Return the clauses of a call."""
         return self.clauses.get(number) or [Clause((), self.default)]
 
-    def _of_variant(self, policy: Policy, name: str, variant: Variant) -> Decision:
-        """Return the decision for one of the things that a call can do."""
+    def _of_variant(self, policy: Policy, name: str, variant: Variant) -> list[Clause]:
+        """Return the clauses for one of the things that a call can do, its own tests left out."""
         landlocked = self._options.landlocked
         if landlocked is not None and (name, variant.label) in landlocked.uses:
-            return LANDLOCKED
+            return [Clause((), LANDLOCKED)]
         rules = effective_rules(policy, name, variant.label)
         constant, rule = constant_rule(rules)
         elevated = [each for each in rules if asks_for_rights(each)]
         if any(each.elevate not in self._options.elevations for each in elevated):
-            return deny(errno.EPERM, UNSUPPORTED, log=True)  # nobody granted it
+            return [Clause((), deny(errno.EPERM, UNSUPPORTED, log=True))]  # nobody granted it
         if elevated and can_be_elevated(name):
-            decision = JUDGED
-        elif constant:
-            decision = self._of_rule(rule)
-        elif variant.bare and all(each.predicate is None for each in rules):
-            verdict = evaluate(rules, {}, NOBODY)
-            decision = self._of_rule(None if verdict is None else verdict.rule)
-        elif call_of(name).supervised:
-            decision = JUDGED
-        elif all(each.unconditional for each in rules):
+            return [Clause((), self._of_name(name, JUDGED))]
+        if constant:
+            return [Clause((), self._of_name(name, self._of_rule(rule)))]
+        if not call_of(name).supervised and all(each.unconditional for each in rules):
             verdict = evaluate(rules, {}, NOBODY)  # an "ask", and what else is asked in vain
             decision = self._of_rule(None if verdict is None else verdict.rule)
-        else:
-            return deny(errno.EPERM, UNSUPPORTED, log=True)
-        if decision == ASKED and NUMBERS[name] in IO_URING:
-            return deny(errno.EPERM, UNSUPPORTED, log=True)  # what it does passes unasked
-        return self._of_name(name, decision)
+            if decision == ASKED and NUMBERS[name] in IO_URING:
+                decision = deny(errno.EPERM, UNSUPPORTED, log=True)  # what it does passes unasked
+            return [Clause((), self._of_name(name, decision))]
+        # What the kernel carries out after we looked must not hang on what lies in memory.
+        blind = call_of(name).pending
+
+        def outcome(possible: Iterable[Possible]) -> Decision:
+            return self._of_name(name, self._of_possible(possible, blind))
+
+        branches = split(rules, arguments_of(name, variant), outcome)
+        if len(branches) > BRANCHES_MAX:
+            blind = blind and any(due.why == UNSUPPORTED for _, due in branches)
+            due = deny(errno.EPERM, UNSUPPORTED, log=True) if blind else JUDGED
+            return [Clause((), self._of_name(name, due))]
+        return [
+            Clause([one for test in tests for one in tests_of(*test)], due)
+            for tests, due in branches
+        ]
+
+    def _of_possible(self, possible: Iterable[Possible], blind: bool) -> Decision:
+        """Return the decision where only these rules can still decide."""
+        undecided = False
+        for each in possible:
+            if blind and each.memory:
+                return deny(errno.EPERM, UNSUPPORTED, log=True)
+            if each.certain and not undecided and each.rule.action != "ask":
+                return self._of_rule(each.rule)
+            undecided = True
+            if not blind:
+                break
+        return JUDGED if undecided else self.default
 
     def _of_rule(self, rule: Rule | None) -> Decision:
         """Return the decision of a rule that applies to every use; None: no rule does."""
@@ -299,53 +327,63 @@ class Table:
             return Decision(NOTIFY, 0, EXEC, decision.log)
         return decision
 
-    def _watch(self, name: str, decisions: list[Decision]) -> list[Decision]:
+    def _watch(self, name: str, uses: list[list[Clause]]) -> list[list[Clause]]:
         watched = name in OPENS and self._watched and self.needs_listener
         if not watched and not (name in MEETINGS and self._asks):
-            return decisions
+            return uses
         # whoever opens in the program's place is in no domain of its: there the rules count
         return [
-            JUDGED if each == LANDLOCKED
-            else Decision(NOTIFY, 0, PROTECTION, each.log) if each.permitted else each
-            for each in decisions
+            [
+                Clause(each.tests, JUDGED) if each.decision == LANDLOCKED
+                else Clause(each.tests, Decision(NOTIFY, 0, PROTECTION, each.decision.log))
+                if each.decision.permitted else each
+                for each in clauses
+            ]
+            for clauses in uses
         ]
 
-    def _of_call(self, name: str, decisions: list[Decision]) -> list[Clause]:
-        """Tell a call's variants apart by its registers, as far as their decisions differ."""
-        if len(decisions) == 1:
-            return [Clause((), decisions[0])]
+    def _of_call(self, name: str, uses: list[list[Clause]]) -> list[Clause]:
+        """Tell a call's variants apart by its registers, as far as they are decided otherwise."""
+        if len(uses) == 1:
+            return uses[0]
         clauses: list[Clause] = []
-        if name in OPENS and decisions[0] == LANDLOCKED:
+        if name in OPENS and uses[0][0].decision == LANDLOCKED:
             # Landlock is not asked about an open that only looks a name up
             only_looked_up = JUDGED if self.needs_listener else deny(errno.EACCES)
             if name not in O_PATH_REGISTERS:
-                return [Clause((), self._of_hidden(name, only_looked_up))]
+                return self._of_hidden(name, [Clause((), only_looked_up)])
             test = Test(O_PATH_REGISTERS[name], O_PATH, O_PATH)
             clauses.append(Clause([test], only_looked_up, "a name is looked up, nothing opened"))
         for index, variant in enumerate(variants(name)):
-            decision = decisions[index]
+            own = uses[index]
             tests = [each for test in variant.tests for each in tests_of(*test)]
-            if all(other == decision for other in decisions[index + 1 :]):
-                clauses.append(Clause((), decision, "otherwise" if clauses else ""))
+            if all(alike(other, own) for other in uses[index + 1 :]):
+                reason = "otherwise" if clauses else ""
+                clauses += [Clause(each.tests, each.decision, reason) for each in own]
                 break
             if variant.in_memory:
-                decision = self._of_hidden(name, decision)
-            clauses.append(Clause(tests, decision, variant.label))
+                own = self._of_hidden(name, own)
+            clauses += [
+                Clause([*tests, *each.tests], each.decision, variant.label) for each in own
+            ]
             if not tests:
                 break
         return clauses
 
-    def _of_hidden(self, name: str, decision: Decision) -> Decision:
-        """Return the decision for a call that may be this variant, or one with another decision."""
+    def _of_hidden(self, name: str, clauses: list[Clause]) -> list[Clause]:
+        """Return the clauses for a call that may be this variant, or one with others."""
         if self.needs_listener:
-            return JUDGED
+            return [Clause((), JUDGED)]
         if name == "openat2":
             # Programs take openat where the kernel has no openat2, and there the flags are seen.
-            return deny(errno.ENOSYS)
-        return decision  # a denial, else _must_look() had asked for a supervisor
+            return [Clause((), deny(errno.ENOSYS))]
+        return clauses  # denials, else _must_look() had asked for a supervisor
 
     def _refuse_io_uring(self, conditional: bool) -> None:
-        if not any(self._permits(number) for number in IO_URING):
+        if not any(
+            clause.decision.permitted or clause.decision.why == RULES
+            for number in IO_URING for clause in self.of(number)
+        ):
             return
         if conditional:
             raise PolicyError(
@@ -419,13 +457,21 @@ def _bare_rule(policy: Policy, name: str) -> Rule | None:
     return None
 
 
-def _must_look(name: str, decisions: Sequence[Decision]) -> bool:
+def _killed_and_logged(clauses: list[Clause]) -> list[Clause]:
+    return [
+        Clause(each.tests, KILLED_AND_LOGGED) if each.decision == KILLED else each
+        for each in clauses
+    ]
+
+
+def _must_look(name: str, uses: Sequence[list[Clause]]) -> bool:
     """Tell whether a variant is permitted that only memory tells from one that is not.
 
     That is fstat(2) in its modern clothes, a newfstatat or statx with an empty name.
     """
-    return len(decisions) > 1 and name != "openat2" and any(
-        variant.in_memory and (decision.permitted or decision.kind == KILL)
-        and any(each != decision for each in decisions)
-        for variant, decision in zip(variants(name), decisions, strict=True)
+    return len(uses) > 1 and name != "openat2" and any(
+        variant.in_memory
+        and any(each.decision.permitted or each.decision.kind == KILL for each in own)
+        and any(not alike(each, own) for each in uses)
+        for variant, own in zip(variants(name), uses, strict=True)
     )

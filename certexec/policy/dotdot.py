@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 
 from certexec.policy.calls import call_of, variants
-from certexec.policy.guards import JUDGED, UNSUPPORTED, Decision, deny
+from certexec.policy.guards import JUDGED, RULES, UNSUPPORTED, Clause, Decision, deny
 from certexec.policy.model import Policy, Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from certexec.policy.calls import Call
 
 _NAME = "filename"
 
@@ -25,23 +27,32 @@ def has_dotdot(name: str) -> bool:
     return ".." in name.split("/")
 
 
-def look_at_names(name: str, decisions: Sequence[Decision]) -> list[Decision]:
-    """Return the decisions for a call's variants as they are where names are looked at.
+def look_at_names(name: str, uses: Sequence[list[Clause]]) -> list[list[Clause]]:
+    """Return the clauses of a call's variants as they are where names are looked at.
 
-    ``decisions``: one for each variant, or one for all.
+    ``uses``: those of each variant, or of all together.
     """
     call = call_of(name)
     if all(argument.name != _NAME for argument in call.arguments):
-        return list(decisions)
+        return list(uses)
     each = variants(name)
-    looked = JUDGED if call.supervised else deny(errno.EPERM, UNSUPPORTED, log=True)
     return [
-        looked if decision.permitted and not variant.bare else decision
-        for variant, decision in zip(
-            each, decisions if len(decisions) == len(each) else [*decisions] * len(each),
-            strict=True,
+        clauses if variant.bare else [
+            Clause(clause.tests, _looked(call, clause.decision)) for clause in clauses
+        ]
+        for variant, clauses in zip(
+            each, uses if len(uses) == len(each) else [*uses] * len(each), strict=True
         )
     ]
+
+
+def _looked(call: Call, decision: Decision) -> Decision:
+    if call.supervised:
+        return JUDGED if decision.permitted else decision
+    # the kernel would read the name after whoever judges by registers alone
+    if decision.permitted or decision.why == RULES:
+        return deny(errno.EPERM, UNSUPPORTED, log=True)
+    return decision
 
 
 def denial(policy: Policy) -> Rule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from certexec.kernel.syscalls import NAMES, NUMBERS
-from certexec.policy.calls import call_of, reaches, variants
+from certexec.policy.calls import arguments_of, call_of, reaches, variants
 from certexec.policy.combine import Combined
 from certexec.policy.decisions import (
     ALWAYS,
@@ -20,21 +20,24 @@ from certexec.policy.guards import (
     CLONE3,
     LANDLOCKED,
     NOTIFY,
+    RULES,
     UNMATCHED,
     UNSUPPORTED,
 )
 from certexec.policy.landlock import landlocked
 from certexec.policy.nest import LauncherTable
 from certexec.policy.reach import Reach, changes_policies
+from certexec.policy.split import split
 from certexec.policy.unsupported import unsupported_in, why_unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from certexec.policy.calls import Variant
     from certexec.policy.guards import Clause, Decision, Test
     from certexec.policy.model import Policy, Rule
+    from certexec.policy.split import Possible
 
     AnyTable = Table | Combined
 
@@ -63,6 +66,7 @@ _NOTES: dict[int, str] = {
         "denied where the supervisor opens files: the program's own domain would not bind it",
 }
 """Number to why certexec settles the call itself, or may."""
+_EITHER = {True, False}
 _OTHERWISE = "otherwise"
 """The reason of a clause that several last uses of a call share."""
 
@@ -220,10 +224,13 @@ def explain_rules(tree: Tree) -> Iterator[RuleLayers]:
         uses = _uses(tree.whole, name)
         settled = NUMBERS[name] in SETTLED
         for variant in variants(name):
-            for rule in effective_rules(policy, name, variant.label):
+            rules = effective_rules(policy, name, variant.label)
+            own = _of_variant(uses, variant.label)
+            alone = _decided_by_registers(rules, name, variant) if len(own) > 1 else {}
+            for rule in rules:
                 if settled and not _agrees(rule, uses):
                     continue
-                for layer in _layers_of_use(uses, variant.label):
+                for layer in _layers_of_rule(own, alone.get(id(rule), _EITHER)):
                     calls = layers[id(rule)].setdefault(layer, [])
                     if name not in calls:
                         calls.append(name)
@@ -245,9 +252,9 @@ def explain_call(tree: Tree, name: str) -> CallUses:
     uses = _uses(tree.own, name)
     each = []
     for variant in variants(name):
-        own = [use for use in uses if not use.guard and use.use == variant.label]
         rules = effective_rules(tree.policy, name, variant.label)
-        each.append((variant, own or uses[-1:], rules))
+        own = _of_variant([use for use in uses if not use.guard], variant.label)
+        each.append((variant, own, rules))
     number = NUMBERS[name]
     note = _NOTES.get(number, "") if number in SETTLED or _is_overruled(each) else ""
     guards = [use for use in uses if use.guard]
@@ -281,10 +288,36 @@ def _uses(table: AnyTable, name: str) -> list[Use]:
     ]
 
 
-def _layers_of_use(uses: list[Use], label: str) -> set[str]:
-    # Uses that are decided alike share the last of their clauses.
-    own = [use for use in uses if use.use == label] or uses[-1:]
-    return {use.layer for use in own if use.decision.why != UNMATCHED}
+def _of_variant(uses: list[Use], label: str) -> list[Use]:
+    """Return the uses of a variant; those that are decided alike share the last clauses."""
+    own = [use for use in uses if use.use == label]
+    return own or [use for use in uses if use.use in ("", _OTHERWISE)] or uses[-1:]
+
+
+def _decided_by_registers(
+    rules: Sequence[Rule], name: str, variant: Variant
+) -> dict[int, set[bool]]:
+    """Return for each rule that may decide whether registers alone say where it does."""
+    found: dict[int, set[bool]] = {}
+
+    def note(possible: Iterable[Possible]) -> bool:
+        alone = True
+        for each in possible:
+            alone = alone and each.certain
+            found.setdefault(id(each.rule), set()).add(alone)
+        return True
+
+    split(rules, arguments_of(name, variant), note)
+    return found
+
+
+def _layers_of_rule(uses: list[Use], alone: set[bool]) -> set[str]:
+    """Return the layers of a rule that decides by registers alone, or not, or both."""
+    return {
+        use.layer for use in uses
+        if use.decision.why != UNMATCHED and (use.decision.why != RULES or False in alone)
+        and (use.layer not in (CONSTANT, COMPARE) or True in alone)
+    }
 
 
 def _layer(clauses: Sequence[Clause], clause: Clause) -> str:

@@ -171,6 +171,19 @@ def first_of(clauses: Sequence[Clause], args: Sequence[int]) -> Decision:
     raise AssertionError("the last clause has no tests")
 
 
+def alike(one: Sequence[Clause], other: Sequence[Clause]) -> bool:
+    """Tell whether two lists of clauses decide by the same tests alike."""
+    return len(one) == len(other) and all(
+        left.decision == right.decision
+        and [_key(test) for test in left.tests] == [_key(test) for test in right.tests]
+        for left, right in zip(one, other, strict=True)
+    )
+
+
+def _key(test: Test) -> tuple[int, int, int, int]:
+    return test.argument, test.word, test.mask, test.value
+
+
 CLONE_THREAD = 0x00010000
 """clone(2): no new process."""
 

@@ -256,10 +256,9 @@ def _lost_backslashes(rule: Rule) -> list[tuple[str, str, str]]:
 def _missing_argument(
     rule: Rule, symbol: Symbol, reached: tuple[str, ...]
 ) -> list[tuple[str, str, str]]:
-    described = [name for name in reached if call_of(name).arguments]
     argument = symbol.argument.lower()
-    if symbol.operator == "true" or not described or any(
-        _has_argument(rule, name, argument, symbol.offset) for name in described
+    if symbol.operator == "true" or not reached or any(
+        _has_argument(rule, name, argument, symbol.offset) for name in reached
     ):
         return []
     which = symbol.argument + (f"[{symbol.offset}]" if symbol.offset >= 0 else "")

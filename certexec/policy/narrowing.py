@@ -17,7 +17,15 @@ from __future__ import annotations
 import errno
 
 from certexec.policy.calls import call_of, governing_names, variants
-from certexec.policy.guards import JUDGED, NARROWED, PERMIT, UNSUPPORTED, Decision, deny
+from certexec.policy.guards import (
+    JUDGED,
+    NARROWED,
+    PERMIT,
+    UNSUPPORTED,
+    Clause,
+    Decision,
+    deny,
+)
 from certexec.policy.model import After, Policy, Rule
 from certexec.policy.names import canonical
 
@@ -42,14 +50,16 @@ def is_hidden(name: str) -> bool:
     return any(variant.in_memory for variant in variants(name))
 
 
-def watch_for_state(policy: Policy, name: str, decisions: Sequence[Decision]) -> list[Decision]:
-    """Return the decisions for a call's variants with a look at the state where it counts.
+def watch_for_state(
+    policy: Policy, name: str, uses: Sequence[list[Clause]]
+) -> list[list[Clause]]:
+    """Return the clauses of a call's variants with a look at the state where it counts.
 
-    ``decisions``: one for each variant, or one for all.
+    ``uses``: those of each variant, or of all together.
     """
     each = variants(name)
-    if len(decisions) != len(each):
-        decisions = [*decisions] * len(each)
+    if len(uses) != len(each):
+        uses = [*uses] * len(each)
     kept = [all(keeps(policy, one, name, variant.label) for one in policy.afters)
             for variant in each]  # fmt: skip
     about = [[one for one in policy.afters if fits(policy, one, name, variant.label)]
@@ -58,16 +68,23 @@ def watch_for_state(policy: Policy, name: str, decisions: Sequence[Decision]) ->
         len(set(kept)) == 1 and all(one == about[0] for one in about)
     )
     result = []
-    for variant, decision, stays, lines in zip(each, decisions, kept, about, strict=True):
+    for variant, clauses, stays, lines in zip(each, uses, kept, about, strict=True):
         asks = not variant.bare and any(not line.rule.unconditional for line in lines)
-        if decision.permitted and (asks or all_looked):
-            looked = deny(errno.EPERM, UNSUPPORTED, log=True)
-            result.append(JUDGED if call_of(name).supervised else looked)
-        elif decision.kind == PERMIT and (lines or not stays):
-            result.append(NARROWED)
-        else:
-            result.append(decision)
+        looked = asks or all_looked
+        watched = bool(lines) or not stays
+        result.append([
+            Clause(clause.tests, _watched(name, clause.decision, looked, watched))
+            for clause in clauses
+        ])  # fmt: skip
     return result
+
+
+def _watched(name: str, decision: Decision, looked: bool, watched: bool) -> Decision:
+    if decision.permitted and looked:
+        # what the kernel carries out after we looked must not hang on what lies in memory
+        hidden = call_of(name).pending
+        return deny(errno.EPERM, UNSUPPORTED, log=True) if hidden else JUDGED
+    return NARROWED if decision.kind == PERMIT and watched else decision
 
 
 def denial(after: After) -> Rule:

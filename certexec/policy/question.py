@@ -13,7 +13,7 @@ import errno
 
 from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NUMBERS
-from certexec.policy.calls import call_of, governing_names, reaches, variants
+from certexec.policy.calls import arguments_of, call_of, governing_names, reaches, variants
 from certexec.policy.dotdot import denial, has_dotdot
 from certexec.policy.evaluate import Verdict, deciding_rules, evaluate, prepare
 from certexec.policy.model import ALIASES, Not, Rule, Symbol, postorder
@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from certexec.policy.calls import Variant
     from certexec.policy.model import After, Policy, Subject
 
     Values = Mapping[str, Sequence[str]]
@@ -152,15 +153,20 @@ def uses_of(policy: Policy, name: str, values: Values) -> list[Use]:
 
 
 def _uses_of_call(policy: Policy, call: str) -> list[Use]:
-    described = call_of(call).arguments
-    names = tuple(argument.name for argument in described) if described else None
     return [
         Use(
             call, variant.label,
-            _rules(policy, governing_names(call, variant.label, policy.emulation)), names,
+            _rules(policy, governing_names(call, variant.label, policy.emulation)),
+            _names_of_arguments(call, variant),
         )
         for variant in variants(call)
     ]
+
+
+def _names_of_arguments(call: str, variant: Variant) -> tuple[str, ...]:
+    # a bare use has arguments that are not there: who asks may speak of them all the same
+    described = call_of(call).arguments if variant.bare else arguments_of(call, variant)
+    return tuple(argument.name for argument in described)
 
 
 def _use_of_name(policy: Policy, name: str) -> Use:
@@ -171,10 +177,9 @@ def _use_of_name(policy: Policy, name: str) -> Use:
         for variant in variants(call):
             governing = governing_names(call, variant.label, policy.emulation)
             if name in governing:
-                described = call_of(call).arguments
                 return Use(
                     "", "", _rules(policy, governing[governing.index(name) :]),
-                    tuple(argument.name for argument in described) if described else None,
+                    _names_of_arguments(call, variant),
                 )
     return Use("", "", _rules(policy, (name,)), None)
 
@@ -211,7 +216,7 @@ def _check_arguments(name: str, uses: Sequence[Use], values: Values) -> None:
         for use in uses:
             if use.arguments is not None and use.arguments.count(given) < len(texts):
                 which = given if len(texts) == 1 else f"{given}[{len(texts) - 1}]"
-                known = ", ".join(dict.fromkeys(use.arguments))
+                known = ", ".join(dict.fromkeys(use.arguments)) or "none"
                 raise PolicyError("usage", f'{name} has no argument "{which}"', f"it has: {known}")
 
 

@@ -17,17 +17,12 @@ from certexec.errors import PolicyError
 from certexec.policy.calls import call_of, reaches
 from certexec.policy.elevation import asks_for_rights, why_not_elevated
 from certexec.policy.evaluate import deciding_rules, is_consulted
-from certexec.policy.model import symbols
 from certexec.policy.names import canonical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.policy.model import Policy, PolicyFile, Rule
 
-JUDGED_ARGUMENTS = frozenset(
-    ("filename", "argv", "sockaddr", "oflags", "mode", "string", "uid", "gid")
-)
-"""Arguments whose texts the supervisor makes."""
 IO_URING = "io_uring"
 _SHOWN_CALLS = 3
 """names of calls in one message"""
@@ -69,17 +64,10 @@ def why_unwatched(rule: Rule) -> str:
     """Return why nobody can tell whether a line ``after`` comes true, "" when certexec can."""
     if rule.unconditional:
         return ""
-    unjudged = [name for name in reaches(rule) if not call_of(name).supervised]
+    unjudged = [name for name in reaches(rule) if call_of(name).pending]
     if unjudged:
         return f"a condition on {', '.join(unjudged[:_SHOWN_CALLS])} cannot be judged yet"
-    return next(
-        (
-            f'the argument "{symbol.argument}" cannot be judged yet'
-            for symbol in symbols(rule.expression)
-            if symbol.operator != "true" and symbol.argument.lower() not in JUDGED_ARGUMENTS
-        ),
-        "",
-    )
+    return ""
 
 
 def why_unsupported(
@@ -100,27 +88,6 @@ def why_unsupported(
         return '"permit[detach]" is not supported yet'
     if rule.inherit and not inherit:
         return '"permit[inherit]" needs a certificate with the option inherit'
-    if rule.unconditional:
-        return ""
-    unjudged = [
-        name for name in reached
-        if not (call := call_of(name)).supervised
-        and (rule.predicate is not None or not call.pending)
-    ]
-    strange = [
-        symbol.argument for symbol in symbols(rule.expression)
-        if symbol.operator != "true" and symbol.argument.lower() not in JUDGED_ARGUMENTS
-    ]
-    if not unjudged and not strange:
-        return ""
-    # It may not matter: a bare rule can have decided those calls before.
-    counted = _calls_where_it_counts(policy, rule, reached)
-    unjudged = [name for name in unjudged if name in counted]
-    if unjudged:
-        more = ", ..." if len(unjudged) > _SHOWN_CALLS else ""
-        return f"a condition on {', '.join(unjudged[:_SHOWN_CALLS])}{more} cannot be judged yet"
-    if strange and counted:
-        return f'the argument "{strange[0]}" cannot be judged yet'
     return ""
 
 

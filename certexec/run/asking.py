@@ -11,11 +11,8 @@ import os
 
 from certexec.kernel.notify import ERESTARTSYS
 from certexec.kernel.procfs import pending_signals
-from certexec.policy import guards
-from certexec.policy.decisions import FORKS
 from certexec.run import agent_protocol as protocol
 from certexec.run import inquiry
-from certexec.run.fork_guard import follow
 from certexec.run.inquiry import Inquiry, places_for
 from certexec.run.kill import kill_caller
 from certexec.run.operations import Operation
@@ -196,21 +193,9 @@ def ask_about(supervisor: Supervisor, call: Call) -> bool:
     operation = Operation(call)
     operation.asked = [{}]
 
-    def happen() -> bool:
-        number = call.notification.nr
-        if number in FORKS and not supervisor.transitions.one_policy:
-            child = follow(call)
-            if child:
-                supervisor.transitions.born(child, call.task.tgid)
-        elif number in guards.PROTECTED:
-            supervisor.protect(call)
-        else:
-            call.resume()
-        return False
-
     permissive = supervisor.manner.permissive
     if not permissive and not supervisor.asking.remembers(operation, {}):
-        return supervisor.ask(operation, happen)
+        return supervisor.ask(operation, lambda: supervisor.registers.happen(call))
     if supervisor.judge.narrowing.stops_use(operation, permissive):
         return False
-    return happen()
+    return supervisor.registers.happen(call)

@@ -6,6 +6,7 @@ import ctypes
 import errno
 
 from certexec.kernel.libc import syscall
+from certexec.policy.translators import mode_text
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_xattr import refuse_path_only
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, OnObject
@@ -19,11 +20,6 @@ _FILE_ATTR_SIZE = 24
 """bytes of the first version of struct file_attr."""
 _PAGE = 4096
 _KNOWN_FLAGS = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH
-
-
-def mode_text(mode: int) -> str:
-    """Return systrace's text for a file mode: octal, without the file's type and a leading 0."""
-    return f"{mode & 0o7777:o}"
 
 
 class Chmod(OnObject):

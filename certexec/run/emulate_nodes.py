@@ -7,8 +7,8 @@ import os
 import stat
 
 from certexec.kernel.libc import syscall
+from certexec.policy.translators import mode_text
 from certexec.run.call import Call, Fault
-from certexec.run.emulate_attributes import mode_text
 from certexec.run.operations import InDirectory
 from certexec.run.resolve import AT_FDCWD, Resolver
 

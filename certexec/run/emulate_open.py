@@ -12,6 +12,7 @@ from certexec.kernel.filesystem import openat2
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import own_fd, proc, read_tty
 from certexec.policy.calls import choose_variant
+from certexec.policy.translators import oflags_text
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.operations import Operation
@@ -37,9 +38,6 @@ _TTY_DEVICE = os.makedev(5, 0)
 _TTY = (True, _TTY_DEVICE)
 _QUIET_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)) | {_TTY_DEVICE}
 _PTS_MAJORS = range(136, 144)
-_LETTERS = ((os.O_NONBLOCK, "n"), (os.O_APPEND, "a"), (os.O_CREAT, "c"), (os.O_TRUNC, "t"))
-_SHOWN = os.O_ACCMODE | os.O_NONBLOCK | os.O_APPEND | os.O_CREAT | os.O_TRUNC
-_oflags: dict[int, str] = {}
 
 
 class Open(Operation):
@@ -306,14 +304,3 @@ def _arguments(call: Call) -> tuple[int, bytes, int, int, int]:
 def raw_open(dirfd: int, path: str | bytes, flags: int, mode: int) -> int:
     """openat(2) that ends with EINTR when a signal comes: os.open would try again for ever."""
     return syscall(_OPENAT, dirfd, os.fsencode(path), flags, mode)
-
-
-def oflags_text(flags: int) -> str:
-    """Return systrace's text for open flags: access mode, then n, a, c, t for what is set."""
-    shown = flags & _SHOWN
-    text = _oflags.get(shown)
-    if text is None:
-        access = ("ro", "wo", "rw", "--")[shown & os.O_ACCMODE]
-        text = access + "".join(letter for bit, letter in _LETTERS if shown & bit)
-        _oflags[shown] = text
-    return text

@@ -11,6 +11,7 @@ from certexec.observe.event import Event
 from certexec.observe.rate import Folding
 from certexec.observe.sinks import machine_sinks
 from certexec.policy.evaluate import Verdict, effective_rules, evaluate, subject_of
+from certexec.policy.model import symbols
 from certexec.run.narrowing import Narrowing
 
 TYPE_CHECKING = False
@@ -107,17 +108,36 @@ class Judge:
         known = self._verdicts.get(question, self)
         if not isinstance(known, Judge):
             return known
-        key = place, call.name, operation.variant
-        rules = self._rules.get(key)
-        if rules is None:
-            policy = self.policies[place]
-            rules = self._rules[key] = effective_rules(policy, call.name, operation.variant)
-        verdict = evaluate(rules, values, subject)
+        verdict = evaluate(self._rules_for(operation, place), values, subject)
         if sum(len(text) for texts in values.values() for text in texts) <= TEXT_MAX:
             if len(self._verdicts) >= VERDICTS_MAX:
                 self._verdicts.clear()
             self._verdicts[question] = verdict
         return verdict
+
+    def asks_for(self, operation: Operation, argument: str) -> bool:
+        """Tell whether a rule for this use of the call asks for an argument of that name."""
+        return any(
+            symbol.argument.lower() == argument
+            for place in self.of(operation.call.place)
+            for rule in (
+                *self._rules_for(operation, place),
+                *(after.rule for after in self.policies[place].afters),
+            )
+            for symbol in symbols(rule.expression)
+        )
+
+    def user_name(self, uid: int) -> str:
+        """Return a user's name as it stands in rules, ``<unknown>`` for a number without one."""
+        return self._users.name(uid) or "<unknown>"
+
+    def _rules_for(self, operation: Operation, place: int) -> Sequence[Rule]:
+        key = place, operation.call.name, operation.variant
+        rules = self._rules.get(key)
+        if rules is None:
+            policy = self.policies[place]
+            rules = self._rules[key] = effective_rules(policy, key[1], operation.variant)
+        return rules
 
     def log(
         self,

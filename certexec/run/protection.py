@@ -32,7 +32,7 @@ _IOPRIO_WHO_USER = 3
 _SIGINFO_SIZE = 128
 _PIDFD_SIGNAL_ONE = 3
 """PIDFD_SIGNAL_THREAD and PIDFD_SIGNAL_THREAD_GROUP."""
-_CAP_KILL = 1 << 5
+CAP_KILL = 1 << 5
 _NOT_SEEN = 0
 """What fdinfo says of a process in a PID namespace that is neither ours nor within it."""
 _STATUS_HEAD = 4096
@@ -109,7 +109,7 @@ def send_signal(call: Call, own_tgid: int) -> None:
             raise Fault(errno.EPERM)
         if pid > 0:
             target = _status(pid)
-            if target.tgid == own_tgid or not _may_signal(call, pid, target):
+            if target.tgid == own_tgid or not may_signal(call, pid, target):
                 raise Fault(errno.EPERM)
         info = call.block(2, _SIGINFO_SIZE) if call.arg(2) else None
         call.still_waits()
@@ -148,14 +148,14 @@ def _status(pid: int) -> Status:
         raise Fault(errno.ESRCH) from None
 
 
-def _may_signal(call: Call, pid: int, target: Status) -> bool:
+def may_signal(call: Call, pid: int, target: Status) -> bool:
     """kill(2): the same thread group, the real or effective uid is the target's real or saved one,
     or CAP_KILL, here only over the program's own user namespace.
     """
     status = call.status
     if target.tgid == status.tgid:
         return True
-    if status.caps["eff"] & _CAP_KILL:
+    if status.caps["eff"] & CAP_KILL:
         spaces = (proc(each, "ns/user") for each in (pid, call.task.tid))
         if os.path.samestat(*(call.task.touch(os.stat, space) for space in spaces)):
             return True

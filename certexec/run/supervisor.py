@@ -30,7 +30,6 @@ from certexec.run.elevation import Elevation
 from certexec.run.emulate_names import wants_real_ids
 from certexec.run.exec_guard import see_to_its_end
 from certexec.run.exec_judge import ExecJudge
-from certexec.run.fork_guard import follow
 from certexec.run.judge import Judge
 from certexec.run.kill import kill_caller
 from certexec.run.nested import Nested
@@ -42,6 +41,7 @@ from certexec.run.protection import (
     concerns_supervisor,
     send_signal,
 )
+from certexec.run.registers import RegisterJudge
 from certexec.run.resolve import Resolver
 from certexec.run.signals import ignore_signals
 from certexec.run.transitions import NONE
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from certexec.run.asking import Asking
     from certexec.run.operations import Operation
     from certexec.run.places import Places
+    from certexec.run.target import Target
     from certexec.run.transitions import Transitions
 
     class Tracer(Protocol):
@@ -136,12 +137,13 @@ class Supervisor:
         self.elevation = Elevation(judge, self.resolver, self.mask, granted)
         self.nested = Nested(places, judge, transitions, self.resolver, self.mask, gains)
         self.execs = ExecJudge(
-            judge, transitions, self.resolver, self.mask, gains, self._permitted,
+            judge, transitions, self.resolver, self.mask, gains, self.permitted,
             manner.permissive, self.nested, self.ask,
         )  # fmt: skip
         self.adoption = Adoption(judge, transitions)
         self.look = DotDot(judge, manner.permissive).look
         self.asking = asking
+        self.registers = RegisterJudge(self)
         self.blocked: dict[int, Worker | Waiting] = {}
         self.next_look = 0.0
         self.poll = select.poll()
@@ -267,9 +269,7 @@ class Supervisor:
         elif why == guards.ADOPT:
             self.adoption.answer(call)
         elif why == guards.FORK:
-            child = follow(call)
-            if child:
-                self.transitions.born(child, call.task.tgid)
+            self.registers.fork(call)
         elif why == guards.PROTECTION:
             self.protect(call)
         elif decision.permitted:
@@ -296,7 +296,7 @@ class Supervisor:
         call.resume()
         return False
 
-    def protect(self, call: Call) -> None:
+    def protect(self, call: Call, target: Target | None = None) -> None:
         """Let a call happen that may not be aimed at the supervisor, or at others' policies."""
         own = self.resolver.own_tgid
         if call.name == "pidfd_send_signal":
@@ -317,6 +317,8 @@ class Supervisor:
             call.fail(code)
         elif not self.transitions.one_policy and call.name in INTO_OTHERS:
             see_to_its_end(call)  # until then nobody's policy changes
+        elif target is not None:
+            target.signal(call, self.mask)
         else:
             call.resume()  # judged by registers alone
 
@@ -324,6 +326,8 @@ class Supervisor:
         if call.name in EXECS:
             self._check_place(call)
             return self.execs.execute(call, by_rules=True)
+        if call.name not in OPERATIONS:
+            return self.registers.answer(call)
         return self._emulate(call, judged=True, log=False)
 
     def _carry_out_permitted(self, call: Call, log: bool) -> bool:
@@ -334,11 +338,7 @@ class Supervisor:
         """Prepare with the caller's rights, judge without, perform with them again."""
         self._check_place(call)
         real_ids = wants_real_ids(call)
-        prepare = OPERATIONS.get(call.name)
-        if prepare is None:
-            self.judge.log(call, "deny", guards.UNSUPPORTED, errno.EPERM)
-            call.fail(errno.EPERM)
-            return False
+        prepare = OPERATIONS[call.name]
         operation = self.elevation.prepare(call, prepare, real_ids) if judged else None
         if operation is None:
             call.task.mask = self.mask
@@ -349,7 +349,7 @@ class Supervisor:
                 self.mask.restore()
         keep = False
         try:
-            if judged and not self._permitted(operation):
+            if judged and not self.permitted(operation):
                 return False
             if self.asking.is_our_place(operation):
                 self.judge.log(call, "deny", guards.PROTECTION, errno.EPERM, operation.values)
@@ -395,7 +395,7 @@ class Supervisor:
             raise
         return waiting.conclude() if waiting.done else self.wait_for(waiting)
 
-    def _permitted(self, operation: Operation) -> bool:
+    def permitted(self, operation: Operation) -> bool:
         """Judge a prepared call; a denial is answered and, where due, logged here."""
         operation.judge = None if self.manner.permissive else self.judge
         for values in (*operation.also, operation.values):

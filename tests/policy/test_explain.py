@@ -198,3 +198,40 @@ def test_what_is_explained_is_what_the_policy_answers(lines):
                 if use.layer in ("constant", "compare") or use.decision.denied:
                     assert use.decision.permitted is (answer.action == "permit")
                     assert use.decision.errno == answer.errno
+
+
+def test_conditions_on_registers_are_compares_and_what_they_leave_is_supervised():
+    policy = parsed(
+        'native-socket: sockdom eq "AF_UNIX" then permit',
+        'native-kill: signame eq "SIGHUP" and pidname eq "/bin/sh" then permit',
+        'native-mkdir: filename match "/tmp" then permit',
+        'native-setuid: uid eq "70" and uname eq "named" then permit',
+        'native-setuid: uid eq "0" then deny[eacces]',
+        'native-openat: oflags eq "ro" then permit',
+        'native-openat: filename eq "/x" then deny',
+        'native-getpid: permit, if user = root',
+    )
+    layers = [one.layers for one in explain_rules(Tree(policy))]
+    assert layers == [
+        {"compare": ["socket"]},
+        {"supervised": ["kill"]},
+        {"supervised": ["mkdir", "mkdirat"]},
+        {"supervised": ["setuid"]},
+        {"compare": ["setuid"]},
+        {"compare": ["openat"], "supervised": ["openat2"]},
+        {"supervised": ["openat", "openat2"]},
+        {"supervised": ["getpid"]},
+    ]
+    alone = parsed('native-kill: signame eq "SIGHUP" then permit')
+    assert [one.layers for one in explain_rules(Tree(alone))] == [{"compare": ["kill"]}]
+    beside = parsed(
+        'native-kill: signame eq "SIGHUP" then permit', 'native-mkdir: filename eq "/" then permit'
+    )
+    first = next(explain_rules(Tree(beside)))
+    assert first.layers == {"compare": ["kill"], "supervised": ["kill"]}, "supervisors are spared"
+    [(_, uses, rules)] = explain_call(Tree(policy), "socket").variants
+    assert [(use.layer, use.decision.kind) for use in uses] == [
+        ("compare", "permit"), ("compare", "deny"),
+    ]
+    assert [(test.argument, test.value) for test in uses[0].tests] == [(0, 1)]
+    assert len(rules) == 1

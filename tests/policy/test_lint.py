@@ -389,3 +389,41 @@ def test_real_policies_can_be_linted():
         text = decode_policy(path.read_bytes())
         found = lint(parse_policy(text, name=path.name, users=USERS, privileged=True))
         assert {one.code for one in found} <= set(CODES)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'kill: signame eq "HUP"', 'kill: signame match "hup"', 'kill: signame eq "SIGINFO"',
+        'socket: sockdom eq "AF_LOCAL"', 'socket: sockdom eq "AF_NETLINK"',
+        'socket: socktype sub "STREAM|CLOEXEC"', 'socket: sockdom eq "AF_UNKNOWN(2)"',
+        'mmap: prot eq "PROT_WRITE|PROT_READ"', 'mmap: prot match "PROT_RWX*"',
+        'fcntl: cmd eq "F_SETPIPE_SZ"', 'fcntl: cmd eq "<unknown>: 2"', 'setuid: uid eq "007"',
+        'fchmod: mode eq "0644"', 'open: oflags nsub "x"',
+    ],
+)  # fmt: skip
+def test_texts_that_no_register_has_are_found(rule):
+    assert (2, "never") in codes(f"native-{rule} then permit")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'kill: signame eq "sighup"', 'kill: signame re "HUP|TERM"', 'kill: pidname eq "x"',
+        'socket: sockdom eq "AF_UNKNOWN(16)"', 'socket: socktype match "*STREAM"',
+        'mmap: prot eq "PROT_READ|PROT_WRITE"', 'mmap: prot sub "EXEC"',
+        'fcntl: cmd eq "<unknown>: 1031"', 'seteuid: uid eq "0" and uname eq "root"',
+        'setresuid: uid[2] eq "0"', 'fchmod: mode match "6??"', 'fchown: fd eq "3"',
+    ],
+)  # fmt: skip
+def test_texts_that_registers_have_are_fine(rule):
+    assert codes(f"native-{rule} then permit") == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ['getpid: fd eq "3"', 'tgkill: pidname eq "x"', 'setgid: uname eq "x"',
+     'kill: signame[1] eq "x"', 'setresgid: gid[3] eq "1"', 'mkdir: mode eq "755"'],
+)  # fmt: skip
+def test_arguments_that_a_call_does_not_have_are_found(rule):
+    assert (2, "no-argument") in codes(f"native-{rule} then permit")

@@ -10,7 +10,7 @@ from certexec.policy.calls import SUPERVISED, call_of, variants
 from certexec.policy.compile import compile_policy
 from certexec.policy.decisions import ALWAYS, TreeOptions
 from certexec.policy.explain import Tree, explain_call
-from certexec.policy.guards import CLONE3, NARROWED, PERMIT, Decision
+from certexec.policy.guards import CLONE3, JUDGED, NARROWED, PERMIT, Decision
 from certexec.policy.landlock import landlocked
 from certexec.policy.lexer import PolicySyntaxError
 from certexec.policy.lint import lint
@@ -91,15 +91,16 @@ def test_fmt_writes_it_in_one_form():
     assert reformat(after, name="t", users=USERS) == after
 
 
-@pytest.mark.parametrize(
-    ("line", "why"),
-    [('after native-kill: signame eq "SIGHUP" then only write', "kill cannot be judged"),
-     ('after native-open: signame eq "x" then only write', '"signame" cannot be judged')],
-)  # fmt: skip
-def test_a_condition_that_nobody_can_judge_is_refused(line, why):
-    with pytest.raises(PolicyError, match=why):
+def test_a_condition_that_nobody_can_judge_is_refused():
+    line = 'after native-open_tree: filename eq "/x" then only write'
+    with pytest.raises(PolicyError, match="open_tree cannot be judged"):
         table(line, *EVERYTHING)
     assert "unsupported" in [one.code for one in lint(parse(line))]
+
+
+def test_a_condition_on_registers_is_watched_for():
+    made = table('after native-kill: signame eq "SIGHUP" then only write', *EVERYTHING)
+    assert decisions(made, "kill") == [JUDGED]
 
 
 def test_lint_looks_at_its_condition_as_at_a_rule_s():

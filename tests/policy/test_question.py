@@ -200,3 +200,22 @@ def test_an_answer_is_the_evaluators_and_does_not_depend_on_what_was_not_said(li
                     continue
                 assert found.action == ("deny" if verdict is None else verdict.action)
                 assert found.rule is (None if verdict is None else verdict.rule)
+
+
+def test_conditions_on_registers_are_answered():
+    rules = (
+        'native-kill: signame eq "SIGHUP" and not pidname eq "/sbin/init" then permit',
+        'native-seteuid: uid eq "70" then permit',
+        'native-setresuid: uid[1] eq "0" then deny[eacces]',
+        'native-socket: sockdom eq "AF_INET" and socktype eq "SOCK_RAW" then deny',
+        'native-getpid: fd eq "3" then permit',
+    )
+    assert answer("kill", *rules, signame="SIGHUP", pidname="/bin/sh").action == "permit"
+    assert answer("kill", *rules, signame="SIGKILL").action == "deny"
+    assert "pidname" in refusal("kill", *rules, signame="SIGHUP").message
+    assert answer("seteuid", *rules, uid="70").action == "permit"
+    assert answer("setresuid:effective", *rules, uid=["70", "70", "-1"]).action == "permit"
+    assert answer("setresuid:other", *rules, uid=["5", "0", "0"]).errno == 13
+    assert answer("socket", *rules, sockdom="AF_INET6").action == "deny"
+    assert answer("getpid", *rules).rule is None, "it has no descriptor"
+    assert "it has: none" in refusal("getpid", *rules, fd="3").hint

@@ -24,12 +24,6 @@ def reasons(*lines: str, inherit: bool = False, emulation: str = "native") -> li
         ("native-read: permit-now", "one call only"),
         ("native-read: deny-now", "one call only"),
         ('native-fsread: true then permit "x', "never closed"),
-        ('native-kill: signame eq "SIGHUP" then permit', "kill"),
-        ('native-socket: sockdom eq "AF_UNIX" then permit', "socket"),
-        ('native-mmap: prot neq "PROT_EXEC" then permit', "mmap"),
-        ('native-seteuid: uid eq "0" then permit', "setresuid"),
-        ("native-getpid: permit, if user = root", "getpid"),
-        ("native-pivot_root: permit, if user = root", "pivot_root"),
     ],
 )
 def test_what_is_not_enforced_is_named(line, word):
@@ -59,6 +53,14 @@ def test_what_is_not_enforced_is_named(line, word):
         "native-issetugid: true then ask",
         'native-kqueue: filename eq "x" then permit as root',
         'native-chmod: mode eq "755" then permit',
+        'native-kill: signame eq "SIGHUP" then permit',
+        'native-kill: pidname match "/usr/bin/*" then permit',
+        'native-socket: sockdom eq "AF_UNIX" then permit',
+        'native-mmap: prot neq "PROT_EXEC" then permit',
+        'native-seteuid: uid eq "0" and uname eq "root" then permit',
+        "native-getpid: permit, if user = root",
+        "native-pivot_root: permit, if user = root",
+        'native-fcntl: not cmd eq "F_SETFL" then permit',
     ],
 )
 def test_what_is_enforced_inactive_or_denied_until_it_can_be_is_not(line):

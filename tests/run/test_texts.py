@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from certexec.run.emulate_open import oflags_text
+from certexec.policy.translators import oflags_text
 from certexec.run.emulate_sockets import sockaddr_text
 
 
