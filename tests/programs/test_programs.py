@@ -34,7 +34,7 @@ BASH = os.path.realpath("/bin/bash")
 
 def looked_at(program: str) -> str:
     """Return a policy under which the supervisor sees every name, and permits it."""
-    rules = ["futimens: permit", "fstat: permit"]
+    rules = ["futimens: permit", "fstat: permit", "send: permit"]
     for name in SUPERVISED:
         arguments = {argument.name for argument in call_of(name).arguments}
         argument = "sockaddr" if "sockaddr" in arguments else "filename"
