@@ -273,7 +273,7 @@ def test_a_policy_that_cannot_be_enforced_fails(signed: Script) -> None:
     path = signed.path("hello").resolve()
     for text, word in (
         (f"Policy: {path}, Emulation: native\n\tnative-open: filename then\n", "policy-syntax"),
-        (f"Policy: {path}, Emulation: native\n\tnative-open: true then ask\n",
+        (f"Policy: {path}, Emulation: native\n\tnative-open: permit-now\n",
          "policy-unsupported"),
     ):
         simulator.payload[3][0] = text

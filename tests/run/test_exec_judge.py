@@ -31,7 +31,7 @@ def test_a_permitted_exchange_counts_for_the_state_of_the_tree() -> None:
         outcome=lambda _: values, outermost=permit, launched=False,
     )
     made: Any = ExecJudge(
-        judge, transitions, None, None, False, lambda _: True, False, None  # type: ignore[arg-type]
+        judge, transitions, None, None, False, lambda _: True, False, None, None  # type: ignore[arg-type]
     )
     assert made._objection(call, execution, True, 1) == ""
     assert happened == [execution] and execution.values == values
