@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from certexec.errors import PolicyError
-from certexec.kernel.landlock import abi
 from certexec.policy.compile import compile_policy, compile_reach
 from certexec.policy.decisions import Table, TreeOptions
 from certexec.policy.elevation import elevations as elevations_of
 from certexec.policy.elevation import refuse_ungranted
-from certexec.policy.landlock import landlocked
 from certexec.policy.operators import needs_expansion
 from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.select import select_policy
 from certexec.policy.unsupported import unsupported_in
-from certexec.run import landlock
 from certexec.run.inside import gather
 from certexec.run.policy_directory import load_directory
 
@@ -142,7 +139,12 @@ def _tables_of(inside: list[Inside], options: TreeOptions) -> tuple[list[Inside]
 
 def _domain(policy: Policy, program: str, subject: Subject | None) -> Landlocked | None:
     """Return what the kernel can enforce by a Landlock domain, None where the supervisor has to."""
+    # few policies get here: all others start without loading these
+    from certexec.kernel.landlock import abi
+    from certexec.policy.landlock import landlocked
+    from certexec.run.landlock import can_start
+
     found, _ = landlocked(policy, abi(), subject)
     if found is None or any(needs_expansion(tree) for tree in found.trees):
         return None
-    return found if landlock.can_start(found, program) else None
+    return found if can_start(found, program) else None

@@ -33,7 +33,7 @@ from certexec.trust.store import load_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from certexec.certificate.model import Certificate
     from certexec.policy.compile import Compiled
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from certexec.run.inside import Look
     from certexec.run.integrity import Judged
     from certexec.run.invoker import Invoker
+    from certexec.run.landlock import Tree
 
 SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
 YAMA_SCOPE = "/proc/sys/kernel/yama/ptrace_scope"
@@ -164,7 +165,12 @@ def decide(
     # 7. the plan
     typed = invoker.environment() if grant or certificate.environment is not None else {}
     entries = environment.build(certificate.environment, typed, invoker.uid, grant)
-    plan = build_plan(certificate, permitted, compiled, judged, entries)
+    trees: Sequence[Tree] = ()
+    if compiled.landlocked is not None:
+        from certexec.run.landlock import standing
+
+        trees = standing(compiled.landlocked)
+    plan = build_plan(certificate, permitted, compiled, judged, entries, trees)
     return Approved(certificate, reach, compiled, inside, permitted, judged, plan)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from certexec.run import landlock
 from certexec.run import plan as plans
 from certexec.run.plan import Plan
 
@@ -10,10 +9,13 @@ RLIMIT_CORE = 4
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from certexec.certificate.model import Certificate
     from certexec.policy.compile import Compiled
     from certexec.run.identity import Permitted
     from certexec.run.integrity import Judged
+    from certexec.run.landlock import Tree
 
 
 def build_plan(
@@ -22,11 +24,12 @@ def build_plan(
     compiled: Compiled | None,
     judged: Judged,
     entries: list[bytes] | None,
+    trees: Sequence[Tree] = (),
 ) -> Plan:
     """Return the plan.
 
     ``compiled``: the filter, None inside a tree, which has one; ``entries``: the environment, None
-    for the invoker's own.
+    for the invoker's own; ``trees``: those of its Landlock domain, if it has one.
     """
     plan = Plan()
     grant = certificate.is_grant()
@@ -72,10 +75,7 @@ def build_plan(
     # the files that the kernel lets it open
     if compiled.landlocked is not None:
         plan.handled = compiled.landlocked.handled
-        plan.trees = [
-            (tree.path, tree.rights, tree.device, tree.inode)
-            for tree in landlock.standing(compiled.landlocked)
-        ]
+        plan.trees = [(tree.path, tree.rights, tree.device, tree.inode) for tree in trees]
     # the filter
     plan.bpf = compiled.bpf
     plan.patches = compiled.patches
