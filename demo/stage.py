@@ -18,7 +18,10 @@ import tempfile
 from collections.abc import Iterator
 
 HANDLERS = "/proc/sys/fs/binfmt_misc"
-COVERED = ("/etc/certexec", "/usr/libexec/certexec", "/usr/lib/binfmt.d", "/usr/local/bin")
+COVERED = (
+    "/etc/certexec", "/usr/libexec/certexec", "/usr/lib/binfmt.d", "/usr/local/bin",
+    "/run/certexec",
+)  # fmt: skip
 ROOT, NAMESPACE, RUN_ONLY = "root", "user namespace", "certexec run"
 CLONE_NEWNS = 0x20000
 ORDINARY_UID = 54321

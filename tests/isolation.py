@@ -1,6 +1,6 @@
 """A machine of one's own for tests: user and mount namespace, own binfmt_misc, private /etc.
 
-Everything that set-up writes to is covered inside it: /usr/libexec and /usr/lib/binfmt.d by a
+Everything that set-up writes to is covered inside it: /usr/libexec, /usr/lib/binfmt.d and /run by a
 tmpfs, /etc by one with links to what was there, a mounted binfmt_misc by an empty directory. So
 tests change nothing outside. Until it has a binfmt_misc of its own, handlers outside count.
 
@@ -40,6 +40,7 @@ for directory in /usr/libexec /usr/lib/binfmt.d; do
     test ! -d $directory || mount -t tmpfs -o mode=755 none $directory
 done
 mount -t tmpfs -o mode=755 none /usr/local/bin
+mount -t tmpfs -o mode=755 none /run
 test ! -d /proc/sys/fs/binfmt_misc || mount -t tmpfs none /proc/sys/fs/binfmt_misc
 mkdir /usr/local/bin/free
 """

@@ -357,7 +357,7 @@ class Certificate(Record):
 
 
 ENFORCED_ACCESS = ("direct",)
-ENFORCED_INTEGRITY = ("auto", "exec-stop", "sealed")
+ENFORCED_INTEGRITY = INTEGRITY
 ENFORCED_ROLES = ("interpreter",)
 ENFORCED_EMULATIONS = ("native", "linux", "linux64")
 """All three are the x86-64 system calls; the other ABIs are always refused."""

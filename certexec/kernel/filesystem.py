@@ -57,12 +57,16 @@ NAMES: dict[int, str] = {
 
 STATFS_SIZE = 120
 """bytes; sizeof(struct statfs) on x86-64, f_type comes first."""
+_FSID_AT = 56
+"""f_fsid in it: behind f_type, f_bsize and five counts."""
 
 AT_EMPTY_PATH = 0x1000
 AT_SYMLINK_NOFOLLOW = 0x100
 STATX_BASIC_STATS = 0x7FF
 STATX_BTIME = 0x800
 STATX_MNT_ID = 0x1000
+STATX_MNT_ID_UNIQUE = 0x4000
+_MOUNTS = STATX_MNT_ID | STATX_MNT_ID_UNIQUE
 STATX_SIZE = 256
 """bytes; sizeof(struct statx)."""
 
@@ -117,7 +121,7 @@ class FileIdentity:
         self.birth: int | None = birth * 10**9 + birth_ns if mask & STATX_BTIME else None
         self.changed: int = changed * 10**9 + changed_ns
         self.modified: int = modified * 10**9 + modified_ns
-        self.mount: int | None = mount if mask & STATX_MNT_ID else None
+        self.mount: int | None = mount if mask & _MOUNTS else None
 
     def key(self) -> tuple[object, ...]:
         """Return what must be equal for the file to be the same one, unchanged."""
@@ -131,14 +135,19 @@ class FileIdentity:
         return (self.device, self.inode, self.birth) == (other.device, other.inode, other.birth)
 
 
-def identify(fd: int, path: bytes = b"", *, follow: bool = True) -> FileIdentity:
+def identify(
+    fd: int, path: bytes = b"", *, follow: bool = True, unique_mount: bool = False
+) -> FileIdentity:
     """Return the identity of an open file, or of ``path`` relative to the directory ``fd``.
 
-    Raises OSError (statx(2)).
+    ``unique_mount``: a number of the mount that is never used again until the next boot, where
+    the kernel has such (Linux 6.8). Raises OSError (statx(2)).
     """
     buffer = ctypes.create_string_buffer(STATX_SIZE)
     flags = (0 if path else AT_EMPTY_PATH) | (0 if follow else AT_SYMLINK_NOFOLLOW)
     mask = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
+    if unique_mount:
+        mask |= STATX_MNT_ID_UNIQUE
     if _LIBC.statx(fd, path, flags, mask, buffer) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -152,12 +161,24 @@ def openat2(dirfd: int, path: bytes, flags: int, resolve: int) -> int:
 
 def type_number(fd: int) -> int:
     """Return the magic number of the file system that an open file is on; raises KernelError."""
+    # struct statfs keeps the number in a long; only 32 bits are in use.
+    return int.from_bytes(_statfs(fd)[:4], "little")
+
+
+def _statfs(fd: int) -> bytes:
     buffer = ctypes.create_string_buffer(STATFS_SIZE)
     if _LIBC.fstatfs(fd, buffer) != 0:
         shown = os.strerror(ctypes.get_errno())
         raise KernelError("kernel-unsupported", f"cannot tell a file's file system: {shown}")
-    # struct statfs keeps the number in a long; only 32 bits are in use.
-    return int.from_bytes(buffer.raw[:4], "little")
+    return buffer.raw
+
+
+def number_of_file_system(fd: int) -> int:
+    """Return what statfs(2) calls f_fsid: made from the UUID, or the device where there is none.
+
+    Raises KernelError.
+    """
+    return int.from_bytes(_statfs(fd)[_FSID_AT : _FSID_AT + 8], "little")
 
 
 def type_name(fd: int) -> str:

@@ -61,7 +61,7 @@ def confine(
     capable: bool,
     may_exec: bool = True,
     log_all: bool = False,
-    subject: Callable[[], Subject] | None = None,
+    subject: Callable[[], Subject | None] | None = None,
     elevations: Collection[Elevate] = (),
     look: Look | None = None,
 ) -> tuple[Reach, Compiled, list[Inside]]:

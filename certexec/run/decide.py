@@ -141,7 +141,7 @@ def decide(
     info = os.fstat(fd)
     identity.check_file(certificate, info.st_mode, info.st_uid, info.st_gid, invoker)
     if grant:
-        _check_surroundings(invoker)
+        check_surroundings(invoker)
     # 3. the invoker
     constrained = certificate.invocation.argv_globs is not None  # an empty list allows none
     argv = invoker.argv(kernel_arguments) if constrained else []
@@ -186,7 +186,7 @@ def confinement_of(
     capable: bool,
     may_exec: bool = True,
     notify_denials: bool = False,
-    subject: Callable[[], Subject] | None = None,
+    subject: Callable[[], Subject | None] | None = None,
     look: Look | None = None,
 ) -> tuple[Reach, Compiled, list[Inside]]:
     """Return the policies and the filter for a certificate's program; the rest as in ``confine``.
@@ -292,7 +292,7 @@ def read_policy(certificate: Certificate) -> PolicyFile:
     return parse_policy(decoded, name=name, users=SystemUsers(), privileged=True)
 
 
-def _check_surroundings(invoker: Invoker) -> None:
+def check_surroundings(invoker: Invoker) -> None:
     """Refuse a grant where outsiders of the invoker's uid could get at the program."""
     if invoker.tracer:
         raise RunError("setuid-denied", "the certificate grants an identity and you are traced")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 LIBEXEC = "/usr/libexec/certexec"
 CONFIG = "/etc/certexec"
+STATE = "/run/certexec"
+"""What does not survive a boot, root's."""
 ENTRY_DIRECTORIES = ("/usr/lib/binfmt.d", "/etc/binfmt.d")
 """Where systemd-binfmt finds the handler's entry, in order of preference (binfmt.d(5))."""
 ENTRY_FILE = "certexec.conf"
@@ -18,20 +20,23 @@ class Layout:
     """The paths below one installation; tests use other places than ``SYSTEM``.
 
     Attributes:
-        libexec: the directory of launcher and versions; config: that of the trust store.
+        libexec: the directory of launcher and versions; config: that of the trust store; state:
+            that of cached plans, which the launcher was compiled with.
         entry_directories: where the handler's entry may stand, in order of preference.
     """
 
-    __slots__ = ("config", "entry_directories", "libexec")
+    __slots__ = ("config", "entry_directories", "libexec", "state")
 
     def __init__(
         self,
         libexec: str = LIBEXEC,
         config: str = CONFIG,
         entry_directories: tuple[str, ...] = ENTRY_DIRECTORIES,
+        state: str = STATE,
     ) -> None:
         self.libexec = libexec
         self.config = config
+        self.state = state
         self.entry_directories = entry_directories
 
     @property
@@ -63,6 +68,11 @@ class Layout:
     def policies(self) -> str:
         """The directory of policies for programs without a certificate."""
         return f"{self.config}/policies.d"
+
+    @property
+    def plans(self) -> str:
+        """The directory of cached plans."""
+        return f"{self.state}/plans"
 
     def version(self, identifier: str) -> str:
         """Return the directory of one version."""

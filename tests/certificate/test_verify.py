@@ -305,7 +305,6 @@ UNENFORCED: dict[str, Callable[[dict[Any, Any]], Any]] = {
     "indirect access": lambda p: p[2].update({3: 1}),
     "access as a file": lambda p: p[2].update({3: 2}),
     "untrusted access": lambda p: p[2].update({3: 3}),
-    "a cached verdict": lambda p: p.update({9: 3}),
     "a loader's digest": lambda p: p.update({8: [[1, "/lib/ld.so", 1, p[2][2]]]}),
     "a library's digest": lambda p: p.update({8: [[2, "/lib/x.so", 1, p[2][2]]]}),
     "a data file's digest": lambda p: p.update({8: [[3, "/etc/x", 1, p[2][2]]]}),

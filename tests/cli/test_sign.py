@@ -326,7 +326,6 @@ REFUSED_AS_NO: dict[str, tuple[list[str], str]] = {
     "a name with a slash": (["--name", "a/b"], "certificate name"),
     "an empty name of a variable": (["--env", ""], "variable"),
     "a note with an escape sequence": (["-C", "\x1b[2J"], "control character"),
-    "a verdict that cannot be kept yet": (["--integrity", "cached"], "not enforced"),
 }
 
 

@@ -169,7 +169,6 @@ def test_a_signed_policy_that_cannot_be_enforced_is_refused(
     "row",
     [
         {"program__access": "indirect"},
-        {"integrity": "cached"},
         {"policy__language": 2},
         {"policy__emulations": ["openbsd"]},
         {"critical": {"sandbox": 1}},
