@@ -47,17 +47,19 @@ static void become_root(int channel) {
         server_failed(channel, "the policy server could not become root", 0);
 }
 
-/* Idle class, a low priority, one crowded processor and a huge timer slack are all inherited. */
+/* Idle class, a low priority, one crowded processor and a huge timer slack are all inherited. Where
+ * nobody has CAP_SYS_NICE, as in many containers, the kernel says no: then the server is as slow as
+ * the invoker made it, and what it has not judged waits. A yes is read back. */
 static void reset_scheduling(int channel, int privileged) {
     u64 all_processors[16], normal = 0;
     memset(all_processors, 0xff, sizeof all_processors);
-    sys(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal);
-    sys(SYS_setpriority, 0, 0, 0);
+    long class = sys(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal);
+    long nice = sys(SYS_setpriority, 0, 0, 0);
     sys(SYS_sched_setaffinity, 0, sizeof all_processors, all_processors);
     sys(SYS_ioprio_set, 1, 0, 0);
     sys(SYS_prctl, PR_SET_TIMERSLACK, 50000); /* ns, the kernel's default */
-    if (privileged && (sys(SYS_sched_getscheduler, 0) != SCHED_OTHER
-                       || sys(SYS_getpriority, 0, 0) < 20)) /* it gives 20 - nice */
+    if (privileged && ((class != -E_PERM && sys(SYS_sched_getscheduler, 0) != SCHED_OTHER)
+                       || (nice != -E_ACCES && sys(SYS_getpriority, 0, 0) < 20))) /* 20 - nice */
         server_failed(channel, "the policy server cannot leave the invoker's scheduling", 0);
 }
 

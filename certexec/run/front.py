@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal
 import os
+import resource
 import socket
 import stat
 import sys
@@ -33,6 +34,11 @@ NO_ARGUMENTS = 1 << 30
 """For judging an execution without arguments: all of our own are skipped."""
 FIRST_FREE = 3
 _IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ)
+_SERVERS_LIMITS = (
+    resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_DATA, resource.RLIMIT_AS,
+    resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK,
+)  # fmt: skip
+"""Soft limits that could end the server, or keep it from serving, while the program lives."""
 _FAILED = 125
 
 
@@ -46,6 +52,16 @@ def find_launcher() -> str:
         "there is no launcher in this installation",
         'install certexec with "pip install" from its wheel or source, which builds it',
     )
+
+
+def _lift_limit(number: int) -> tuple[int, int]:
+    """Set a soft limit of ours to the hard one; returns both as they were.
+
+    The soft ones are meant for the program, and may be too low for who serves it.
+    """
+    soft, hard = resource.getrlimit(number)
+    resource.setrlimit(number, (hard, hard))
+    return soft, hard
 
 
 def _open_certificate(path: str) -> int:
@@ -73,6 +89,7 @@ def explain_execution(certificate: str, settings: Settings) -> list[str]:
 
     Raises CertexecError with the reason for which it would be refused.
     """
+    _lift_limit(resource.RLIMIT_NOFILE)
     fd = _open_certificate(certificate)
     try:
         approved = decide(
@@ -108,6 +125,7 @@ def execute(
     if os.geteuid() != os.getuid() or os.getegid() != os.getgid():
         raise RunError("setuid-denied", '"certexec run" may not be set-user-ID')
     launcher = find_launcher()
+    files = _lift_limit(resource.RLIMIT_NOFILE)
     fd = _open_certificate(certificate)
     ours, servers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     settings.certificate_fd = fd
@@ -127,6 +145,7 @@ def execute(
         _signal.signal(number, _signal.SIG_DFL)  # the interpreter ignores them, programs do not
     socket_fd = ours.detach()
     os.set_inheritable(socket_fd, True)
+    resource.setrlimit(resource.RLIMIT_NOFILE, files)
     argv = [launcher, "--run", str(socket_fd), certificate, *arguments]
     try:
         os.execve(launcher, argv, os.environ)
@@ -138,6 +157,8 @@ def _become_server(socket_fd: int, settings: Settings, keep: set[int]) -> NoRetu
     """Leave the caller's session, terminal and files, then serve."""
     code = _FAILED
     try:
+        for limit in _SERVERS_LIMITS:
+            _lift_limit(limit)
         os.setsid()
         os.chdir("/")
         keep = {socket_fd, *keep}

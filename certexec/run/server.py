@@ -165,7 +165,7 @@ def _typed_name(invoker: Invoker, before: int) -> str:
 def _check_room() -> None:
     """Raise RunError("internal") where an invoker's limit would stop the server half-way."""
     try:
-        os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, ROOM))
+        os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, ROOM - 1))
     except OSError:
         raise RunError(
             "internal",

@@ -12,6 +12,7 @@ import subprocess
 
 import pytest
 
+from certexec.run.server import ROOM
 from tests.execution.people import GRANT, MODES, PLAIN, PYTHON, WATCHED, Programs
 from tests.execution.world import (
     ALICE,
@@ -124,6 +125,22 @@ for number in range(3, {}): os.dup2(one, number)
     assert not ran_or_ended(world.run(static[mode], before=before.format(256)))
     for free in (1, 2, 3, 5, 9):
         ran_or_ended(world.run(static[mode], before=before.format(256 - free)))
+
+
+@every_way
+def test_a_hard_limit_that_is_just_enough(world: World, static: dict[str, str], mode: str) -> None:
+    before = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({ROOM}, {ROOM}))"
+    assert ran_or_ended(world.run(static[mode], before=before))
+
+
+@pytest.mark.parametrize("slow", ["os.nice(10)", "os.sched_setscheduler(0, os.SCHED_IDLE, "
+                                  "os.sched_param(0))"], ids=["nice", "idle"])  # fmt: skip
+@every_way
+def test_an_invoker_who_is_slow_on_purpose(
+    world: World, static: dict[str, str], mode: str, slow: str
+) -> None:
+    """In the machine, as in a container, not even root has CAP_SYS_NICE over what is outside."""
+    assert ran_or_ended(world.run(static[mode], before=slow))
 
 
 # -- arguments -------------------------------------------------------------------------------------

@@ -60,6 +60,21 @@ def test_it_runs_a_certificate_without_any_set_up(
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{ALICE}\n", "")
 
 
+@pytest.mark.parametrize("limit", ["n 4", "n 10", "f 0"])
+def test_a_soft_limit_is_the_programs_not_certexecs(world: World, trust: str, limit: str) -> None:
+    text = policy("/bin/dash", *SUPERVISED, without=["chdir"])
+    certificate = world.sign("few.cert", "/bin/dash", text=text)
+    log = world.write("few.log", "", 0o666)
+    argv = [sys.executable, "-m", "certexec.cli.main", "run", "--trust", trust, "--log", log,
+            certificate, "-c", f"cd /usr; ulimit -S{limit[0]}"]  # fmt: skip
+    done = world.run(
+        "/bin/dash", "-c", f'ulimit -S{limit}; exec "$@"', "sh", *argv,
+        env={"PYTHONPATH": str(world.package)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{limit[2:]}\n"), done
+    wait_for(lambda: "native-chdir" in Path(log).read_text())
+
+
 def test_arguments_are_passed_as_they_are(world: World, trust: str) -> None:
     certificate = world.sign("echo.cert", "/usr/bin/echo")
     for typed, expected in (
