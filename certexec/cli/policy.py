@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import click
 
-from certexec.cli import policy_check, policy_explain, policy_fmt, policy_template, policy_test
+from certexec.cli import (
+    policy_check,
+    policy_diff,
+    policy_explain,
+    policy_fmt,
+    policy_template,
+    policy_test,
+)
+
+MODULES = (policy_check, policy_diff, policy_explain, policy_fmt, policy_template, policy_test)
 
 
 @click.group(name="policy", no_args_is_help=True)
@@ -15,5 +24,5 @@ def command() -> None:
     """
 
 
-for _module in (policy_check, policy_explain, policy_fmt, policy_template, policy_test):
+for _module in MODULES:
     command.add_command(_module.command)

@@ -68,17 +68,14 @@ def command(
         policy = choose(read_file(file), program)
         if policy.detached:
             raise CliError("policy-unsupported", "a detached policy confines nothing")
-        directory = os.path.abspath(cwd) if cwd is not None else os.getcwd()
-        subject = _subject(user, group, directory)
+        subject = subject_named(user, group, cwd)
         values = _values(arguments)
         written = any(has_dotdot(name) for name in values.get("filename", ()))
         if resolving and not (policy.no_dotdot and written):
-            _resolve(values, directory, _follows(policy, syscall))
+            _resolve(values, subject.cwd, _follows(policy, syscall))
         answer = ask(policy, syscall, values, subject, _after(policy, lines))
     except CertexecError as error:
         return refuse(error, as_json)
-    except OSError as error:
-        return refuse(CliError("unreadable", f"no working directory: {error.strerror}"), as_json)
     name = shown_name(file)
     if as_json:
         output.print_json(writable(_as_json(name, policy, syscall, values, subject, answer)))
@@ -87,8 +84,15 @@ def command(
     return EXIT.get(answer.action, EXIT_NOT_A_POLICY)
 
 
-def _subject(user: str | None, group: str | None, cwd: str) -> Subject:
-    """Return whose call it is. Raises CliError("usage")."""
+def subject_named(user: str | None, group: str | None, cwd: str | None) -> Subject:
+    """Return who is meant: the caller, and here, where nothing is said.
+
+    Raises CliError: "usage" for unknown names, "unreadable" without a working directory.
+    """
+    try:
+        directory = os.path.abspath(cwd) if cwd is not None else os.getcwd()
+    except OSError as error:
+        raise CliError("unreadable", f"no working directory: {error.strerror}") from None
     users = SystemUsers()
     uid, gid = os.getuid(), os.getgid()
     if user is not None:
@@ -99,7 +103,7 @@ def _subject(user: str | None, group: str | None, cwd: str) -> Subject:
             gid = uid  # nobody's: some group has to be assumed
     if group is not None:
         gid = find_group(group)[1]
-    return subject_of(uid, gid, home=users.home(uid), user=users.name(uid), cwd=cwd)
+    return subject_of(uid, gid, home=users.home(uid), user=users.name(uid), cwd=directory)
 
 
 def _after(policy: Policy, lines: tuple[int, ...]) -> list[After]:
