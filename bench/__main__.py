@@ -1,91 +1,116 @@
-"""Measure, print ratios with their spread beside their targets, write bench/results/latest.json."""
+"""Measure certexec beside its peers: every judged line, as ratios with their spread, in one run.
+
+Prints each line beside its limit, and writes bench/results/latest.json and latest.svg; a run of
+single groups or of fewer rounds writes quick.json and quick.svg.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import sys
 import time
+from collections.abc import Sequence
 
-from bench.calls import call_lines
-from bench.launch import launch_lines
-from bench.pairs import measure, ratio
-from bench.programs import PADDING, kernel_only_policy, no_op, supervised_policy
-from demo.stage import RUN_ONLY, Stage, stage
+from bench import plot, report
+from bench.frame import OURS, Bench, Group, Line, load_groups, missing_cases, run_group
+from bench.peers import absent
+from demo.stage import RUN_ONLY, stage
 
-RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
-FIRST_RUN_TARGET = 5.5
-LAUNCH_TARGETS = {"no-op": 3.5, "true": 1.25}
-
-
-def first_runs(place: Stage, rounds: int) -> list[dict[str, object]]:
-    """A certificate typed by name, without a server, against a bare interpreter."""
-    python = os.path.realpath("/usr/libexec/certexec/current/python")
-    small = no_op(place.directory, "noop")
-    large = no_op(place.directory, "noop-2m", PADDING)
-    commands: dict[str, list[str]] = {"python3 -I -S -c pass": [python, "-I", "-S", "-c", "pass"]}
-    for program in (small, large):
-        for policy in (kernel_only_policy, supervised_policy):
-            path = policy(place.directory, program)
-            name = f"{os.path.basename(program)}-{os.path.basename(path).split('.')[0]}"
-            target = os.path.join(place.bin, name)
-            place.certexec(
-                "sign", "-k", place.path("ops.key"), "-p", path, "--allow-everyone",
-                "-o", target, program,
-            )  # fmt: skip
-            commands[name] = [target]
-    times = measure(commands, rounds, {"PATH": "/usr/bin:/bin"})
-    base = "python3 -I -S -c pass"
-    return [line(times, name, base, FIRST_RUN_TARGET) for name in commands if name != base]
+ROUNDS = 40
+CANNOT = 2
+"""exit status where nothing can be measured."""
 
 
-def line(
-    times: dict[str, list[float]], name: str, base: str, target: float
-) -> dict[str, object]:
-    """Sum up one ratio."""
-    low, middle, high = ratio(times, name, base)
-    return {
-        "what": name, "base": base, "ratio": round(middle, 3), "quartiles": [low, high],
-        "target": target, "held": middle <= target,
-        "milliseconds": round(statistics.median(times[name]) * 1000, 3),
-        "base_milliseconds": round(statistics.median(times[base]) * 1000, 3),
-    }  # fmt: skip
+def options_of(argv: Sequence[str], names: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"interleaved rounds ({ROUNDS})")
+    parser.add_argument(
+        "--only", action="append", choices=names, metavar="GROUP", default=[],
+        help=f"measure only these: {', '.join(names)}",
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="show the groups and their limits")
+    parser.add_argument(
+        "--readme", action="store_true", help="measure nothing: put the latest results in README.md"
+    )
+    options = parser.parse_args(argv)
+    if options.rounds < 2:
+        parser.error("a spread needs 2 rounds")
+    return options
+
+
+def show_groups(groups: Sequence[Group]) -> int:
+    """Print what would be measured."""
+    for group in groups:
+        print(f"{group.NAME}: {group.ABOUT} ({', '.join(group.PLACEMENTS)})")
+        for limit in group.LIMITS:
+            print(f"  {limit.case}: at most {limit.most:g} ({', '.join(limit.placements)})")
+        if group.PEERS:
+            print(f"  beside {', '.join(group.PEERS)}")
+    return 0
+
+
+def update_readme() -> int:
+    """Put the latest results in README.md."""
+    with open(report.README) as file:
+        text = file.read()
+    fresh = report.put_into_readme(text, report.section(report.read()))
+    with open(report.README, "w") as file:
+        file.write(fresh)
+    return 0
+
+
+def measure_all(groups: Sequence[Group], rounds: int) -> list[Line]:
+    """Measure the groups one after the other, showing each line as it is there."""
+    lines: list[Line] = []
+    with stage("bench") as place:
+        if place.mode == RUN_ONLY:
+            print("bench: the kernel handler cannot be registered here", file=sys.stderr)
+            raise SystemExit(CANNOT)
+        place.certexec("keygen", "--no-passphrase", "-f", place.path("ops"))
+        place.certexec("trust", "add", place.path("ops.pub"))
+        bench = Bench(place, rounds)
+        for group in groups:
+            print(f"{group.NAME}: {group.ABOUT}", flush=True)
+            fresh = run_group(group, bench)
+            for line in fresh:
+                print(report.line_text(line), flush=True)
+            for case in missing_cases(group, fresh):
+                print(f"  {case:46} NOT MEASURED", flush=True)
+            lines += fresh
+    return lines
 
 
 def main() -> int:
-    """Run everything; 1 when a target is missed."""
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40, help="interleaved rounds (40)")
-    options = parser.parse_args()
-    with stage() as place:
-        if place.mode == RUN_ONLY:
-            print("bench: the kernel handler cannot be registered here", file=sys.stderr)
-            return 2
-        place.certexec("keygen", "--no-passphrase", "-f", place.path("ops"))
-        place.certexec("trust", "add", place.path("ops.pub"))
-        lines = first_runs(place, options.rounds)
-        lines += call_lines(place, max(3, options.rounds // 8))
-        lines += launch_lines(place, options.rounds * 5, LAUNCH_TARGETS)
-    for entry in lines:
-        low, high = entry["quartiles"]  # type: ignore[misc]
-        target = f"target {entry['target']}: {'holds' if entry['held'] else 'MISSED'}"
-        print(
-            f"{entry['what']:30} {entry['ratio']:6.2f} x {entry['base']}"
-            f" [{low:.2f} .. {high:.2f}]  {'' if entry['target'] is None else target}".rstrip()
-        )
-    os.makedirs(RESULTS, exist_ok=True)
-    report = {
-        "schema": 1, "when": int(time.time()), "kernel": os.uname().release,
-        "processors": os.cpu_count(), "lines": lines,
+    """Run everything; 1 when a limit is missed or its line could not be measured."""
+    every = load_groups()
+    options = options_of(sys.argv[1:], [group.NAME for group in every])
+    if options.readme:
+        return update_readme()
+    groups = [group for group in every if not options.only or group.NAME in options.only]
+    if options.list:
+        return show_groups(groups)
+    gone = absent()
+    for name, why in gone.items():
+        print(f"bench: {name} {why}")
+    about = {
+        "when": int(time.time()), "kernel": os.uname().release, "processors": os.cpu_count(),
+        "rounds": options.rounds, "absent_peers": gone,
     }  # fmt: skip
-    fresh = os.path.join(RESULTS, "latest.json.tmp")
-    with open(fresh, "w") as file:
-        json.dump(report, file, indent=1)
-        file.write("\n")
-    os.replace(fresh, os.path.join(RESULTS, "latest.json"))
-    return 0 if all(entry["held"] for entry in lines) else 1
+    lines = measure_all(groups, options.rounds)
+    result = report.as_json(groups, lines, about)
+    name = "quick" if options.only or options.rounds < ROUNDS else "latest"
+    print(f"bench: wrote {report.write(f'{name}.json', report.to_text(result))}")
+    if plot.available():
+        print(f"bench: wrote {report.write(f'{name}.svg', plot.svg(result))}")
+    else:
+        print("bench: no plot: matplotlib is not installed (pip install --group bench)")
+    missed = [line for line in lines if line.held is False]
+    unmeasured = [case for group in groups for case in missing_cases(group, lines)]
+    held = sum(1 for line in lines if line.held and line.subject == OURS)
+    print(f"bench: {held} limits hold, {len(missed)} missed, {len(unmeasured)} not measured")
+    return 1 if missed or unmeasured else 0
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ static void measure(const char *name, void (*call)(void), void (*undo)(void)) {
 
 static int opened;
 static struct stat status;
-static void unselected(void) { syscall(SYS_getppid); }
+static void unselected(void) { syscall(SYS_getpid); }
 static void by_registers(void) { opened = syscall(SYS_pidfd_open, getpid(), 0); }
 static void opens(void) { opened = open("/usr/bin/env", O_RDONLY | O_CLOEXEC); }
 static void closes(void) { close(opened); }

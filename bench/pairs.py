@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
+K = TypeVar("K")
 Command = Sequence[str] | Callable[[], AbstractContextManager[Sequence[str]]]
 """An argument vector, or what makes one for each run and tidies up behind it, both untimed."""
 
@@ -28,10 +29,10 @@ def run_once(argv: Sequence[str], environment: Mapping[str, str]) -> float:
 
 
 def measure(
-    commands: Mapping[str, Command], rounds: int, environment: Mapping[str, str]
-) -> dict[str, list[float]]:
+    commands: Mapping[K, Command], rounds: int, environment: Mapping[str, str]
+) -> dict[K, list[float]]:
     """Run every command once per round, in turn; seconds by name, one per counted round."""
-    result: dict[str, list[float]] = {name: [] for name in commands}
+    result: dict[K, list[float]] = {name: [] for name in commands}
     for number in range(WARM_UP + rounds):
         for name, command in commands.items():
             if callable(command):
@@ -42,10 +43,3 @@ def measure(
             if number >= WARM_UP:
                 result[name].append(taken)
     return result
-
-
-def ratio(times: Mapping[str, list[float]], name: str, base: str) -> tuple[float, float, float]:
-    """Return (lower quartile, median, upper quartile) of the per-round ratio to ``base``."""
-    values = [one / other for one, other in zip(times[name], times[base], strict=True)]
-    low, middle, high = statistics.quantiles(values, n=4)
-    return low, middle, high

@@ -120,9 +120,9 @@ def _ptrace_scope() -> int:
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[Stage]:
-    """Build the stage, and take it away again whatever happens."""
-    mode = os.environ.get(INSIDE) or _choose()
+def stage(module: str = "demo") -> Iterator[Stage]:
+    """Build the stage for the program ``module``, and take it away again whatever happens."""
+    mode = os.environ.get(INSIDE) or _choose(module)
     with tempfile.TemporaryDirectory(prefix="certexec-demo-") as directory:
         os.chmod(directory, 0o755)
         with contextlib.ExitStack() as undo:
@@ -136,14 +136,14 @@ def stage() -> Iterator[Stage]:
             yield place
 
 
-def _choose() -> str:
+def _choose(module: str) -> str:
     """Find the best stage; without root this may replace the process by one in a namespace."""
     if os.geteuid() == 0:
         return ROOT
     probe = ["unshare", "-Urm", "sh", "-c", f"mount -t binfmt_misc none {HANDLERS}"]
     if shutil.which("unshare") and subprocess.run(probe, capture_output=True).returncode == 0:
         os.environ[INSIDE] = NAMESPACE
-        inside = ["unshare", "-Urm", sys.executable, "-m", "demo"]
+        inside = ["unshare", "-Urm", sys.executable, "-m", module, *sys.argv[1:]]
         os.execvp(inside[0], inside)
     return RUN_ONLY
 
