@@ -53,6 +53,11 @@ def skip_or_fail(reason: str) -> None:
     pytest.skip(reason)
 
 
+def needs(holds: bool, reason: str) -> pytest.MarkDecorator:
+    """Mark tests that cannot be made where something does not hold; they fail if all must work."""
+    return pytest.mark.skipif(not holds and not MUST_WORK, reason=reason)
+
+
 def _write(path: str, text: str) -> None:
     with open(path, "w") as file:
         file.write(text)

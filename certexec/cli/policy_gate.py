@@ -11,12 +11,14 @@ from certexec.cli.presets import load_presets
 from certexec.cli.reached import tell
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
+from certexec.policy.calls import reaches
 from certexec.policy.elevation import Elevate, shown
 from certexec.policy.elevation import elevations as elevations_of
+from certexec.policy.evaluate import EXECS
 from certexec.policy.finding import Finding
 from certexec.policy.include import expand
 from certexec.policy.lint import DETACH, lint
-from certexec.policy.model import PolicyFile
+from certexec.policy.model import Policy, PolicyFile
 from certexec.policy.reach import Reach
 from certexec.policy.syntax import PolicySyntaxError, parse_policy
 from certexec.run import decide
@@ -24,6 +26,8 @@ from certexec.run.confinement import confine, left_out
 
 TOLD_WHEN_SIGNING = ("inactive", "pending")
 """The lint findings that mean: this rule permits nothing here."""
+NO_EXEC = 'who has single calls made "as" somebody else executes no other program'
+"""What ``--elevate`` takes, in a line for who signs."""
 MAX_POLICY = 1 << 20
 """bytes; a policy that lies beside its certificate may be longer than one inside."""
 
@@ -88,11 +92,21 @@ def check_policy(
                 "usage", f'no rule of "{name}" says "as {shown(elevate)}"',
                 'take "--elevate" away: a certificate grants nothing that is not used',
             )  # fmt: skip
+    if elevations:
+        _warn_of_execs(reach.policies[0], name)
     if grant:
         _warn_of_grants_let_go(found, parsed, reach, name)
     if not inherit:
         for policy, where, why in left_out(parsed, program):
             warn(f'{name}:{where.line}: the policy of "{policy.path}" is left out: {why}')
+
+
+def _warn_of_execs(policy: Policy, name: str) -> None:
+    """Say which rule for an exec is of no use beside ``as``; one such line is enough."""
+    for rule in policy.rules:
+        if rule.action in ("permit", "ask") and not set(EXECS).isdisjoint(reaches(rule)):
+            warn(f"{name}:{rule.line}: this rule lets nothing be executed: {NO_EXEC}")
+            return
 
 
 def _warn_of_grants_let_go(

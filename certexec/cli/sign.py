@@ -30,7 +30,7 @@ from certexec.cli.common import (
     write_file,
 )
 from certexec.cli.measure import measure_program
-from certexec.cli.policy_gate import check_policy, decode, read_policy_file, write_out
+from certexec.cli.policy_gate import NO_EXEC, check_policy, decode, read_policy_file, write_out
 from certexec.cli.render import certificate_text
 from certexec.cli.signing_keys import AnyKey, load_keys
 from certexec.cli.spec import NO_CWD, spec_words
@@ -253,7 +253,8 @@ def _refuse_cwd(_ctx: click.Context, _param: click.Parameter, value: str | None)
 @click.option("--cap", multiple=True, metavar="NAME", help="Its capabilities: exactly these.")
 @click.option("--no-caps", is_flag=True, help="No capabilities at all, even for root.")
 @click.option("--elevate", multiple=True, metavar="USER[:GROUP]|:GROUP",
-              help='Whom its rules may name behind "as", for single calls.')
+              help='Whom its rules may name behind "as", for single calls. It executes nothing '
+                   "then.")
 @click.option("--allow-user", multiple=True, metavar="USER", help="Who may run it ...")
 @click.option("--allow-group", multiple=True, metavar="GROUP", help="... the first of these")
 @click.option("--deny-user", multiple=True, metavar="USER", help="... that fits decides,")
@@ -341,6 +342,8 @@ def _deliver(
     data: bytes, certificate: Certificate, out: str, keys: list[AnyKey], flags: dict[str, Any]
 ) -> None:
     """Write the certificate, see that it arrived, and say so."""
+    if certificate.identity is not None and certificate.identity.elevations:
+        output.info(NO_EXEC)
     if flags["dry_run"]:
         signers = [(one.public.fingerprint, one.public.kind) for one in keys]
         click.echo(certificate_text(certificate, signers))

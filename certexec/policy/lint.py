@@ -22,7 +22,7 @@ from certexec.policy.evaluate import (
 from certexec.policy.finding import CODES, Finding
 from certexec.policy.format import tree
 from certexec.policy.implication import implies, never_holds
-from certexec.policy.model import ALIASES, Policy, PolicyFile, Rule, Subject, Symbol, symbols
+from certexec.policy.model import ALIASES, And, Policy, PolicyFile, Rule, Subject, Symbol, symbols
 from certexec.policy.names import (
     ABSENT,
     CLASSIC,
@@ -102,7 +102,7 @@ def _lint_policy(policy: Policy) -> list[Finding]:
         rule.action in ("permit", "ask") and _executes(reaches(rule)) for rule in policy.rules
     ):
         found.append(Finding(exec_in.line, "flag", "no rule permits what exec-in restricts"))
-    return found + _evaded(policy) + _shadowed(policy)
+    return found + _evaded(policy) + _passed_over(policy) + _shadowed(policy)
 
 
 def _evaded(policy: Policy) -> list[Finding]:
@@ -123,6 +123,40 @@ def _evaded(policy: Policy) -> list[Finding]:
             f"judge {', '.join(free)} in the same way; without an address sendto is send",
         )
     ]
+
+
+def _passed_over(policy: Policy) -> list[Finding]:
+    """Find questions that nobody is asked, since a rule under a later name of the call permits."""
+    found: list[Finding] = []
+    for rule in policy.rules:
+        if rule.action != "ask":
+            continue
+        for name in reaches(rule):
+            other = _permits_instead(policy, name, rule)
+            if other is not None:
+                found.append(
+                    Finding(
+                        rule.line, "asked",
+                        f'of {name} nobody is asked where {_place(other)}, for "{other.syscall}", '
+                        "permits: an ask ends the rules of its own name only",
+                        f'write the question for "{other.syscall}"',
+                    )
+                )
+                break
+    return found
+
+
+def _permits_instead(policy: Policy, name: str, asked: Rule) -> Rule | None:
+    for variant in variants(name):
+        rules = effective_rules(policy, name, variant.label)
+        if asked not in rules:
+            continue
+        for rule in rules[rules.index(asked) + 1 :]:
+            if rule.action == "permit" and rule.syscall != asked.syscall and not never_holds(
+                And(asked.expression, rule.expression)
+            ):
+                return rule
+    return None
 
 
 def _is_permitted(policy: Policy, name: str, variant: str) -> bool:

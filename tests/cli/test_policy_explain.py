@@ -11,6 +11,7 @@ from certexec.kernel.landlock import abi
 from certexec.policy import guards
 from certexec.policy.guards import KILLED, PERMITTED, Decision, deny
 from tests.cli.conftest import Script
+from tests.isolation import needs
 
 POLICY = """\
 Policy: /bin/x, Emulation: native
@@ -50,7 +51,7 @@ Policy: /bin/x, Emulation: native
 """
 
 
-@pytest.mark.skipif(abi() < 3, reason="needs Landlock that governs truncation (Linux 6.2)")
+@needs(abi() >= 3, "needs Landlock that governs truncation (Linux 6.2)")
 def test_what_is_left_to_landlock_is_told_and_why_not_more(script: Script) -> None:
     script.write("x.policy", LANDLOCKED)
     script.write("execs.policy", LANDLOCKED + "\tnative-execve: permit\n")

@@ -643,3 +643,24 @@ def test_it_names_the_certificates_that_the_policy_reaches(signed: Script) -> No
     assert f'executing the certificate "{name}" is refused: ' in signed.stderr
     signed("certexec verify --trust trust outer.cert")
     assert f'executing the certificate "{name}" is refused: ' in signed.stderr
+
+
+def test_it_says_that_who_has_calls_made_as_somebody_else_executes_nothing(
+    signed: Script,
+) -> None:
+    program = signed.path("hello").resolve()
+    header = f"Policy: {program}, Emulation: native\n"
+    bind = 'native-bind: sockaddr match "inet-*:80" then permit as root\n'
+    told = 'who has single calls made "as" somebody else executes no other program'
+    for rules, line in ((bind, 0), (bind + "native-execve: permit\n", 3)):
+        signed.write("as.policy", header + rules)
+        code = signed.certexec(
+            "sign", "-k", "ops.key", "-p", "as.policy", "-o", "out.cert", "--force",
+            "--elevate", "root", "--allow-everyone", "hello",
+        )  # fmt: skip
+        assert code == 0, signed.stderr
+        assert f"certexec: {told}\n" in signed.stderr
+        warned = f"certexec: warning: as.policy:{line}: this rule lets nothing be executed: {told}"
+        assert (warned in signed.stderr) is bool(line)
+    signed.certexec("sign", "-k", "ops.key", "-p", "hello.policy", "-o", "b.cert", "hello")
+    assert told not in signed.stderr

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from certexec.observe.audit import TEXT_MAX, Audit, encode, message, packet
 from certexec.observe.event import Lost, Note, Overflow
 from certexec.observe.rate import Folding
-from tests.isolation import PROJECT, Machine, skip_or_fail
+from tests.isolation import PROJECT, Machine, needs, skip_or_fail
 from tests.observe.sample import HOSTILE, event
 
 NETLINK_AUDIT = 9
@@ -67,7 +67,7 @@ def may_write() -> bool:
     return os.geteuid() == 0 and initial
 
 
-needs_audit = pytest.mark.skipif(not may_write(), reason="needs root and a kernel with auditing")
+needs_audit = needs(may_write(), "needs root and a kernel with auditing")
 
 
 @needs_audit

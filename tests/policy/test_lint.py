@@ -351,6 +351,24 @@ def test_sends_that_evade_judged_connections_are_found():
     assert codes(judged_by_user, "native-sendto: permit") == []
 
 
+def test_questions_that_a_later_name_answers_are_found():
+    asks = 'native-mkdir: filename match "/srv" then ask'
+    permits = 'native-fswrite: filename match "/srv/*" then permit'
+    [one] = findings(asks, permits)
+    assert (one.line, one.code, one.hint) == (2, "asked", 'write the question for "fswrite"')
+    assert "of mkdir nobody is asked where line 3, for \"fswrite\", permits" in one.message
+    assert codes(permits, asks) == [(3, "asked")]
+    for later in (
+        'native-fswrite: filename match "/home" then permit',
+        'native-fswrite: filename match "/srv/*" then deny[eperm]',
+        'native-fswrite: filename match "/srv/*" then ask',
+        'native-fsread: filename match "/srv/*" then permit',
+        'native-mkdir: filename match "/srv/*" then permit',
+    ):
+        assert codes(asks, later) == [], later
+    assert codes('native-fswrite: filename match "/srv" then ask', permits) == []
+
+
 def test_colliding_policy_files_are_found():
     header = HEADER + "Policy: /usr/sbin/a_b, Emulation: native\n"
     text = header + "Policy: /usr/sbin/a/b, Emulation: native\n"
