@@ -10,7 +10,7 @@ from certexec.certificate.envelope import PREFIX
 from certexec.certificate.model import FileDigest, Program
 from certexec.cli.common import unreadable
 from certexec.errors import CliError
-from certexec.run.integrity import both_digests
+from certexec.run.content import Digests
 
 SHEBANG_MAX = 255
 """bytes of a script's first line that the kernel looks at (BINPRM_BUF_SIZE, since Linux 5.1)."""
@@ -36,7 +36,7 @@ def _measure(path: str) -> tuple[bytes, int, bytes, bytes]:
                 "binary-unusable", f'"{path}" is not executable', f'"chmod +x {path}" first'
             )
         head = os.pread(fd, SHEBANG_MAX + 1, 0)
-        sha256, sha512 = both_digests(fd, before.st_size)
+        sha256, sha512 = Digests(fd, before.st_size).finish()
         after = os.fstat(fd)
     except OSError as error:
         raise unreadable(path, error) from None

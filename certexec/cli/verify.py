@@ -30,6 +30,7 @@ from certexec.cli.policy_gate import check_certificate_policy
 from certexec.errors import CertexecError, CertificateError, CliError, RunError
 from certexec.kernel.userdb import SystemUsers
 from certexec.run import integrity
+from certexec.run.content import Comparison
 from certexec.run.identity import Permitted, permitted_identity
 from certexec.run.invoker import Invoker
 from certexec.trust.store import TrustedKey, by_kid, load_store
@@ -111,7 +112,7 @@ def _check_file(
     try:
         _check_place(fd, signed.path, permitted)
         try:
-            integrity.check_content(fd, signed, changed)
+            Comparison(fd, signed, changed).finish()
         except RunError as error:
             raise _could_not_tell(error) from None
     finally:

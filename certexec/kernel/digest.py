@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     class State(Protocol):
         """A digest that is being computed."""
 
-        def update(self, data: bytes, /) -> None:
+        def update(self, data: bytes | memoryview, /) -> None:
             """Add bytes."""
 
         def digest(self) -> bytes:

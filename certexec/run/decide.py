@@ -122,10 +122,11 @@ def decide(
     2. the file's set-user-ID bit fits what is granted, and the kernel honoured it;
     3. the invoker is on the list, with these arguments, now;
     4. the identity, name and number agreeing here;
-    5. the policy: its digest, its syntax, the part for this program, those that programs which it
+    5. the binary: opened, judged, its mode chosen; a large one is hashed from here on;
+    6. the policy: its digest, its syntax, the part for this program, those that programs which it
        executes come under, and the filter;
-    6. the binary: opened, judged, its mode chosen;
-    7. the plan.
+    7. the content of the binary, on the descriptor that will be executed;
+    8. the plan.
     """
     # 1. the certificate
     try:
@@ -149,7 +150,9 @@ def decide(
     # 4. the identity
     permitted = identity.permitted_identity(certificate.identity, invoker)
     attachable = grant and identity.leaves_attachable(certificate.identity, permitted)
-    # 5. the policy
+    # 5. the binary
+    judged = integrity.judge(certificate, permitted, attachable)
+    # 6. the policy
     reach, compiled, inside = confinement_of(
         certificate,
         look=lambda path: look_inside(path, store, owners),
@@ -160,9 +163,9 @@ def decide(
     )
     if compiled.needs_listener and not grant:
         _check_attachable()
-    # 6. the binary
-    judged = integrity.judge(certificate, permitted, attachable)
-    # 7. the plan
+    # 7. its content
+    judged.confirm_content()
+    # 8. the plan
     typed = invoker.environment() if grant or certificate.environment is not None else {}
     entries = environment.build(certificate.environment, typed, invoker.uid, grant)
     trees: Sequence[Tree] = ()

@@ -15,6 +15,7 @@ from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import CertificateError, RunError, TrustError
 from certexec.kernel.ownership import check_chain, root_owners
 from certexec.run import decide, identity, integrity
+from certexec.run.content import Comparison
 from certexec.run.invoker import Invoker
 from certexec.run.layout import SYSTEM
 from certexec.trust.store import by_kid, load_store
@@ -71,7 +72,7 @@ def read_certificate(path: str) -> bytes:
 def _check_file(signed: Program | FileDigest, missing: str, changed: str) -> None:
     fd = integrity.open_file(signed.path, missing)
     try:
-        integrity.check_content(fd, signed, changed)
+        Comparison(fd, signed, changed).finish()
     finally:
         os.close(fd)
 

@@ -11,24 +11,23 @@ file. Two ways, by what the file system and the kernel promise:
 
 from __future__ import annotations
 
-import _thread
 import errno
 import os
 import stat
 
 from certexec.errors import RunError, TrustError
 from certexec.kernel import filesystem, memfd
-from certexec.kernel.digest import OPENSSL_FROM, new
 from certexec.kernel.ownership import check_object, root_owners
 from certexec.kernel.procfs import Status, own_fd, proc
+from certexec.run.content import Comparison, digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from certexec.certificate.model import Certificate, FileDigest, Program
     from certexec.run.identity import Permitted
 
-READ_CHUNK = 1 << 20
-"""bytes read and hashed at a time."""
 SHEBANG = b"#!"
 SEALED_HINT = 'sign it with "--integrity sealed"'
 GROUPS_ONLY_MODE = 0o111
@@ -37,7 +36,7 @@ nobody of the invoker's uid can attach (design 2a)."""
 
 
 class Judged:
-    """A binary whose content is the signed one.
+    """A binary whose content is the signed one, once ``confirm_content`` has returned.
 
     Attributes:
         fd: the open file as it stands on disk; exec_fd: what execveat gets (may be ``fd``).
@@ -47,53 +46,24 @@ class Judged:
             stop: the binary itself, or a script's interpreter.
     """
 
-    __slots__ = ("exec_fd", "fd", "is_script", "mode", "program")
+    __slots__ = ("_pending", "exec_fd", "fd", "is_script", "mode", "program")
 
     def __init__(
-        self, fd: int, exec_fd: int, mode: str, program: Program | FileDigest, is_script: bool
-    ) -> None:
+        self, fd: int, exec_fd: int, mode: str, program: Program | FileDigest, is_script: bool,
+        pending: Sequence[Comparison] = (),
+    ) -> None:  # fmt: skip
         self.fd = fd
         self.exec_fd = exec_fd
         self.mode = mode
         self.program = program
         self.is_script = is_script
+        self._pending = pending
 
-
-def digest(fd: int, size: int, name: str = "sha256") -> bytes:
-    """Hash the first ``size`` bytes of a file, by explicit offsets. Raises OSError."""
-    state = new(name, size)
-    offset = 0
-    while offset < size:
-        chunk = os.pread(fd, min(READ_CHUNK, size - offset), offset)
-        if not chunk:
-            break
-        offset += len(chunk)
-        state.update(chunk)
-    return state.digest()
-
-
-def both_digests(fd: int, size: int) -> list[bytes]:
-    """Return SHA-256 and SHA-512, of a large file at the same time. Raises OSError."""
-    if size < OPENSSL_FROM:
-        return [digest(fd, size), digest(fd, size, "sha512")]
-    found: list[bytes] = []
-    done = _thread.allocate_lock()
-    done.acquire()
-
-    def hash_long() -> None:
-        try:
-            found.append(digest(fd, size, "sha512"))
-        except OSError:
-            return  # the other digest fails in the same way, or the missing one says so
-        finally:
-            done.release()
-
-    _thread.start_new_thread(hash_long, ())
-    short = digest(fd, size)
-    with done:
-        if not found:
-            raise OSError("the file could not be read")
-        return [short, found[0]]
+    def confirm_content(self) -> None:
+        """Wait for what was begun; raises RunError where the content is not the signed one."""
+        pending, self._pending = self._pending, ()
+        for one in pending:
+            one.finish()
 
 
 def open_file(
@@ -127,26 +97,12 @@ def open_file(
     return fd
 
 
-def check_content(fd: int, signed: Program | FileDigest, reason: str = "binary-mismatch") -> None:
-    """Raise RunError unless the open file has the signed size and both signed digests."""
-    try:
-        size = os.fstat(fd).st_size
-        if size == signed.size and both_digests(fd, size) == [signed.sha256, signed.sha512]:
-            return
-    except OSError as error:
-        raise RunError("binary-unusable", f'"{signed.path}": {error.strerror}') from None
-    raise RunError(
-        reason,
-        f'"{signed.path}" is not the file that was signed',
-        'it changed after signing; if that is right, sign it anew with "certexec sign"',
-    )
-
-
 def judge(
     certificate: Certificate, permitted: Permitted, unreadable_exe: bool, gains: bool = False
 ) -> Judged:
     """Open and judge the binary; raises RunError.
 
+    The content is being compared still: nothing may run before ``Judged.confirm_content``.
     ``gains``: it will run with a grant that is not its own certificate's.
 
     1. the open file is a regular one on a mount that allows execution, and executable for the
@@ -178,21 +134,20 @@ def judge(
         mode = "exec-stop" if weakness is None else "sealed"
     # 3. the content
     if mode == "exec-stop":
-        check_content(fd, signed)
-        return Judged(fd, fd, mode, signed, False)
+        return Judged(fd, fd, mode, signed, False, [Comparison(fd, signed)])
     if info.st_size != signed.size:
-        check_content(fd, signed)
+        Comparison(fd, signed).finish()  # refuses, before all of it is copied
     bits = GROUPS_ONLY_MODE if unreadable_exe else 0o555
     copy = memfd.sealed_copy(fd, signed.size, os.path.basename(signed.path), bits)
-    check_content(copy, signed)
+    content = Comparison(copy, signed)
     if not is_script:
-        return Judged(fd, copy, mode, signed, False)
+        return Judged(fd, copy, mode, signed, False, [content])
     interpreter = open_file(interpreters[0].path, "file-mismatch", "file-mismatch")
     weakness = _why_not_held(interpreter, interpreters[0].path, writers)
     if weakness is not None:
         raise weakness
-    check_content(interpreter, interpreters[0], "file-mismatch")
-    return Judged(interpreter, copy, mode, interpreters[0], True)
+    pending = [content, Comparison(interpreter, interpreters[0], "file-mismatch")]
+    return Judged(interpreter, copy, mode, interpreters[0], True, pending)
 
 
 def _harmless_writers(grant: bool, permitted: Permitted) -> frozenset[int]:

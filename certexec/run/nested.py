@@ -191,6 +191,7 @@ class Nested:
             permitted = launch.permitted = Permitted(invoker)
             permitted.euid, permitted.egid = invoker.euid, invoker.egid
             judged = launch.judged = integrity.judge(certificate, permitted, False, self.gains)
+            judged.confirm_content()
             # 6.
             entries = environment.build(certificate.environment, typed, invoker.uid, False)
             plan = build_plan(certificate, permitted, None, judged, entries).encode()

@@ -27,7 +27,7 @@ from certexec.run.layout import SYSTEM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from certexec.observe.sink import Sink
     from certexec.run.supervisor import Tracer
@@ -56,11 +56,12 @@ class Settings:
         notify_denials: write down every call that no rule permits, whatever the certificate's
             log says; permissive: and let it happen. Never together with ``may_grant``.
         status_fd: gets one JSON line when the program runs or is refused, -1 for none.
+        before_supervision: called once, before the supervisor's modules are imported.
     """
 
     __slots__ = (
-        "arguments_before", "certificate_fd", "may_grant", "notify_denials", "owners",
-        "permissive", "sinks", "status_fd", "store", "trace",
+        "arguments_before", "before_supervision", "certificate_fd", "may_grant", "notify_denials",
+        "owners", "permissive", "sinks", "status_fd", "store", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +84,7 @@ class Settings:
         self.notify_denials = False
         self.permissive = False
         self.status_fd = -1
+        self.before_supervision: Callable[[], None] = _nothing_to_load
 
     def report(self, event: str, pid: int, reason: str = "") -> None:
         """Write one line to ``status_fd``: what happened to which process, and why."""
@@ -96,8 +98,13 @@ class Settings:
             return  # whoever asked does not listen any more
 
 
-def self_test() -> int:
+def _nothing_to_load() -> None:
+    """What is imported where everything stands in files of its own."""
+
+
+def self_test(settings: Settings) -> int:
     """Prove that everything a run needs can be loaded, and that libc and kernel answer."""
+    settings.before_supervision()
     import certexec.run.supervise  # noqa: F401 - loaded only where a policy needs it
     from certexec.trust.keys import probe_library
 
@@ -213,6 +220,7 @@ class _Execution:
             return DONE
         # loaded while the program starts: what it asks meanwhile waits at the listener, and would
         # fail if this did
+        self.settings.before_supervision()
         from certexec.run.supervise import supervisor_for
 
         supervisor = supervisor_for(self.listener, self.approved, self.invoker, self.settings)

@@ -5,6 +5,7 @@ A version is a directory named after its content::
     launch       the launcher (the stable copy beside it is the one that the kernel starts)
     python       symbolic link to the interpreter
     serve.py     the policy server's entry
+    bundle/      the modules that it executes, each part in one file
     lib/         certexec without its command line, cryptography, cffi's backend
     MANIFEST     the digest and mode of every file, compiled modules included
 
@@ -50,6 +51,10 @@ _RENAMEAT2 = 316
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 SELF_TEST = "--self-test"
+BUNDLE = "--bundle"
+"""Arguments of the server's entry, for set-up."""
+_MADE_HERE = ("__pycache__", "bundle")
+"""Directories that the interpreter fills while a version is built."""
 
 
 class Item:
@@ -201,6 +206,9 @@ def _compile(stage: str, final: str, interpreter: Interpreter) -> None:
     outcome = child.run(command, limit=120.0)
     if outcome.code != 0:
         raise RunError("internal", f"compiling the policy server failed: {outcome.complaint}")
+    outcome = child.run([interpreter.path, *ISOLATED[:2], f"{stage}/{SERVER}", BUNDLE], limit=60.0)
+    if outcome.code != 0:
+        raise RunError("internal", f"bundling the policy server failed: {outcome.complaint}")
 
 
 def _walk(root: str, relative: str = "") -> Iterable[tuple[str, os.stat_result]]:
@@ -252,7 +260,7 @@ def stage(items: Iterable[Item], interpreter: Interpreter, where: str, final: st
     os.symlink(interpreter.path, f"{where}/{PYTHON}")
     _compile(where, final, interpreter)
     for path, status in _walk(where):
-        if "__pycache__" in path:
+        if not set(_MADE_HERE).isdisjoint(path.split("/")):
             os.chown(f"{where}/{path}", 0, 0)
             directory = stat.S_ISDIR(status.st_mode)
             os.chmod(f"{where}/{path}", _DIRECTORY_MODE if directory else _FILE_MODE)

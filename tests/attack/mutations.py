@@ -15,6 +15,7 @@ from certexec.kernel import memfd
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.syntax import parse_policy
 from certexec.run import decide, integrity, server
+from certexec.run.content import Comparison
 from certexec.run.integrity import Judged
 from tests.attack.victims import Victim
 
@@ -64,19 +65,24 @@ def no_seal(victim: Victim) -> None:
 
 def source_judged(victim: Victim) -> None:
     """the file is hashed before it is copied, not the sealed copy"""
-    copy, check = memfd.sealed_copy, integrity.check_content
+    copy, compare = memfd.sealed_copy, integrity.Comparison
     with open(victim.certificate, "rb") as file:
         signed = read_unverified(file.read()).program
 
     def mutated(source: int, size: int, name: str, mode: int = 0o555) -> int:
-        check(source, signed)
+        compare(source, signed).finish()
         return copy(source, size, name, mode)
 
-    def unless_sealed(fd: int, program: Any, reason: str = "binary-mismatch") -> None:
-        if not memfd.is_sealed(fd):
-            check(fd, program, reason)
+    class UnlessSealed(Comparison):
+        def __init__(self, fd: int, program: Any, reason: str = "binary-mismatch") -> None:
+            super().__init__(fd, program, reason)
+            self.sealed = memfd.is_sealed(fd)
 
-    memfd.sealed_copy, integrity.check_content = mutated, unless_sealed
+        def finish(self) -> None:
+            if not self.sealed:
+                super().finish()
+
+    memfd.sealed_copy, integrity.Comparison = mutated, UnlessSealed
 
 
 def exec_stop_anywhere(victim: Victim) -> None:
