@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ import pytest
 from certexec.errors import RunError
 from certexec.run import child, interpreter, version_tree
 from certexec.run.interpreter import Interpreter
-from tests.isolation import skip_or_fail
+from tests.isolation import PROJECT, skip_or_fail
 from tests.package import make_package
 
 PYTHON = Interpreter("/usr/bin/python3", (3, 11), "cpython-311")
@@ -55,6 +56,45 @@ def test_compiled_modules_name_the_place_where_they_will_stand(package: str) -> 
     assert b"/final/lib/certexec/errors.py" in data
     assert where.encode() not in data
     assert data[4:8] == b"\x01\x00\x00\x00"  # hash-based, not checked (PEP 552)
+
+
+def stage_real_server(package: str) -> str:
+    shutil.copy(f"{PROJECT}/certexec/run/serve.py", f"{package}/run/serve.py")
+    return stage(package)
+
+
+def imported(where: str) -> list[str]:
+    """Return the modules of a version that its server imports one by one."""
+    command = [f"{where}/python", "-I", "-S", "-X", "importtime", f"{where}/serve.py"]
+    command.append(version_tree.SELF_TEST)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    names = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
+    return [name for name in names if name.startswith(("certexec", "cryptography"))]
+
+
+def test_a_server_starts_from_its_bundles_and_without_them_from_the_modules(package: str) -> None:
+    where = stage_real_server(package)
+    assert imported(where) == ["cryptography.hazmat.bindings._rust"]  # a shared library
+    os.unlink(f"{where}/bundle/supervise")
+    found = imported(where)
+    assert "certexec.run.supervisor" in found and "certexec.run.server" not in found
+    os.unlink(f"{where}/bundle/start")
+    assert "certexec.run.server" in imported(where)
+
+
+def test_a_bundle_of_another_interpreter_is_left_alone(package: str) -> None:
+    where = stage_real_server(package)
+    for part in ("start", "supervise"):
+        with open(f"{where}/bundle/{part}", "r+b") as file:
+            file.write(b"\0\0")
+    assert {"certexec.run.server", "certexec.run.supervisor"} <= set(imported(where))
+
+
+def test_a_bundle_that_is_not_what_was_written_is_damage(package: str) -> None:
+    where = stage_real_server(package)
+    with open(f"{where}/bundle/start", "ab") as file:
+        file.write(b"\0")
+    assert "bundle/start" in version_tree.damage(where)
 
 
 def test_a_file_that_changes_while_it_is_copied_is_noticed(package: str) -> None:
