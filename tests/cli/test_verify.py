@@ -195,6 +195,7 @@ def test_a_binary_on_a_mount_without_execution_fails(signed: Script) -> None:
     machine = Machine()
     try:
         where = str(signed.directory)
+        shutil.copytree(where, machine.path(where))  # the machine has a /run of its own
         script = f"""
             set -e
             mount --bind {where} {where}
