@@ -72,19 +72,24 @@ class Mask:
     no_new_privs and the refusal of foreign user namespaces keep so. Capabilities of the invoker's
     it has like the program, which may have dropped them since. Root's supervisor takes only what
     differs from its own, so that it also works where a user namespace maps one id.
+
+    Attributes:
+        takes_nothing: whether ``assume`` changes nothing, whoever calls.
+        changed: whether other rights than our own are taken now.
     """
 
     __slots__ = (
-        "_changed", "_effective", "_groups", "_inheritable", "_needless", "_permitted",
-        "_privileged", "_taken",
+        "_effective", "_groups", "_inheritable", "_needless", "_permitted",
+        "_privileged", "_taken", "changed", "takes_nothing",
     )  # fmt: skip
 
     def __init__(self, privileged: bool) -> None:
         self._privileged = privileged
-        self._changed = False
+        self.changed = False
         self._taken: tuple[Status, bool] | None = None
         self._groups = sorted(os.getgroups()) if privileged else []
         self._effective, self._permitted, self._inheritable = _capabilities()
+        self.takes_nothing = not privileged and not self._effective
         # for whom nothing had to be taken: what a Status says does not change
         self._needless: tuple[Status, bool] | None = None
 
@@ -94,7 +99,7 @@ class Mask:
         ``real_uid``: take its real ids instead, with the capabilities that access(2) would count.
         Raises KernelError when anything does not read back; the caller must then ``restore``.
         """
-        if not self._privileged and not self._effective:
+        if self.takes_nothing:
             return
         known = self._needless
         if known is not None and known[0] is status and known[1] is real_uid:
@@ -112,7 +117,7 @@ class Mask:
         if same_ids and same_groups and wanted == self._effective:
             self._needless = status, real_uid
             return
-        self._changed = True
+        self.changed = True
         self._taken = status, real_uid
         try:
             # 1. groups first: they need the capability that step 3 gives up
@@ -152,7 +157,7 @@ class Mask:
         cleared dumpable where ids differ, and then even the program's own uid may not touch them.
         """
         taken = self._taken
-        if not self._changed or taken is None:
+        if not self.changed or taken is None:
             return function(*arguments)
         self.restore()
         try:
@@ -176,7 +181,7 @@ class Mask:
         self, capabilities: int, function: Callable[..., Result], *arguments: object
     ) -> Result:
         """Call ``function`` with the thread's rights and these of our own capabilities."""
-        if not self._changed:
+        if not self.changed:
             return function(*arguments)
         before = _capabilities()[0]
         self._set_effective(before | capabilities)
@@ -197,7 +202,7 @@ class Mask:
 
     def restore(self) -> None:
         """Return to root's rights; on failure the whole process ends, which ends the program."""
-        if not self._changed:
+        if not self.changed:
             return
         try:
             self._set_effective(self._permitted)
@@ -213,4 +218,4 @@ class Mask:
                 os._exit(125)
         except OSError:
             os._exit(125)  # fail closed: the listener closes, every supervised call fails
-        self._changed = False
+        self.changed = False

@@ -10,7 +10,7 @@ import os
 import struct
 
 from certexec.errors import KernelError
-from certexec.kernel.libc import syscall
+from certexec.kernel.libc import last_error, shaped
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -72,6 +72,7 @@ STATX_SIZE = 256
 
 _OPENAT2 = 437
 _HOW = struct.Struct("=QQQ")
+_openat2 = shaped(int, bytes, bytes, int)
 NO_XDEV = 0x01
 """RESOLVE_NO_XDEV: cross no mount."""
 NO_MAGICLINKS = 0x02
@@ -156,7 +157,10 @@ def identify(
 
 def openat2(dirfd: int, path: bytes, flags: int, resolve: int) -> int:
     """Open with RESOLVE_* restrictions (openat2(2)); raises OSError."""
-    return syscall(_OPENAT2, dirfd, path, _HOW.pack(flags, 0, resolve), _HOW.size)
+    fd = _openat2(_OPENAT2, dirfd, path, _HOW.pack(flags, 0, resolve), _HOW.size)
+    if fd < 0:
+        raise last_error()
+    return fd
 
 
 def type_number(fd: int) -> int:

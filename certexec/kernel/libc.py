@@ -45,15 +45,26 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
     shape = tuple(map(type, arguments))
     function = _shapes.get(shape)
     if function is None:
-        function = _shaped(shape)
+        function = shaped(*shape)
+        if len(_shapes) < _SHAPES_MAX:  # each length of buffer is a type
+            _shapes[shape] = function
     result = function(number, *arguments)
     if result == -1:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise last_error()
     return result
 
 
-def _shaped(shape: tuple[type, ...]) -> Callable[..., int]:
+def last_error() -> OSError:
+    """Return what went wrong in the last call of a ``shaped`` function that returned -1."""
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code))
+
+
+def shaped(*shape: type) -> Callable[..., int]:
+    """Return syscall(2) for arguments of these types, behind the number: the quickest way to call.
+
+    -1 means that ``last_error`` is to be raised.
+    """
     function = _LIBC["syscall"]  # each look-up by name makes a function with types of its own
     function.restype = ctypes.c_long
     function.argtypes = (
@@ -61,8 +72,6 @@ def _shaped(shape: tuple[type, ...]) -> Callable[..., int]:
         *(ctypes.c_long if issubclass(kind, int)
           else ctypes.c_char_p if issubclass(kind, bytes) else ctypes.c_void_p for kind in shape),
     )  # fmt: skip
-    if len(_shapes) < _SHAPES_MAX:  # each length of buffer is a type
-        _shapes[shape] = function
     return function
 
 

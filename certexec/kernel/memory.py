@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import struct
 
-from certexec.kernel.libc import syscall
+from certexec.kernel.libc import last_error, shaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,23 @@ _PROCESS_VM_READV = 310
 _PROCESS_VM_WRITEV = 311
 _SPACE_END = 1 << 63
 _VECTOR = struct.Struct("=QQ")
-_Page = ctypes.c_char * PAGE
+_FIRST_LOOK = 256
+"""bytes of a string that are copied first: few names of files are longer."""
+_copy = shaped(int, bytes, int, bytes, int, int)
+
+
+class _Room:
+    """Where strings are copied to: a page, and a NUL behind what was copied."""
+
+    __slots__ = ("buffer", "address")
+
+    def __init__(self) -> None:
+        self.buffer = (ctypes.c_char * (PAGE + 1))()
+        self.address = ctypes.addressof(self.buffer)
+
+
+_rooms: list[_Room] = []
+"""Those that nobody uses; threads take one each (list.pop and append are atomic)."""
 
 
 def _plainly(function: Callable[..., bytes], *arguments: object) -> bytes:
@@ -63,18 +79,21 @@ class Memory:
 
         Raises OSError for a bad address.
         """
-        chunks = []
-        while limit > 0:
-            # never beyond the page that the string is known to reach into
-            size = min(PAGE - address % PAGE, limit)
-            buffer = _Page()
-            self._peek(self._fill, buffer, address, size)
-            chunk = buffer.value  # up to its first NUL, behind what was read if nowhere else
-            chunks.append(chunk)
-            if len(chunk) < size:
-                return b"".join(chunks)
-            address += size
-            limit -= size
+        text, look = b"", _FIRST_LOOK
+        room = _rooms.pop() if _rooms else _Room()
+        try:
+            while limit > 0:
+                # never beyond the page that the string is known to reach into
+                size = min(PAGE - address % PAGE, limit, look)
+                chunk = self._peek(self._text, room, address, size)
+                text += chunk
+                if len(chunk) < size:
+                    return text
+                address += size
+                limit -= size
+                look = PAGE
+        finally:
+            _rooms.append(room)
         return None
 
     def write(self, address: int, data: bytes) -> None:
@@ -82,6 +101,16 @@ class Memory:
         if data:
             buffer = ctypes.create_string_buffer(data, len(data))
             self._transfer(_PROCESS_VM_WRITEV, buffer, address, len(data))
+
+    def _text(self, room: _Room, address: int, size: int) -> bytes:
+        local, remote = _VECTOR.pack(room.address, size), _VECTOR.pack(address, size)
+        if (
+            address >= _SPACE_END
+            or _copy(_PROCESS_VM_READV, self.tid, local, 1, remote, 1, 0) != size
+        ):
+            raise OSError(14, "bad address")
+        room.buffer[size] = b"\0"
+        return room.buffer.value  # up to its first NUL
 
     def _fill(self, buffer: ctypes.Array[ctypes.c_char], address: int, size: int) -> bytes:
         self._transfer(_PROCESS_VM_READV, buffer, address, size)
@@ -101,4 +130,7 @@ class Memory:
         self, call: int, buffer: ctypes.Array[ctypes.c_char], address: int, size: int
     ) -> int:
         local = _VECTOR.pack(ctypes.addressof(buffer), size)
-        return syscall(call, self.tid, local, 1, _VECTOR.pack(address, size), 1, 0)
+        done = _copy(call, self.tid, local, 1, _VECTOR.pack(address, size), 1, 0)
+        if done < 0:
+            raise last_error()
+        return done

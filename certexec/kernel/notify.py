@@ -119,25 +119,21 @@ class Listener:
         flags = O_CLOEXEC if close_on_exec else 0
         request = bytearray(_ADD.pack(cookie, 0, fd, 0, flags))
         try:
-            number = self._ioctl(_ADDFD, request)  # mutable: then ioctl gives its result
+            number = fcntl.ioctl(self.fd, _ADDFD, request)  # mutable: then it gives its result
+        except InterruptedError:
+            return self.answer_with_fd(cookie, fd, close_on_exec)
         except OSError as error:
             return -1, error.errno or errno.EIO
-        self.answer(cookie, value=number)
+        self._send(_RESP.pack(cookie, number, 0, 0))
         return number, 0
 
     def _send(self, response: bytes) -> bool:
         try:
-            self._ioctl(_SEND, response)
+            fcntl.ioctl(self.fd, _SEND, response)
+        except InterruptedError:
+            return self._send(response)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINPROGRESS):
                 return False  # the caller is gone, or has its answer already
             raise
         return True
-
-    def _ioctl(self, request: int, argument: bytes | bytearray) -> int:
-        """Ask until no signal came between: every request waits for a lock at least."""
-        while True:
-            try:
-                return fcntl.ioctl(self.fd, request, argument)  # type: ignore[return-value]
-            except InterruptedError:
-                continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from certexec.kernel.notify import ERESTARTSYS
 from certexec.kernel.procfs import pending_signals
@@ -57,10 +58,12 @@ class Asking:
             self._always.add(_key(operation, values))
 
     def is_our_place(self, operation: Operation) -> bool:
-        """Tell whether a connect or bind is to the socket of an agent."""
+        """Tell whether a call is about the socket of an agent, or makes a name beside it."""
         found = getattr(operation, "found", None)
         if found is None:
             return False
+        if found.info is not None and not stat.S_ISSOCK(found.info.st_mode):
+            return False  # nobody listens there
         for place in self.places:
             try:
                 if found.fd >= 0:
@@ -86,8 +89,8 @@ def _key(operation: Operation, values: Values) -> tuple[object, ...]:
     call = operation.call
     said: tuple[object, ...] = tuple((name, *texts) for name, texts in sorted(values.items()))
     return (
-        call.place, call.name, operation.variant, operation.elevated, call.status.uids,
-        call.status.gids, said or call.notification.args,
+        call.place, call.name, operation.variant, operation.elevated, call.rights.uids,
+        call.rights.gids, said or call.notification.args,
     )  # fmt: skip
 
 

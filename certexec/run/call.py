@@ -8,6 +8,7 @@ from certexec.kernel.memory import Memory
 from certexec.kernel.notify import Listener, Notification
 from certexec.kernel.procfs import Status, read_status
 from certexec.run.resolve import PATH_MAX
+from certexec.run.steady import Steady
 from certexec.run.task import Task
 
 TYPE_CHECKING = False
@@ -48,13 +49,13 @@ class Call:
     """
 
     __slots__ = (
-        "_memory", "_read_status", "_status", "_task", "answer", "answered", "listener", "look",
-        "name", "notification", "place", "text",
+        "_memory", "_puts_off", "_read_status", "_status", "_steady", "_task", "answer",
+        "answered", "listener", "look", "name", "notification", "place", "text",
     )  # fmt: skip
 
     def __init__(
         self, listener: Listener, notification: Notification, name: str,
-        read: Callable[[int], Status] = read_status,
+        read: Callable[[int], Status] = read_status, steady: Steady | None = None,
     ) -> None:  # fmt: skip
         self.listener = listener
         self.notification = notification
@@ -65,6 +66,8 @@ class Call:
         self.place = 0
         self.look: Callable[[Call, bytes], None] | None = None
         self._read_status = read
+        self._steady = steady
+        self._puts_off = False
         self._memory: Memory | None = None
         self._status: Status | None = None
         self._task: Task | None = None
@@ -82,15 +85,40 @@ class Call:
 
     @property
     def task(self) -> Task:
-        """Whose call it is. Raises GoneError when it is no longer there."""
+        """Whose call it is."""
         if self._task is None:
-            self._task = Task(self.notification.tid, self.status.tgid)
+            self._task = Task(self.notification.tid, self._find_process)
         return self._task
+
+    def _find_process(self) -> int:
+        return self.status.tgid
+
+    @property
+    def rights(self) -> Status:
+        """The caller's ids, groups and capabilities, with nothing else that is sure to be of now.
+
+        Raises GoneError when it is no longer there.
+        """
+        if self._steady is None:
+            return self.status
+        return self._steady.rights or self._steady.learn(self.status)
 
     def still_waits(self) -> None:
         """Raise GoneError unless the caller still waits for this very answer."""
         if not self.listener.is_valid(self.notification.cookie):
             raise GoneError
+
+    def put_off_check(self) -> None:
+        """Ask only at ``check`` whether what is read from here on was the caller's.
+
+        For those who do nothing but look until then.
+        """
+        self._puts_off = True
+
+    def check(self) -> None:
+        """Raise GoneError unless all that was read was the caller's, for it still waits."""
+        self._puts_off = False
+        self.still_waits()
 
     def arg(self, index: int) -> int:
         """Return a register as unsigned 64 bits."""
@@ -117,7 +145,8 @@ class Call:
         except PermissionError:
             raise Fault(errno.EPERM) from None
         finally:
-            self.still_waits()
+            if not self._puts_off:
+                self.still_waits()
 
     def path(self, index: int) -> bytes:
         """Copy the name of a file that a register points to.
@@ -129,6 +158,7 @@ class Call:
     def given(self, path: bytes) -> bytes:
         """Return the name of a file that the caller gave. Raises Fault(what ``look`` says)."""
         if self.look is not None:
+            self.still_waits()  # before anything is said of it
             self.look(self, path)
         return path
 

@@ -128,7 +128,9 @@ class Open(Operation):
         found, task = self.found, self.call.task
         opened = (AT_FDCWD, own_fd(found.fd), flags & ~os.O_NOFOLLOW, self.mode)
         if not found.text.startswith(OWN_PROC):
-            return raw_open(*opened)
+            if self.patient:
+                return raw_open(*opened)
+            return os.open(opened[1], opened[2], self.mode)
         if is_everyones_own(found.text):
             return task.touch(raw_open, *opened)
         return task.look_at_itself(raw_open, *opened)

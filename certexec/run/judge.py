@@ -67,7 +67,7 @@ class Judge:
 
     def subject(self, call: Call) -> Subject:
         """Return whom the rules see: the program's real ids, as in systrace, home and name."""
-        ids = (call.status.uids[0], call.status.gids[0])
+        ids = (call.rights.uids[0], call.rights.gids[0])
         known = self._subjects.get(ids)
         if known is None:
             uid, gid = ids

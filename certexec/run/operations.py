@@ -54,17 +54,18 @@ class Operation:
         asked: of ``also`` and ``values``, what an agent has to permit.
     """
 
+    verdict: Verdict | None = None
+    outermost: Verdict | None = None
+    also: Sequence[Mapping[str, list[str]]] = ()
+    judge: Judge | None = None
+    elevated = ""
+    patient = False
+
     def __init__(self, call: Call) -> None:
         self.call = call
         self.variant = choose_variant(call.name, call.notification.args).label
         self.values: Mapping[str, list[str]] = {}
-        self.verdict: Verdict | None = None
-        self.outermost: Verdict | None = None
-        self.also: Sequence[Mapping[str, list[str]]] = ()
-        self.judge: Judge | None = None
-        self.rights: Status = call.status
-        self.elevated = ""
-        self.patient = False
+        self.rights: Status = call.rights
         self.asked: list[Mapping[str, list[str]]] = []
 
     def may_block(self) -> bool:

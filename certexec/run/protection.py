@@ -68,7 +68,10 @@ def concerns_supervisor(call: Call, own_tgid: int) -> int:
     name = call.name
     if name in PID_ARGUMENTS:
         for index in PID_ARGUMENTS[name]:
-            code = _judge_number(call.int_arg(index), own_tgid, name in GROUP_KILLS)
+            number = call.int_arg(index)
+            if number == call.notification.tid:
+                continue  # the caller itself, who waits, so that nobody else has this number
+            code = _judge_number(number, own_tgid, name in GROUP_KILLS)
             if code:
                 return code
         return 0

@@ -17,7 +17,7 @@ from certexec.errors import CertexecError
 from certexec.kernel.credentials import Mask, unshare_fs
 from certexec.kernel.filesystem import parse_release
 from certexec.kernel.notify import RECEIVE_ENDS, Listener, Notification
-from certexec.kernel.procfs import StatusReader, proc
+from certexec.kernel.procfs import StatusReader
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
 from certexec.policy.elevation import asks_for_rights
@@ -30,6 +30,7 @@ from certexec.run.elevation import Elevation
 from certexec.run.emulate_names import wants_real_ids
 from certexec.run.exec_guard import see_to_its_end
 from certexec.run.exec_judge import ExecJudge
+from certexec.run.home import Home
 from certexec.run.judge import Judge
 from certexec.run.kill import kill_caller
 from certexec.run.nested import Nested
@@ -44,6 +45,7 @@ from certexec.run.protection import (
 from certexec.run.registers import RegisterJudge
 from certexec.run.resolve import Resolver
 from certexec.run.signals import ignore_signals
+from certexec.run.steady import Steady
 from certexec.run.transitions import NONE
 from certexec.run.worker import WAKE_SIGNAL, Worker
 
@@ -129,10 +131,10 @@ class Supervisor:
         self.resolver = Resolver(os.getpid(), named)
         if not transitions.one_policy:
             self.resolver.foreign = lambda one, other: transitions.of(one) != transitions.of(other)
-        self.home = _namespaces("self")
-        self.at_home = self.moved = False
         self.statuses = StatusReader()
         self.mask = Mask(privileged)
+        self.steady = Steady(self.mask.takes_nothing)
+        self.home = Home(judge, self.steady)
         granted = elevations if elevations and privileged else {}
         self.elevation = Elevation(judge, self.resolver, self.mask, granted)
         self.nested = Nested(places, judge, transitions, self.resolver, self.mask, gains)
@@ -193,7 +195,7 @@ class Supervisor:
         if event != NOTIFIED or notification is None:
             return
         name = NAMES.get(notification.nr) or f"#{notification.nr}"
-        call = Call(self.listener, notification, name, self.statuses.read)
+        call = Call(self.listener, notification, name, self.statuses.read, self.steady)
         self.attempt(call, self._begin)
 
     def attempt(self, call: Call, action: Callable[[Call], bool]) -> None:
@@ -251,8 +253,7 @@ class Supervisor:
         why, code = decision.why, decision.errno
         if self.judge.narrowing.stops(call, decision, self.manner.permissive):
             return False
-        if not self.moved and guards.moves(call.notification.nr, call.notification.args):
-            self.moved = True  # before the kernel is told to go on, or it is carried out
+        self.home.watch(call)
         if why == guards.RULES:
             return self._by_rules(call)
         if why == guards.ASK:
@@ -262,7 +263,7 @@ class Supervisor:
         if decision.permitted and decision.log:
             self.judge.log(call, "permit", "rule", 0)
         if why == guards.EXEC:
-            self._check_place(call)
+            self.home.check(call)
             return self.execs.execute(call, by_rules=False)
         elif why == guards.NESTED:
             self.nested.question(call)
@@ -300,7 +301,7 @@ class Supervisor:
         """Let a call happen that may not be aimed at the supervisor, or at others' policies."""
         own = self.resolver.own_tgid
         if call.name == "pidfd_send_signal":
-            self._check_place(call)
+            self.home.check(call)
             call.task.mask = self.mask
             try:
                 self.mask.assume(call.status)
@@ -324,7 +325,7 @@ class Supervisor:
 
     def _by_rules(self, call: Call) -> bool:
         if call.name in EXECS:
-            self._check_place(call)
+            self.home.check(call)
             return self.execs.execute(call, by_rules=True)
         if call.name not in OPERATIONS:
             return self.registers.answer(call)
@@ -336,19 +337,21 @@ class Supervisor:
 
     def _emulate(self, call: Call, judged: bool, log: bool) -> bool:
         """Prepare with the caller's rights, judge without, perform with them again."""
-        self._check_place(call)
+        self.home.check(call)
         real_ids = wants_real_ids(call)
         prepare = OPERATIONS[call.name]
         operation = self.elevation.prepare(call, prepare, real_ids) if judged else None
         if operation is None:
             call.task.mask = self.mask
+            call.put_off_check()  # what is done with these rights is to look, and to pin
             try:
-                self.mask.assume(call.status, real_ids)
+                self.mask.assume(call.rights, real_ids)
                 operation = prepare(call, self.resolver)
             finally:
                 self.mask.restore()
         keep = False
         try:
+            call.check()
             if judged and not self.permitted(operation):
                 return False
             if self.asking.is_our_place(operation):
@@ -368,7 +371,6 @@ class Supervisor:
 
     def _perform(self, operation: Operation, real_ids: bool) -> bool:
         """Carry a permitted call out, or hand it to a worker (True: the worker owns it now)."""
-        operation.call.still_waits()
         operation.patient = operation.may_block()
         if not operation.patient:
             self.carry_out(operation, self.mask, real_ids)
@@ -458,25 +460,6 @@ class Supervisor:
         finally:
             mask.restore()
 
-    def _check_place(self, call: Call) -> None:
-        """Refuse callers that see another root, mount table or user namespace than we do.
-
-        Names would mean other files there than those that are judged here. The whole tree comes of
-        one thread: while that one was at home, and none has asked to move since, all are.
-        """
-        if self.at_home and not self.moved:
-            return
-        try:
-            place = _namespaces(str(call.task.tid))
-        except OSError:  # ENOENT, ESRCH, or EACCES: all three are said of a task that has died
-            call.still_waits()
-            raise
-        if place != self.home:
-            self.judge.log(call, "deny", "foreign-namespace", errno.EPERM)
-            raise Fault(errno.EPERM)
-        call.still_waits()  # so it was about the caller, not about a later thread of that number
-        self.at_home = True
-
     # -- calls that block ---------------------------------------------------------------------
 
     def _look_after_blocked(self) -> None:
@@ -487,12 +470,3 @@ class Supervisor:
                 worker.settle()
             elif not self.listener.is_valid(cookie) or worker.signal_pending():
                 worker.interrupt()
-
-
-def _namespaces(pid: str) -> tuple[tuple[int, int], ...]:
-    """Identify root directory, mount table and user namespace of a thread."""
-    result = []
-    for name in ("root", "ns/mnt", "ns/user"):
-        info = os.stat(proc(pid, name))
-        result.append((info.st_dev, info.st_ino))
-    return tuple(result)

@@ -24,26 +24,34 @@ class Task:
     """The thread whose call is being carried out, as the resolver sees it.
 
     Attributes:
-        tid, tgid: its number and its process's.
+        tid: its number.
         mask: whose rights the thread that carries the call out has taken; None: only its own.
     """
 
-    __slots__ = ("mask", "tgid", "tid")
+    __slots__ = ("_tgid", "mask", "tid")
 
-    def __init__(self, tid: int, tgid: int) -> None:
+    def __init__(self, tid: int, tgid: int | Callable[[], int]) -> None:
+        """``tgid``: its process's number, or who finds it out, since few calls ask for it."""
         self.tid = tid
-        self.tgid = tgid
+        self._tgid = tgid
         self.mask: Mask | None = None
+
+    @property
+    def tgid(self) -> int:
+        """Its process's number. Raises what the finding out does."""
+        if not isinstance(self._tgid, int):
+            self._tgid = self._tgid()
+        return self._tgid
 
     def look_at_itself(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Look at something that tells the task about itself, with the task's own rights."""
-        if self.mask is None:
+        if self.mask is None or not self.mask.changed:
             return function(*arguments)
         return self.mask.with_ptrace(function, *arguments)
 
     def touch(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Do something to the task itself, with the supervisor's own rights."""
-        if self.mask is None:
+        if self.mask is None or not self.mask.changed:
             return function(*arguments)
         return self.mask.lifted(function, *arguments)
 

@@ -395,12 +395,12 @@ def mapped_ignored() -> None:
 
 def namespaces_continued() -> None:
     """calls of processes in other namespaces, or with another root, are left to the kernel"""
-    from certexec.run import supervisor
+    from certexec.run import home, supervisor
 
     emulate = supervisor.Supervisor._emulate
 
     def mutated(self: Any, call: Any, judged: bool, log: bool) -> bool:
-        if supervisor._namespaces(str(call.task.tid)) != self.home:
+        if home._namespaces(str(call.task.tid)) != self.home._place:
             call.resume()
             return False
         return emulate(self, call, judged, log)

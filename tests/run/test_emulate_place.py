@@ -20,7 +20,7 @@ class Rights:
     """A mask that holds the caller's rights, and remembers when they are lifted."""
 
     def __init__(self) -> None:
-        self.held = True
+        self.held = self.changed = True
 
     def lifted(self, function: Callable[..., object], *arguments: object) -> object:
         self.held = False

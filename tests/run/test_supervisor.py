@@ -1,15 +1,11 @@
 """What a supervisor makes of what poll says of its listener, and of callers that are gone."""
 
-import os
 import select
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import certexec.run.supervisor as supervisor_module
-from certexec.kernel.notify import Notification
-from certexec.run.call import Call, GoneError
 from certexec.run.supervisor import ENDED, NOTIFIED, TICK, Supervisor
 
 
@@ -69,22 +65,3 @@ def test_who_waited_in_vain_to_receive_asks_why() -> None:
     supervisor.listener = SimpleNamespace(receive=lambda: None)
     supervisor.poll = SimpleNamespace(poll=lambda wait: [(3, select.POLLHUP)])
     assert supervisor.next_event() == (ENDED, None)
-
-
-@pytest.mark.parametrize("error", [FileNotFoundError, ProcessLookupError, PermissionError])
-@pytest.mark.parametrize("waits", [True, False])
-def test_a_caller_that_died_meanwhile_is_gone_and_one_that_waits_is_a_failure(
-    monkeypatch: pytest.MonkeyPatch, error: type[OSError], waits: bool
-) -> None:
-    supervisor: Any = Supervisor.__new__(Supervisor)
-    supervisor.home = ()
-    supervisor.at_home = supervisor.moved = False
-    listener: Any = SimpleNamespace(is_valid=lambda cookie: waits)
-    call = Call(listener, Notification(1, os.getpid(), 0, 0, (0,) * 6), "stat")
-
-    def nothing_there(path: str) -> None:
-        raise error(path)
-
-    monkeypatch.setattr(supervisor_module, "_namespaces", nothing_there)
-    with pytest.raises(error if waits else GoneError):
-        supervisor._check_place(call)

@@ -1,0 +1,67 @@
+"""Where a tree is at home: names mean the same files to its threads as to their supervisor.
+
+Names would mean others in another root directory, mount table or user namespace. The whole tree
+comes of one thread: while that one was at home, and none has asked to move since, all are.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from certexec.kernel.procfs import proc
+from certexec.policy.guards import moves
+from certexec.run.call import Call, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from certexec.run.judge import Judge
+    from certexec.run.steady import Steady
+
+FOREIGN = "foreign-namespace"
+"""Why a call is denied: its caller sees other files under the same names."""
+
+
+class Home:
+    """The place of one supervisor; what it knows of its tree's, until somebody may leave."""
+
+    __slots__ = ("_all_are_here", "_judge", "_left", "_place", "_steady")
+
+    def __init__(self, judge: Judge, steady: Steady) -> None:
+        """Look where this process is. Raises OSError."""
+        self._judge = judge
+        self._steady = steady
+        self._place = _namespaces("self")
+        self._all_are_here = False
+        self._left = False
+
+    def watch(self, call: Call) -> None:
+        """Take notice of a call that moves, before the kernel is told to go on."""
+        if not self._left and moves(call.notification.nr, call.notification.args):
+            self._left = True
+            self._all_are_here = False
+            self._steady.end()
+
+    def check(self, call: Call) -> None:
+        """Raise Fault(EPERM), and log it, for a caller that is elsewhere."""
+        if self._all_are_here:
+            return
+        try:
+            place = _namespaces(str(call.task.tid))
+        except OSError:  # ENOENT, ESRCH, or EACCES: all three are said of a task that has died
+            call.still_waits()
+            raise
+        if place != self._place:
+            self._judge.log(call, "deny", FOREIGN, errno.EPERM)
+            raise Fault(errno.EPERM)
+        call.still_waits()  # so it was about the caller, not about a later thread of that number
+        self._all_are_here = not self._left
+
+
+def _namespaces(pid: str) -> tuple[tuple[int, int], ...]:
+    """Identify root directory, mount table and user namespace of a thread."""
+    result = []
+    for name in ("root", "ns/mnt", "ns/user"):
+        info = os.stat(proc(pid, name))
+        result.append((info.st_dev, info.st_ino))
+    return tuple(result)

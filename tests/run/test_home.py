@@ -1,0 +1,79 @@
+"""Where callers are, and what is known of a tree until somebody may leave."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from certexec.kernel.notify import Notification
+from certexec.kernel.procfs import read_status
+from certexec.kernel.syscalls import NUMBERS
+from certexec.run import home as home_module
+from certexec.run.call import Call, Fault, GoneError
+from certexec.run.home import Home
+from certexec.run.steady import Steady
+
+UNSHARE_USER = 0x10000000
+
+
+def call_of(name: str, first: int = 0, waits: bool = True) -> Call:
+    listener: Any = SimpleNamespace(is_valid=lambda cookie: waits)
+    registers = (first, 0, 0, 0, 0, 0)
+    return Call(listener, Notification(1, os.getpid(), NUMBERS[name], 0, registers), name)
+
+
+def home(log: list[str] | None = None) -> Home:
+    judge: Any = SimpleNamespace(
+        log=lambda call, verdict, reason, code: (log if log is not None else []).append(reason)
+    )
+    return Home(judge, Steady(False))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, ProcessLookupError, PermissionError])
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_caller_that_died_meanwhile_is_gone_and_one_that_waits_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, error: type[OSError], waits: bool
+) -> None:
+    here = home()
+
+    def nothing_there(path: str) -> None:
+        raise error(path)
+
+    monkeypatch.setattr(home_module, "_namespaces", nothing_there)
+    with pytest.raises(error if waits else GoneError):
+        here.check(call_of("stat", waits=waits))
+
+
+def test_once_one_was_at_home_all_are_until_one_may_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logged: list[str] = []
+    here = home(logged)
+    here.check(call_of("stat"))
+    monkeypatch.setattr(home_module, "_namespaces", lambda pid: ())
+    here.check(call_of("stat"))
+    here.watch(call_of("unshare", 0x200))  # CLONE_FS: to no other place
+    here.check(call_of("stat"))
+    here.watch(call_of("unshare", UNSHARE_USER))
+    with pytest.raises(Fault):
+        here.check(call_of("stat"))
+    assert logged == [home_module.FOREIGN]
+    monkeypatch.undo()
+    here.check(call_of("stat"))
+    monkeypatch.setattr(home_module, "_namespaces", lambda pid: ())
+    with pytest.raises(Fault):
+        here.check(call_of("stat"))
+
+
+def test_whoever_asks_to_leave_ends_what_was_known_of_rights() -> None:
+    judge: Any = SimpleNamespace()
+    steady = Steady(True)
+    steady.rights = read_status(os.getpid())
+    here = Home(judge, steady)
+    here.watch(call_of("unshare", 0x200))
+    assert steady.rights is not None
+    here.watch(call_of("unshare", UNSHARE_USER))
+    assert steady.rights is None

@@ -1,0 +1,82 @@
+"""Which rights nobody can change, and how long they are taken for granted."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from certexec.kernel.notify import Notification
+from certexec.kernel.procfs import Status
+from certexec.run.call import Call
+from certexec.run.steady import Steady
+
+PLAIN = {
+    b"Uid": b"1000 1000 1000 1000", b"Gid": b"100 100 100 100", b"Groups": b"100 27",
+    b"Tgid": b"7", b"PPid": b"6", b"TracerPid": b"0", b"Umask": b"0022", b"NoNewPrivs": b"1",
+    b"CapInh": b"0", b"CapPrm": b"0", b"CapEff": b"0", b"CapBnd": b"1ff", b"CapAmb": b"0",
+}  # fmt: skip
+
+
+def call(read: list[int], steady: Steady, **changes: bytes) -> Call:
+    """A call whose caller's status is noted when it is read."""
+    fields = {**PLAIN, **{name.encode(): value for name, value in changes.items()}}
+
+    def look(tid: int) -> Status:
+        read.append(tid)
+        return Status(fields)
+
+    listener: Any = SimpleNamespace(is_valid=lambda cookie: True)
+    return Call(listener, Notification(1, os.getpid(), 0, 0, (0,) * 6), "stat", look, steady)
+
+
+def test_what_nobody_can_change_is_read_once() -> None:
+    read: list[int] = []
+    steady = Steady(True)
+    first = call(read, steady).rights
+    assert call(read, steady).rights is first
+    assert len(read) == 1
+    assert first.uids == (1000, 1000, 1000, 1000) and first.groups == [100, 27]
+
+
+def test_a_umask_and_a_process_are_never_taken_for_granted() -> None:
+    read: list[int] = []
+    steady = Steady(True)
+    assert call(read, steady).rights.umask == 0o022
+    later = call(read, steady, Umask=b"0077", Tgid=b"8")
+    assert later.rights.umask == 0o022
+    assert (later.status.umask, later.task.tgid) == (0o077, 8)
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"NoNewPrivs": b"0"}, {"Uid": b"0 0 0 0"}, {"Uid": b"1000 1000 0 1000"},
+        {"Uid": b"1000 1000 1000 1001"}, {"Gid": b"100 100 0 100"}, {"CapPrm": b"1"},
+        {"CapEff": b"1"}, {"CapAmb": b"1"}, {"CapInh": b"1"},
+    ],
+)  # fmt: skip
+def test_what_a_program_could_change_is_read_for_each_call(changes: dict[str, bytes]) -> None:
+    read: list[int] = []
+    steady = Steady(True)
+    for _ in range(2):
+        call(read, steady, **changes).rights  # noqa: B018 - it reads
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_nothing_is_taken_for_granted_beside_a_supervisors_own_rights_or_after_a_move(
+    ends: bool,
+) -> None:
+    read: list[int] = []
+    steady = Steady(ends)
+    if ends:
+        assert call(read, steady).rights is call(read, steady).rights
+        read.clear()
+        steady.end()
+    for _ in range(2):
+        call(read, steady).rights  # noqa: B018 - it reads
+    assert len(read) == 2
