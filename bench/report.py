@@ -103,7 +103,7 @@ def _faster(group: Mapping[str, Any]) -> list[str]:
     rows = []
     for line in group["lines"]:
         peer, own = line["subject"], ours.get(line["case"])
-        if peer == OURS or own is None or line["placement"] != UNPINNED:
+        if peer not in PEERS or own is None or line["placement"] != UNPINNED:
             continue
         if line["value"] * NOISE < own["value"]:
             both = f"{_number(line, 'value')}, {_number(own, 'value')}"

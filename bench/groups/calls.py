@@ -40,31 +40,64 @@ NAMES = {
 }  # fmt: skip
 """What calls.c prints, and how it is shown."""
 FAST, SLOW = 20000, 400
-"""Calls in a batch, as many as take some milliseconds; a batch is measured nine times."""
+"""Calls in a batch, as many as take some milliseconds."""
+BATCHES = 9
+"""of each call in one run of the programs."""
 TRACERS = ("strace", "proot")
 """Peers that look at calls from another process: measured beside supervised lines."""
+FLOOR = "a filter that permits everything"
+"""What any seccomp filter costs on this kernel and processor, whatever it says."""
 RUNS = 8
-"""A run of the program for so many rounds: it measures nine batches of each call itself."""
+"""A run of the programs for so many rounds: where their memory lies differs from run to run."""
 TRACED = "openat,pidfd_open,newfstatat"
 
 
+class _Program:
+    """The timing program in one surrounding; it measures when it is asked."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, env=ENVIRONMENT,
+        )  # fmt: skip
+
+    def cost(self, call: str) -> float:
+        """Return the nanoseconds of one call, over a batch of it."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{call}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def end(self) -> None:
+        self._process.communicate()
+        if self._process.returncode != 0:
+            raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}")
+
+
 def measure(bench: Bench) -> list[Line]:
-    """Run the timing program in every surrounding by turns."""
+    """Let the timing program run in all surroundings at once, and ask one after the other."""
     program, kernel_only, supervised = bench.once("calls", lambda: _make(bench))
     surroundings: dict[tuple[str, str], list[str]] = {
         ("", "bare"): [program, str(FAST)],
         ("kernel-only", OURS): [kernel_only, str(FAST)],
+        ("kernel-only", FLOOR): [program, str(FAST), "filter"],
         ("supervised", OURS): [supervised, str(SLOW)],
     }
     for name, peer in bench.peers(PEERS).items():
         kind, count = ("supervised", SLOW) if name in TRACERS else ("kernel-only", FAST)
         words = [*_traced(name, peer.start([program])), str(count)]
         surroundings[kind, name] = words
-    found: dict[tuple[str, str], dict[str, list[float]]] = {key: {} for key in surroundings}
+    found: dict[tuple[str, str], dict[str, list[float]]] = {
+        key: {call: [] for call in NAMES} for key in surroundings
+    }
     for _ in range(max(3, bench.rounds // RUNS)):
-        for key, command in surroundings.items():
-            for call, cost in _run(command).items():
-                found[key].setdefault(call, []).append(cost)
+        programs = {key: _Program(command) for key, command in surroundings.items()}
+        for call in NAMES:
+            for _ in range(BATCHES):
+                for key, one in programs.items():
+                    found[key][call].append(one.cost(call))
+        for one in programs.values():
+            one.end()
     bare = found.pop(("", "bare"))
     return [
         _line(f"{NAMES[call]}, {kind}", subject, NAMES[call], costs, bare[call])
@@ -88,14 +121,6 @@ def _traced(name: str, words: list[str]) -> list[str]:
     if name != "strace":
         return words
     return [f"trace={TRACED}" if word.startswith("trace=") else word for word in words]
-
-
-def _run(command: list[str]) -> dict[str, float]:
-    done = subprocess.run(
-        command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        env=ENVIRONMENT,
-    )  # fmt: skip
-    return {name: float(cost) for name, cost in (line.split() for line in done.stdout.splitlines())}
 
 
 def _make(bench: Bench) -> tuple[str, str, str]:

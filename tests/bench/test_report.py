@@ -25,6 +25,7 @@ def result() -> dict[str, object]:
         Line("plain", OURS, "bare", 1.3, 1.2, 1.4, group="starts", placement=PINNED, limit=1.2),
         Line("plain", "env", "bare", 1.05, 1.0, 1.1, group="starts"),
         Line("plain", "bubblewrap", "bare", 4.0, 3.5, 4.5, group="starts"),
+        Line("plain", "a yardstick that is no peer", "bare", 0.5, 0.4, 0.6, group="starts"),
         Line("memory", OURS, "", 31.0, 30.0, 32.0, "MB", group="starts", limit=40),
     ]
     return report.as_json([Starts], lines, WHERE)  # type: ignore[list-item]
@@ -42,7 +43,7 @@ def test_the_section_tells_limits_misses_and_where_a_peer_is_faster() -> None:
     assert "| starts: plain | 1.2 | 1.1 | **1.3** |" in text
     assert "| starts: memory | 40 MB | 31 MB |  |" in text
     assert "| starts: plain | env | 1.05, 1.1 | it only executes" in text
-    assert "bubblewrap" not in text
+    assert "bubblewrap" not in text and "yardstick" not in text
 
 
 def test_a_section_is_put_before_more_and_replaced_the_next_time() -> None:
