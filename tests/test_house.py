@@ -32,6 +32,12 @@ BESIDE_THE_RUN_PATH = {
     "certexec.run.agent",
     "certexec.run.drop",
     "certexec.policy.drop",
+    "certexec.policy.difference",
+    "certexec.observe.reading",
+    "certexec.observe.sources",
+    "certexec.observe.report",
+    "certexec.observe.report_page",
+    "certexec.observe.collector",
 }
 """Modules of run-path rooms that only the command line loads."""
 FORBIDDEN = {

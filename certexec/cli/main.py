@@ -72,8 +72,10 @@ VERBS = (
     Verb("binfmt", "certexec.cli.binfmt", "Set-up", "Register the kernel's handler by hand."),
     Verb("completion", "certexec.cli.completion", "Set-up", "Print a shell's completion script."),
     Verb("policy", "certexec.cli.policy", "Policy", "Check, explain and try policies."),
+    Verb("monitor", "certexec.cli.monitor", "Watching", "Show denied calls as they come."),
+    Verb("log", "certexec.cli.log", "Watching", "Show denied calls of the past; write a report."),
 )
-SECTIONS = ("Daily", "Set-up", "Policy")
+SECTIONS = ("Daily", "Set-up", "Policy", "Watching")
 
 
 def _set_quiet(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -54,6 +54,10 @@ def _check_open(number: int) -> int:
     type=click.Choice(["text", "json"]),
     help="Lines in FILE: systrace's (text, the default), or JSON objects.",
 )
+@click.option(
+    "--collector", metavar="ADDRESS",
+    help="Send denied calls there, too: udp:ADDRESS:PORT or tcp:ADDRESS:PORT.",
+)
 @click.option("--trace", metavar="FILE", help="Append each supervised call to FILE, as strace(1).")
 @click.option(
     "--status-fd", metavar="N", type=click.IntRange(min=0), help="Write one JSON line to N."
@@ -66,6 +70,7 @@ def command(
     trust: str | None,
     log_file: str | None,
     log_format: str | None,
+    collector: str | None,
     trace: str | None,
     status_fd: int | None,
     permissive: bool,
@@ -99,6 +104,13 @@ def command(
         settings.notify_denials = True
     elif log_format is not None:
         raise CliError("usage", "--log-format is about the file of --log, which is missing")
+    if collector is not None:
+        from certexec.observe.collector import Collector, parse_address
+        from certexec.observe.sinks import machine_sinks
+
+        sinks = machine_sinks() if settings.sinks is None else settings.sinks
+        settings.sinks = [*sinks, Collector(parse_address(collector))]
+        settings.notify_denials = True
     if trace is not None:
         from certexec.run.trace import Trace
 

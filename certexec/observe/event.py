@@ -313,5 +313,8 @@ def escape(text: str) -> str:
         else:
             code = ord(char)
             small = code & 0xFF if 0xDC80 <= code <= 0xDCFF else code
-            result.append(f"\\x{small:02x}" if small < 0x100 else f"\\u{code:04x}")
+            if small < 0x100:
+                result.append(f"\\x{small:02x}")
+            else:
+                result.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
     return "".join(result)

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.observe.sink import Sink
 
+COLLECTOR = "/etc/certexec/collector"
+"""Root's word about where else events go."""
 SYSLOG = "/dev/log"
 JOURNAL = "/run/systemd/journal/socket"
 JOURNALS_SYSLOG = "/run/systemd/journal/dev-log"
@@ -17,7 +19,7 @@ JOURNALS_SYSLOG = "/run/systemd/journal/dev-log"
 
 
 def machine_sinks() -> list[Sink]:
-    """Return the journal and syslog, whichever is there, and for root the audit log.
+    """Return the journal and syslog, whichever is there, for root the audit log, and a collector.
 
     Where the journal is the syslog daemon, an event goes to it once, with all its fields; it hands
     the line on to whoever it hands on lines of syslog(3).
@@ -34,6 +36,10 @@ def machine_sinks() -> list[Sink]:
         from certexec.observe.audit import Audit
 
         sinks.append(Audit())
+    if os.path.lexists(COLLECTOR):
+        from certexec.observe.collector import configured
+
+        sinks.append(configured(COLLECTOR))
     return sinks
 
 
