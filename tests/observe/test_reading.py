@@ -17,7 +17,8 @@ from tests.observe.sample import HOSTILE
 from tests.observe.sample import event as sample
 
 STAMP = "1970-01-01T00:00:01.000000Z"
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30) | st.sampled_from(
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
+TEXTS = st.text(CHARACTERS, max_size=30) | st.sampled_from(
     [HOSTILE, ", user: root", 'a"]', "\\", "\\x41", "\udcff", "a\\", "\\n", "é ☃ \U0001f600", ":"]
 )  # fmt: skip
 NAMES = TEXTS.filter(bool)

@@ -90,13 +90,9 @@ class Network:
         """Start rsyslog."""
         configuration = self.directory / "rsyslog.conf"
         configuration.write_text(CONFIGURATION.format(directory=self.directory))
-        program = shutil.which("rsyslogd")
-        assert program is not None
-        # where it is not installed but unpacked, its modules are beside it
-        modules = Path(program).resolve().parents[1] / "lib" / "x86_64-linux-gnu" / "rsyslog"
         self.rsyslog = subprocess.Popen(
-            ["nsenter", "-t", str(self._there), "-n", program, "-n", "-f", str(configuration),
-             "-i", str(self.directory / "pid"), *(["-M", str(modules)] if modules.is_dir() else [])]
+            ["nsenter", "-t", str(self._there), "-n", "rsyslogd", "-n", "-f", str(configuration),
+             "-i", str(self.directory / "pid")]
         )  # fmt: skip
         tables = [f"/proc/{self._there}/net/{name}" for name in ("udp", "tcp")]
         wait_for(lambda: all(
