@@ -9,11 +9,15 @@ from certexec.cli import (
     policy_diff,
     policy_explain,
     policy_fmt,
+    policy_score,
     policy_template,
     policy_test,
 )
 
-MODULES = (policy_check, policy_diff, policy_explain, policy_fmt, policy_template, policy_test)
+MODULES = (
+    policy_check, policy_diff, policy_explain, policy_fmt, policy_score, policy_template,
+    policy_test,
+)  # fmt: skip
 
 
 @click.group(name="policy", no_args_is_help=True)

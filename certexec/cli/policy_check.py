@@ -22,7 +22,10 @@ from certexec.cli.policy_input import (
 from certexec.cli.presets import load_presets
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
+from certexec.observe.sources import past
 from certexec.policy.calls import reaches
+from certexec.policy.dead_rules import Call, lint_exactly, unused
+from certexec.policy.evaluate import subject_of
 from certexec.policy.format import format_expression, tree
 from certexec.policy.lexer import PolicySyntaxError
 from certexec.policy.lint import Finding, lint, lint_text
@@ -55,6 +58,8 @@ class Checked:
 @click.command(name="check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--lint", "linted", is_flag=True, help="Warn about what is probably not meant.")
+@click.option("--log", "logs", multiple=True, metavar="LOG",
+              help="Warn about rules that decided no call in this log, too.")
 @click.option("--template", "templates", is_flag=True, help="Read the files as templates.")
 @click.option(
     "--privileged/--unprivileged", default=None,
@@ -62,7 +67,8 @@ class Checked:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    files: tuple[str, ...], linted: bool, templates: bool, privileged: bool | None, as_json: bool
+    files: tuple[str, ...], linted: bool, logs: tuple[str, ...], templates: bool,
+    privileged: bool | None, as_json: bool,
 ) -> int:
     """Say whether files are policies.
 
@@ -71,7 +77,13 @@ def command(
     """
     if privileged is None:
         privileged = os.getuid() == 0
+    if logs and templates:
+        raise CliError("usage", '"--log" is about policies, not templates')
+    linted = linted or bool(logs)
+    calls = _calls(logs)
     results = [_check(name, templates, privileged, linted) for name in files]
+    for result in results:
+        _find_unused(result, calls if logs else None)
     if linted and not templates:
         _find_collisions(results)
     code = max(result.exit_code for result in results)
@@ -100,6 +112,7 @@ def _check(name: str, templates: bool, privileged: bool, linted: bool) -> Checke
         return result
     if linted:
         found = lint(result.parsed) + lint_text(text)
+        found += lint_exactly(result.parsed, found)
         result.findings = sorted(found, key=lambda finding: finding.line)
     return result
 
@@ -133,6 +146,34 @@ def _find_collisions(results: list[Checked]) -> None:
                         f'("{file}") in one file, "{kept}"',
                     )
                 )
+
+
+def _calls(logs: tuple[str, ...]) -> list[tuple[str, Call]]:
+    """Return the calls of logs, each with the program of its policy. Raises CliError."""
+    users = SystemUsers()
+    found: list[tuple[str, Call]] = []
+    for seen in past(logs, journal=False):
+        if seen.text("event") != "call":
+            continue
+        uid = seen.members.get("uid")
+        number = uid if isinstance(uid, int) else -1
+        subject = subject_of(
+            number, number, home=users.home(number), user=users.name(number), cwd="/"
+        )
+        values: dict[str, list[str]] = {}
+        for name, text in seen.arguments.items():
+            values.setdefault(name.partition("[")[0].lower(), []).append(text)
+        call = seen.text("syscall"), values, subject, seen.text("verdict")
+        found.append((seen.text("policy"), call))
+    return found
+
+
+def _find_unused(result: Checked, calls: list[tuple[str, Call]] | None) -> None:
+    if calls is None or result.parsed is None:
+        return
+    for policy in result.parsed.policies:
+        result.findings += unused(policy, [call for path, call in calls if path == policy.path])
+    result.findings.sort(key=lambda finding: finding.line)
 
 
 def _show(result: Checked) -> None:

@@ -25,6 +25,9 @@ CODES = {
     "errno": "an error that Linux does not have",
     "flag": "a flag, or a line, that does nothing here",
     "detach": "the program that is executed is let go: nothing confines it",
+    "write-exec": "a file that the program may write it may also execute",
+    "wx-memory": "memory can be writable and executable at once, although rules judge that",
+    "unused": "no call in the log was decided by this rule",
     "empty": "the file holds no policy",
 }
 """Every code, and what it says."""

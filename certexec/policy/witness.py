@@ -81,9 +81,10 @@ def _choices(sets: Sequence[Automaton], domain: Automaton, place: Place) -> list
     masks = {*own}
     for at, other in still_open:
         masks.update(sets[at].masks(other))
-    groups = [0]
+    possible = 0
     for mask in own:
-        groups[0] |= mask
+        possible |= mask
+    groups = [possible] if possible else []
     for mask in masks:
         groups = [part for group in groups for part in (group & mask, group & ~mask) if part]
     ranked = []
