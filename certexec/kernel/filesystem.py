@@ -79,6 +79,10 @@ NO_MAGICLINKS = 0x02
 """RESOLVE_NO_MAGICLINKS: jump to no object of a process's."""
 
 _STATX = struct.Struct("<IIQIIIHHQQQQ" + "qIi" * 4 + "IIIIQ")
+_MOUNT_AND_MODE = struct.Struct("<I24xH114xQ")
+"""stx_mask, stx_mode and stx_mnt_id."""
+_STATX_CALL = 332
+_statx = shaped(int, bytes, int, int, ctypes.Array)
 
 WRITE_DENYING = frozenset(("ext4", "xfs", "btrfs", "tmpfs"))
 """Where an executed file cannot be opened for writing. Not overlayfs: a writer gets the upper
@@ -153,6 +157,18 @@ def identify(
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return FileIdentity(buffer.raw)
+
+
+def mount_and_mode(fd: int) -> tuple[int | None, int]:
+    """Return the id of the mount that an open file was reached by, and the file's st_mode.
+
+    The id is None before Linux 5.8. Raises OSError (statx(2)).
+    """
+    buffer = ctypes.create_string_buffer(STATX_SIZE)
+    if _statx(_STATX_CALL, fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, buffer) < 0:
+        raise last_error()
+    mask, mode, mount = _MOUNT_AND_MODE.unpack_from(buffer)
+    return mount if mask & STATX_MNT_ID else None, mode
 
 
 def openat2(dirfd: int, path: bytes, flags: int, resolve: int) -> int:

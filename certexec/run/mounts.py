@@ -15,7 +15,7 @@ import os
 import select
 import stat
 
-from certexec.kernel.filesystem import identify
+from certexec.kernel.filesystem import identify, mount_and_mode
 from certexec.kernel.procfs import own_fd, proc
 
 _CHUNK = 1 << 16
@@ -58,27 +58,31 @@ class Mounts:
 
         Raises OSError when the table cannot be read.
         """
-        number = identify(fd).mount
+        return self._of_number(mount_and_mode(fd)[0])
+
+    def _of_number(self, number: int | None) -> Mount | None:
         with self._lock:  # ids are used again: nobody may look at a table that is out of date
             if self._poll.poll(0):
                 self._table = self._read()
             return None if number is None else self._table.get(number)
 
-    def stay_home(self, fd: int) -> None:
-        """Raise PermissionError for what lies in another mount namespace.
+    def stay_home(self, fd: int) -> int:
+        """Return an open file's st_mode; raise PermissionError where it is in another namespace.
 
         A walk that begins at home stays there, so this is asked of what did not come from a walk:
         of bases, and of what magic links lead to.
         """
+        number, mode = mount_and_mode(fd)
+        if self._of_number(number) is not None:
+            return mode
         if not os.readlink(own_fd(fd)).startswith("/"):
-            return  # a pipe, a socket: it has no name anywhere
+            return mode  # a pipe, a socket: it has no name anywhere
         info = os.fstat(fd)
         if info.st_nlink == 0 and not stat.S_ISDIR(info.st_mode):
-            return  # no name any more, or never one: a memory file
+            return mode  # no name any more, or never one: a memory file
         if stat.S_ISCHR(info.st_mode) and _is_harmless(info.st_rdev):
-            return  # a standard descriptor that was opened before the namespace was made
-        if self.of(fd) is None:
-            raise PermissionError(errno.EACCES, "in another mount namespace")
+            return mode  # a standard descriptor that was opened before the namespace was made
+        raise PermissionError(errno.EACCES, "in another mount namespace")
 
     def __del__(self) -> None:
         fd = getattr(self, "_fd", -1)

@@ -200,9 +200,8 @@ class Resolver:
     def _base(self, task: Task, dirfd: int) -> int:
         fd = open_base(task, dirfd)
         try:
-            if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            if not stat.S_ISDIR(self.mounts.stay_home(fd)):
                 raise NotADirectoryError(errno.ENOTDIR, "not a directory")
-            self.mounts.stay_home(fd)
         except BaseException:
             os.close(fd)
             raise

@@ -149,3 +149,11 @@ def test_what_is_promised_holds_on_this_kernel(tmp_path):
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+
+
+def test_the_mount_and_the_mode_are_those_of_the_identity(fd):
+    info = filesystem.identify(fd)
+    assert filesystem.mount_and_mode(fd) == (info.mount, info.mode)
+    assert filesystem.mount_and_mode(fd)[1] == os.fstat(fd).st_mode
+    with pytest.raises(OSError, match="[Bb]ad file descriptor"):
+        filesystem.mount_and_mode(-1)
