@@ -54,6 +54,7 @@ from certexec.policy.guards import (
     NESTED,
     PERMIT,
     PROTECTION,
+    RIGHTS,
     RULES,
     UNMATCHED,
     UNSUPPORTED,
@@ -83,6 +84,7 @@ _NOTIFIED = {
     NESTED: "answered by the supervisor, to certexec's launcher alone",
     KILLS: "the process is killed; the supervisor writes the log line",
     MOVE: "permitted; the supervisor looks from then on who sees other files by the same names",
+    RIGHTS: "permitted; the supervisor reads each caller's rights anew from then on",
     BY_POLICY: "the policies that the tree can get to differ: the supervisor asks the caller's",
 }
 """Why the supervisor is asked, to what happens then."""

@@ -17,6 +17,7 @@ from certexec.policy.elevation import asks_for_rights, can_be_elevated
 from certexec.policy.evaluate import EXECS, constant_rule, effective_rules, evaluate, rules_named
 from certexec.policy.guards import (
     ASKED,
+    CHANGING,
     CLONE,
     CLONE3,
     CLONE_THREAD,
@@ -52,6 +53,7 @@ from certexec.policy.guards import (
     signal_owner_guards,
     tests_of,
     unreadable_guard,
+    watch_changes,
     watch_moves,
 )
 from certexec.policy.model import Subject
@@ -408,6 +410,9 @@ class Table:
         for number in MOVING:
             if number in self.clauses or self.default.permitted:
                 self.clauses[number] = watch_moves(number, self.of(number))
+        for number in CHANGING if self._options.capable else ():
+            if number in self.clauses or self.default.permitted:
+                self.clauses[number] = watch_changes(number, self.of(number))
         self._put_in_front(FCNTL, signal_owner_guards())
         if not self._options.privileged:
             self._put_in_front(PRCTL, [dumpable_guard()])

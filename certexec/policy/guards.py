@@ -15,7 +15,7 @@ from certexec.kernel.syscalls import NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PERMIT = "permit"
 DENY = "deny"
@@ -44,6 +44,8 @@ FORK = "fork"
 MOVE = "move"
 """Permitted; from then on the supervisor looks, for each call that it judges, which root directory,
 mount table and user namespace the caller has."""
+RIGHTS = "rights"
+"""Permitted; from then on the supervisor reads the rights of each caller anew."""
 NESTED = "nested"
 """A launcher asks what there is for it in this tree; everybody else is refused."""
 BY_POLICY = "by-policy"
@@ -56,6 +58,9 @@ ASK = "ask"
 """An agent decides, by what the call is; then the kernel runs it."""
 KILLS = "kills"
 """A rule kills who calls; the supervisor writes the log line first."""
+
+
+_PERMITTED_WHYS = frozenset((LOG, EXEC, PROTECTION, FORK, MOVE, RIGHTS, AFTER, ADOPT))
 
 
 class Decision:
@@ -80,7 +85,7 @@ class Decision:
     @property
     def permitted(self) -> bool:
         """No rule speaks against the call; at most the supervisor looks at it."""
-        return self.kind == PERMIT or self.why in (LOG, EXEC, PROTECTION, FORK, MOVE, AFTER, ADOPT)
+        return self.kind == PERMIT or self.why in _PERMITTED_WHYS
 
     @property
     def denied(self) -> bool:
@@ -228,22 +233,79 @@ def moves(number: int, args: Sequence[int]) -> bool:
 
 def watch_moves(number: int, clauses: list[Clause]) -> list[Clause]:
     """Return the clauses of a call of MOVING with each permitted move handed over."""
+    return _watch(MOVING[number], clauses, MOVE, "names may mean other files afterwards")
+
+
+def _watch(
+    uses: list[list[Test]], clauses: list[Clause], why: str, reason: str
+) -> list[Clause]:
     watched: list[Clause] = []
     for clause in clauses:
         if clause.decision.kind == PERMIT:
-            told = Decision(NOTIFY, 0, MOVE, clause.decision.log)
-            if MOVING[number] == [[]]:
+            told = Decision(NOTIFY, 0, why, clause.decision.log)
+            if uses == [[]]:
                 watched.append(Clause(clause.tests, told, clause.reason))
                 continue
-            watched += [
-                Clause([*tests, *clause.tests], told, "names may mean other files afterwards")
-                for tests in MOVING[number]
-            ]
+            watched += [Clause([*tests, *clause.tests], told, reason) for tests in uses]
         watched.append(clause)
     return watched
 
 
 PRCTL = NUMBERS["prctl"]
+PR_CAPBSET_DROP = 24
+PR_SET_SECUREBITS = 28
+
+CHANGING: dict[int, list[list[Test]]] = {
+    **{
+        NUMBERS[name]: [[]]
+        for name in (
+            "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid",
+            "setfsgid", "setgroups", "capset", "execve", "execveat",
+        )
+    },
+    PRCTL: [[Test(0, PR_CAPBSET_DROP)], [Test(0, PR_SET_SECUREBITS)]],
+}  # fmt: skip
+"""Calls after which some thread of a tree may have other ids, groups or effective capabilities than
+the rest: number to lists of tests, as for PROTECTED. The two of prctl(2) change what an exec gives.
+Who makes a user namespace has others in it, too: that is among MOVING."""
+
+
+def changes_rights(number: int, args: Sequence[int]) -> bool:
+    """Tell whether a call with these six registers is one of CHANGING."""
+    return number in CHANGING and any(
+        all(test.holds(args) for test in tests) for tests in CHANGING[number]
+    )
+
+
+def watch_changes(number: int, clauses: list[Clause]) -> list[Clause]:
+    """Return the clauses of a call of CHANGING with each permitted change handed over."""
+    return _watch(CHANGING[number], clauses, RIGHTS, "its caller may have other rights afterwards")
+
+
+def tells_of_changes(clauses: Callable[[int], Sequence[Clause]]) -> bool:
+    """Tell whether nothing of CHANGING and MOVING passes a filter unseen.
+
+    ``clauses``: what stands in it for a number.
+    """
+    for number, uses in (*CHANGING.items(), *MOVING.items()):
+        its = clauses(number)
+        if uses == [[]]:
+            passes = any(clause.decision.kind == PERMIT for clause in its)
+        else:
+            passes = any(first_of(its, _registers(tests)).kind == PERMIT for tests in uses)
+        if passes:
+            return False
+    return True
+
+
+def _registers(tests: list[Test]) -> list[int]:
+    """Return registers for which all of these tests hold."""
+    found = [0] * 6
+    for test in tests:
+        found[test.argument] |= test.value << 32 * test.word
+    return found
+
+
 CLONE = NUMBERS["clone"]
 FCNTL = NUMBERS["fcntl"]
 CLONE3 = NUMBERS["clone3"]

@@ -28,6 +28,7 @@ from certexec.policy.guards import (
     PERMIT,
     PERMITTED,
     PROTECTION,
+    RIGHTS,
     RULES,
     UNMATCHED,
     UNSUPPORTED,
@@ -54,7 +55,7 @@ LAUNCHER_CALLS = numbers_of(
 )
 """What binfmt/launch.c calls inside a tree, besides those that get a look of their own below."""
 
-_RANKS = {RULES: 7, PROTECTION: 6, EXEC: 5, FORK: 4, MOVE: 3, AFTER: 2, LOG: 1}
+_RANKS = {RULES: 7, PROTECTION: 6, EXEC: 5, FORK: 4, MOVE: 3, RIGHTS: 3, AFTER: 2, LOG: 1}
 """Of two decisions that deny nothing for certain, the one with the closer look counts."""
 
 

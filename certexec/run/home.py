@@ -10,7 +10,7 @@ import errno
 import os
 
 from certexec.kernel.procfs import proc
-from certexec.policy.guards import moves
+from certexec.policy.guards import changes_rights, moves
 from certexec.run.call import Call, Fault
 
 TYPE_CHECKING = False
@@ -36,8 +36,11 @@ class Home:
         self._left = False
 
     def watch(self, call: Call) -> None:
-        """Take notice of a call that moves, before the kernel is told to go on."""
-        if not self._left and moves(call.notification.nr, call.notification.args):
+        """Take notice of a call that moves, or changes rights, before the kernel goes on."""
+        number, args = call.notification.nr, call.notification.args
+        if changes_rights(number, args):
+            self._steady.end()
+        if not self._left and moves(number, args):
             self._left = True
             self._all_are_here = False
             self._steady.end()

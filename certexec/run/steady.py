@@ -1,39 +1,51 @@
-"""Rights that nobody in a tree can change: read once, they need not be read for each call.
+"""Rights that stay what they are: read once, they need not be read for each call of a tree.
 
-A process that no_new_privs holds, with one uid and one gid in all four places and no capability at
-all, stays what it is, and so do all that it starts: it may set its ids to what they are, its groups
-not at all, and no exec gives it anything. Only in another user namespace could it become somebody
-else; whoever asks for one ends this (``end``), before the kernel carries that out.
+Either nobody can change them. A process that no_new_privs holds, with one uid and one gid in all
+four places and no capability at all, stays what it is, and so do all that it starts: it may set its
+ids to what they are, its groups not at all, and no exec gives it anything.
 
-Elsewhere, as where root's programs are supervised, each call has its rights read.
+Or the filter tells of everything that could change them, as where root's programs are supervised.
+The whole tree comes of one process, so that until then all threads have the rights of any.
+
+Whoever asks for a change, or for a user namespace in which to be somebody else, ends this (``end``)
+before the kernel carries that out. From then on each call has its caller's rights read.
 """
 
 from __future__ import annotations
 
+from certexec.policy.guards import tells_of_changes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from certexec.kernel.procfs import Status
+    from certexec.policy.decisions import Table
 
 
 class Steady:
     """What is known of one tree. Attributes: ``rights``: those of every thread, once known."""
 
-    __slots__ = ("_possible", "rights")
+    __slots__ = ("_told", "_unprivileged", "rights")
 
-    def __init__(self, possible: bool) -> None:
-        """``possible``: this process has no rights either that a caller could lack."""
-        self._possible = possible
+    def __init__(self, unprivileged: bool, tables: Iterable[Table]) -> None:
+        """``unprivileged``: this process has no rights either that a caller could lack.
+
+        ``tables``: of all policies in the tree.
+        """
+        self._unprivileged = unprivileged
+        self._told = all(tells_of_changes(table.of) for table in tables)
         self.rights: Status | None = None
 
     def learn(self, status: Status) -> Status:
         """Take notice of a caller's rights, and return them."""
-        if self._possible and _cannot_change(status):
+        if self._told or (self._unprivileged and _cannot_change(status)):
             self.rights = status
         return status
 
     def end(self) -> None:
         """From now on the rights of each call are to be read."""
-        self._possible = False
+        self._told = self._unprivileged = False
         self.rights = None
 
 

@@ -133,7 +133,7 @@ class Supervisor:
             self.resolver.foreign = lambda one, other: transitions.of(one) != transitions.of(other)
         self.statuses = StatusReader()
         self.mask = Mask(privileged)
-        self.steady = Steady(self.mask.takes_nothing)
+        self.steady = Steady(self.mask.takes_nothing, self.tables)
         self.home = Home(judge, self.steady)
         granted = elevations if elevations and privileged else {}
         self.elevation = Elevation(judge, self.resolver, self.mask, granted)

@@ -8,11 +8,20 @@ from hypothesis import strategies as st
 
 from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NAMES, NUMBERS
-from certexec.policy import decisions
+from certexec.policy import decisions, guards
 from certexec.policy.calls import SUPERVISED, governing_names
 from certexec.policy.compile import compile_policy
 from certexec.policy.decisions import ALWAYS, OPENS, Table, TreeOptions
-from certexec.policy.guards import DENY, NESTED, NOTIFY, PERMIT, Decision
+from certexec.policy.guards import (
+    DENY,
+    NESTED,
+    NOTIFY,
+    PERMIT,
+    PERMITTED,
+    Clause,
+    Decision,
+    tells_of_changes,
+)
 from certexec.policy.model import Not, Policy, Predicate, Rule, Symbol
 
 CONDITION = Symbol("filename", -1, "match", "/usr")
@@ -383,6 +392,29 @@ def test_exec_is_a_constant_unless_identities_differ(name):
         assert decide(refused, name) == (DENY, errno.EACCES, "")
     assert not table(permit(name), privileged=True, may_exec=False).needs_listener
     assert decide(table(deny(name, errno.ENOENT), privileged=True), name)[1] == errno.ENOENT
+
+
+CHANGES = (
+    ("setresuid",), ("setuid",), ("setfsgid",), ("setgroups",), ("capset",), ("execve",),
+    ("execveat",), ("prctl", 24), ("prctl", 28),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_a_supervisor_with_rights_of_its_own_is_told_who_may_have_others(change):
+    name, *args = change
+    both = (permit(name), judged("connect"))
+    assert decide(table(*both), name, *args) == PASS, "nobody can change anything"
+    assert decide(table(permit(name), capable=True), name, *args) == PASS, "nobody to tell"
+    found = table(*both, capable=True)
+    expected = "rights"
+    assert decide(found, name, *args) == told(expected)
+    assert decide(table(permit("prctl"), judged("connect"), capable=True), "prctl", 15) == PASS
+    assert tells_of_changes(found.of)
+    assert not tells_of_changes(table(*both).of)
+    passes = [Clause([guards.Test(0, 5)], PERMITTED), *found.of(NUMBERS[name])]
+    blind = {**found.clauses, NUMBERS[name]: passes if not args else [Clause((), PERMITTED)]}
+    assert not tells_of_changes(lambda number: blind.get(number) or found.of(number))
 
 
 @pytest.mark.parametrize("name", OPENS)

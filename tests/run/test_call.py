@@ -22,7 +22,7 @@ NAME = ctypes.create_string_buffer(b"/a/name")
 def call(waits: bool) -> Call:
     listener: Any = SimpleNamespace(is_valid=lambda cookie: waits)
     registers = (ctypes.addressof(NAME), 0, 0, 0, 0, 0)
-    steady = Steady(True)
+    steady = Steady(True, [])
     steady.rights = read_status(os.getpid())
     return Call(
         listener, Notification(1, os.getpid(), 4, 0, registers), "stat", read_status, steady

@@ -29,7 +29,7 @@ def home(log: list[str] | None = None) -> Home:
     judge: Any = SimpleNamespace(
         log=lambda call, verdict, reason, code: (log if log is not None else []).append(reason)
     )
-    return Home(judge, Steady(False))
+    return Home(judge, Steady(False, []))
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError, ProcessLookupError, PermissionError])
@@ -70,10 +70,25 @@ def test_once_one_was_at_home_all_are_until_one_may_leave(
 
 def test_whoever_asks_to_leave_ends_what_was_known_of_rights() -> None:
     judge: Any = SimpleNamespace()
-    steady = Steady(True)
+    steady = Steady(True, [])
     steady.rights = read_status(os.getpid())
     here = Home(judge, steady)
     here.watch(call_of("unshare", 0x200))
     assert steady.rights is not None
     here.watch(call_of("unshare", UNSHARE_USER))
+    assert steady.rights is None
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("setresuid", 5), ("setgroups", 0), ("capset", 1), ("execve", 1),
+                        ("prctl", 28), ("prctl", 24)],
+)  # fmt: skip
+def test_whoever_asks_for_other_rights_ends_what_was_known_of_them(name: str, first: int) -> None:
+    judge: Any = SimpleNamespace()
+    steady = Steady(True, [])
+    steady.rights = read_status(os.getpid())
+    here = Home(judge, steady)
+    here.watch(call_of("prctl", 15))  # PR_SET_NAME
+    assert steady.rights is not None
+    here.watch(call_of(name, first))
     assert steady.rights is None

@@ -10,6 +10,7 @@ import pytest
 
 from certexec.kernel.notify import Notification
 from certexec.kernel.procfs import Status
+from certexec.policy.guards import PERMITTED, Clause, deny
 from certexec.run.call import Call
 from certexec.run.steady import Steady
 
@@ -18,6 +19,12 @@ PLAIN = {
     b"Tgid": b"7", b"PPid": b"6", b"TracerPid": b"0", b"Umask": b"0022", b"NoNewPrivs": b"1",
     b"CapInh": b"0", b"CapPrm": b"0", b"CapEff": b"0", b"CapBnd": b"1ff", b"CapAmb": b"0",
 }  # fmt: skip
+
+
+BLIND: Any = SimpleNamespace(of=lambda number: [Clause((), PERMITTED)])
+"""A table of a filter that lets every change pass."""
+SHUT: Any = SimpleNamespace(of=lambda number: [Clause((), deny(1))])
+"""And of one that lets none pass."""
 
 
 def call(read: list[int], steady: Steady, **changes: bytes) -> Call:
@@ -34,7 +41,7 @@ def call(read: list[int], steady: Steady, **changes: bytes) -> Call:
 
 def test_what_nobody_can_change_is_read_once() -> None:
     read: list[int] = []
-    steady = Steady(True)
+    steady = Steady(True, [BLIND])
     first = call(read, steady).rights
     assert call(read, steady).rights is first
     assert len(read) == 1
@@ -43,7 +50,7 @@ def test_what_nobody_can_change_is_read_once() -> None:
 
 def test_a_umask_and_a_process_are_never_taken_for_granted() -> None:
     read: list[int] = []
-    steady = Steady(True)
+    steady = Steady(True, [BLIND])
     assert call(read, steady).rights.umask == 0o022
     later = call(read, steady, Umask=b"0077", Tgid=b"8")
     assert later.rights.umask == 0o022
@@ -61,7 +68,7 @@ def test_a_umask_and_a_process_are_never_taken_for_granted() -> None:
 )  # fmt: skip
 def test_what_a_program_could_change_is_read_for_each_call(changes: dict[str, bytes]) -> None:
     read: list[int] = []
-    steady = Steady(True)
+    steady = Steady(True, [BLIND])
     for _ in range(2):
         call(read, steady, **changes).rights  # noqa: B018 - it reads
     assert len(read) == 2
@@ -72,7 +79,7 @@ def test_nothing_is_taken_for_granted_beside_a_supervisors_own_rights_or_after_a
     ends: bool,
 ) -> None:
     read: list[int] = []
-    steady = Steady(ends)
+    steady = Steady(ends, [BLIND])
     if ends:
         assert call(read, steady).rights is call(read, steady).rights
         read.clear()
@@ -80,3 +87,14 @@ def test_nothing_is_taken_for_granted_beside_a_supervisors_own_rights_or_after_a
     for _ in range(2):
         call(read, steady).rights  # noqa: B018 - it reads
     assert len(read) == 2
+
+
+@pytest.mark.parametrize(("tables", "reads"), [([SHUT], 1), ([SHUT, BLIND], 2)])
+def test_whatever_the_rights_are_they_are_read_once_where_every_filter_tells_of_changes(
+    tables: list[Any], reads: int
+) -> None:
+    read: list[int] = []
+    steady = Steady(False, tables)
+    for _ in range(2):
+        call(read, steady, Uid=b"0 0 0 0", CapEff=b"1", NoNewPrivs=b"0").rights  # noqa: B018
+    assert len(read) == reads

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.execution.world import ALICE, BOB, SUPERVISED
-from tests.supervision.conftest import Cage, only
+from tests.supervision.conftest import PYTHON, Cage, only
 
 NAMESPACES = """
 def look(): return why(lambda: os.close(os.open("/etc/passwd", os.O_RDONLY)))
@@ -169,3 +169,33 @@ print(look("groups"), look("private"))
         "EACCES", "EACCES", "0", "ok", "0", "EACCES", "0", "ok", "0", "EACCES",
     ]  # fmt: skip
     assert said[2] == "ok EACCES"
+
+
+WITHOUT_ROOTS_WAY = """
+import ctypes, struct
+libc = ctypes.CDLL(None)
+everything = (1 << 41) - 1
+low, high = everything & 0xFFFFFFFF, everything >> 32
+header = struct.pack("=Ii", 0x20080522, 0)
+assert libc.capset(header, struct.pack("=6I", low, low, low, high, high, high)) == 0
+for bit in range(41):
+    assert libc.prctl(47, 2, bit, 0, 0) == 0  # PR_CAP_AMBIENT_RAISE
+assert libc.prctl(28, 1, 0, 0, 0) == 0  # SECBIT_NOROOT: uid 0 alone gives nothing at exec
+"""
+
+
+def test_rights_that_an_exec_takes_away_are_gone(cage: Cage, place: Path) -> None:
+    """Nothing but the exec tells of it: that it would take them was settled before the start."""
+    (place / "his").write_text("")
+    (place / "his").chmod(0o600)
+    os.chown(place / "his", BOB, BOB)
+    look = f"print(why(lambda: os.close(os.open({str(place / 'his')!r}, 0))), flush=True)\n"
+    again = f"import os, sys\\ntry: os.open({str(place / 'his')!r}, 0); print('ok')"
+    again += "\\nexcept OSError as error: print(error.errno)"
+    code = look + f"""
+assert libc.prctl(47, 4, 0, 0, 0) == 0  # PR_CAP_AMBIENT_CLEAR_ALL
+{look}
+os.execv({PYTHON!r}, [{PYTHON!r}, "-I", "-S", "-c", "{again}"])
+"""
+    said = cage.says(code, uid=0, before=WITHOUT_ROOTS_WAY)
+    assert said.split() == ["ok", "ok", "13"]
