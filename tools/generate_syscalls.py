@@ -1,20 +1,24 @@
-"""Write certexec/kernel/syscalls.py from the kernel's header and the numbers it does not know yet.
+"""Write certexec's tables of system calls from the kernel's headers and the numbers they lack yet.
 
-The header of an older system ends early (Debian 12: 450), so the later entries of
-arch/x86/entry/syscalls/syscall_64.tbl stand below; both sources have to agree where they overlap.
+The headers of an older system end early (Debian 12: 450), so the later entries of syscall_64.tbl
+and syscall_32.tbl (arch/x86/entry/syscalls) stand below; both sources have to agree where they
+overlap.
 
-    python3 tools/generate_syscalls.py [HEADER] > certexec/kernel/syscalls.py
+    python3 tools/generate_syscalls.py x86-64 [HEADER] > certexec/kernel/syscalls.py
+    python3 tools/generate_syscalls.py i386 [HEADER] > certexec/kernel/syscalls_i386.py
 """
 
 import re
 import sys
 
-HEADER = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
+HEADERS = "/usr/include/x86_64-linux-gnu/asm/"
 DEFINE = re.compile(r"#define\s+__NR_(\w+)\s+(\d+)\s*$")
 
-LATER = {
+LATER_64 = {
     "uretprobe": 335,  # Linux 6.11
     "uprobe": 336,  # 6.18
+}
+LATER = {
     "cachestat": 451,  # 6.5
     "fchmodat2": 452,  # 6.6
     "map_shadow_stack": 453,
@@ -36,7 +40,7 @@ LATER = {
     "file_setattr": 469,
 }
 
-HEAD = '''"""The x86-64 system calls by name and by number.
+HEAD_64 = '''"""The x86-64 system calls by name and by number.
 
 Written by tools/generate_syscalls.py from <asm/unistd_64.h> and, for what is newer than that
 header, from the kernel's arch/x86/entry/syscalls/syscall_64.tbl (Linux 6.18). A number never
@@ -48,7 +52,7 @@ from __future__ import annotations
 NUMBERS: dict[str, int] = {
 '''
 
-TAIL = '''}
+TAIL_64 = '''}
 """Name, as in the kernel's header without ``__NR_``, to number."""
 
 NAMES: dict[int, str] = {number: name for name, number in NUMBERS.items()}
@@ -62,6 +66,30 @@ def numbers_of(*names: str) -> tuple[int, ...]:
     """Return the numbers of several calls; raises KeyError for a name that does not exist."""
     return tuple(map(NUMBERS.__getitem__, names))
 '''
+
+HEAD_32 = '''"""The system calls of the 32-bit ABI (i386) by name and by number.
+
+Written by tools/generate_syscalls.py from <asm/unistd_32.h> and, for what is newer than that
+header, from the kernel's arch/x86/entry/syscalls/syscall_32.tbl (Linux 6.18). What each of them
+means is in certexec.policy.foreign.
+"""
+
+from __future__ import annotations
+
+NUMBERS_I386: dict[str, int] = {
+'''
+
+TAIL_32 = '''}
+"""Name, as in the kernel's header without ``__NR_``, to number."""
+
+NAMES_I386: dict[int, str] = {number: name for name, number in NUMBERS_I386.items()}
+"""Number to name."""
+'''
+
+ABIS = {
+    "x86-64": ("unistd_64.h", LATER_64 | LATER, HEAD_64, TAIL_64),
+    "i386": ("unistd_32.h", LATER, HEAD_32, TAIL_32),
+}
 
 
 def read_header(path: str) -> dict[str, int]:
@@ -83,9 +111,10 @@ def merge(header: dict[str, int], later: dict[str, int]) -> dict[str, int]:
 
 def main() -> None:
     """Print the module."""
-    header = read_header(sys.argv[1] if len(sys.argv) > 1 else HEADER)
-    entries = merge(header, LATER).items()
-    print(HEAD + "".join(f'    "{name}": {number},\n' for name, number in entries) + TAIL, end="")
+    header, later, head, tail = ABIS[sys.argv[1]]
+    path = sys.argv[2] if len(sys.argv) > 2 else HEADERS + header
+    entries = merge(read_header(path), later).items()
+    print(head + "".join(f'    "{name}": {number},\n' for name, number in entries) + tail, end="")
 
 
 if __name__ == "__main__":

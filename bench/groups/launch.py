@@ -20,8 +20,8 @@ from bench.pairs import measure as measure_commands
 from bench.programs import FREESTANDING, kernel_only_policy, no_op
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.compile import compile_policy
-from certexec.policy.decisions import TreeOptions
 from certexec.policy.syntax import parse_policy
+from certexec.policy.tree import TreeOptions
 from certexec.run.channel import Channel
 from certexec.run.plan import Plan
 from demo.stage import HANDLERS, Stage

@@ -360,7 +360,8 @@ ENFORCED_ACCESS = ("direct",)
 ENFORCED_INTEGRITY = INTEGRITY
 ENFORCED_ROLES = ("interpreter",)
 ENFORCED_EMULATIONS = ("native", "linux", "linux64")
-"""All three are the x86-64 system calls; the other ABIs are always refused."""
+"""``linux`` admits the calls of the 32-bit ABI, under the policy's part for that emulation; the
+others are x86-64's. x32 is always killed."""
 
 
 def check_enforceable(certificate: Certificate) -> None:

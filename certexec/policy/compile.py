@@ -1,6 +1,6 @@
 """From the table of decisions to the seccomp filter that enforces it.
 
-    load arch; not x86-64: kill
+    load arch; not x86-64: kill, or for i386, where that is admitted, load nr and search there
     load nr; search; 0x40000000 and above (x32): kill
     per call: a constant, or the launch gate, then its clauses
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 
 from certexec.kernel.bpf import (
+    AUDIT_ARCH_I386,
     AUDIT_ARCH_X86_64,
     HIGH,
     INSTRUCTION_SIZE,
@@ -32,9 +33,10 @@ from certexec.kernel.bpf import (
     merge_ranges,
 )
 from certexec.kernel.syscalls import numbers_of
-from certexec.policy.combine import Combined
+from certexec.policy.combine import Agreed, Combined
 from certexec.policy.decisions import Table
 from certexec.policy.guards import DENY, KILL, PERMIT, Clause, Decision
+from certexec.policy.model import parts
 from certexec.policy.nest import LauncherTable
 from certexec.policy.unsupported import refuse_unsupported
 
@@ -42,11 +44,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from certexec.policy.decisions import TreeOptions
     from certexec.policy.drop import Dropped
+    from certexec.policy.foreign_table import ForeignTable
     from certexec.policy.landlock import Landlocked
     from certexec.policy.model import Policy
     from certexec.policy.reach import Reach
+    from certexec.policy.tree import TreeOptions
 
 GATED = frozenset(
     numbers_of("sendmsg", "write", "prctl", "exit_group", "execveat", "getgroups")
@@ -103,6 +106,18 @@ class Compiled:
         return bytes(program)
 
 
+def table_for(policy: Policy, options: TreeOptions) -> Table:
+    """Return a policy's table, with that of its part for the 32-bit ABI where it has one.
+
+    Raises PolicyError as ``Table`` does.
+    """
+    if policy.foreign is None:
+        return Table(policy, options)
+    from certexec.policy.foreign_table import with_foreign
+
+    return with_foreign(policy, options)
+
+
 def compile_policy(policy: Policy, options: TreeOptions, *, name: str = "policy") -> Compiled:
     """Return the filter for a program's policy in a tree of that kind.
 
@@ -111,8 +126,9 @@ def compile_policy(policy: Policy, options: TreeOptions, *, name: str = "policy"
 
     Raises PolicyError("policy-unsupported") for what cannot be enforced, or not in one filter.
     """
-    refuse_unsupported(policy, name, inherit=True)
-    compiled = compile_table(Table(policy, options))
+    for part in parts(policy):
+        refuse_unsupported(part, name, inherit=True)
+    compiled = compile_table(table_for(policy, options))
     compiled.landlocked = options.landlocked
     return compiled
 
@@ -129,8 +145,9 @@ def compile_reach(
     ``options.own_policies`` must be set. Raises as ``compile_policy`` does; policies of others
     that cannot be enforced have been left out of ``reach``.
     """
-    refuse_unsupported(reach.policies[0], name, inherit=True, detach=True)
-    tables = [Table(policy, options) for policy in reach.policies]
+    for part in parts(reach.policies[0]):
+        refuse_unsupported(part, name, inherit=True, detach=True)
+    tables = [table_for(policy, options) for policy in reach.policies]
     if inside is None:
         return compile_table(Combined(tables))
     return compile_table(Combined([*tables, *inside], LauncherTable()))
@@ -143,13 +160,35 @@ def compile_table(table: Table | Combined | Dropped) -> Compiled:
     """
     asm = Assembler()
     gates: list[tuple[int, int]] = []
+    foreign = table.of_foreign()
+    # The other ABI comes first, which is last: the way of the program's own calls stays short.
+    root_32 = None if foreign is None else asm.load(OFFSET_NR, asm.search(_ranges(asm, foreign)))
+    ranges = _ranges(asm, table, gates)
+    kill = asm.ret(SECCOMP_RET_KILL_PROCESS)
+    ranges.append((X32_SYSCALL_BIT, kill))
+    root = asm.load(OFFSET_NR, asm.search(ranges))
+    other = kill if root_32 is None else asm.branch(JMP_JEQ_K, AUDIT_ARCH_I386, root_32, kill)
+    asm.load(OFFSET_ARCH, asm.branch(JMP_JEQ_K, AUDIT_ARCH_X86_64, root, other))
+    patches = [(asm.position(label), word) for label, word in gates]
+    return Compiled(table, asm.finish(), sorted(patches))
+
+
+def _ranges(
+    asm: Assembler, table: Table | Agreed | Dropped | ForeignTable,
+    gates: list[tuple[int, int]] | None = None,
+) -> list[tuple[int, int]]:
+    """Emit what a table decides; returns the ranges of numbers and where each goes on.
+
+    ``gates``: takes the gates' instructions. None: there is no gate, for no launcher uses that ABI.
+    """
+    gated = GATED if gates is not None else frozenset()
     labels: dict[int, int] = {}
     constants: dict[int, int] = {}
-    for number in sorted(GATED | table.clauses.keys()):
+    for number in sorted(gated | table.clauses.keys()):
         clauses = table.of(number)
-        if clauses[0].tests or (number in GATED and clauses[0].decision.kind != PERMIT):
+        if clauses[0].tests or (number in gated and clauses[0].decision.kind != PERMIT):
             labels[number] = _block(asm, clauses)
-            if number in GATED:
+            if gates is not None and number in gated:
                 labels[number] = _gate(asm, labels[number], gates)
         else:
             constants[number] = _action(clauses[0].decision)
@@ -158,13 +197,7 @@ def compile_table(table: Table | Combined | Dropped) -> Compiled:
     shared = {action: asm.ret(action) for action in constants.values()}
     for number, action in constants.items():
         labels[number] = shared[action]
-    kill = asm.ret(SECCOMP_RET_KILL_PROCESS)
-    ranges = merge_ranges(0, labels, default)
-    ranges.append((X32_SYSCALL_BIT, kill))
-    root = asm.load(OFFSET_NR, asm.search(ranges))
-    asm.load(OFFSET_ARCH, asm.branch(JMP_JEQ_K, AUDIT_ARCH_X86_64, root, kill))
-    patches = [(asm.position(label), word) for label, word in gates]
-    return Compiled(table, asm.finish(), sorted(patches))
+    return merge_ranges(0, labels, default)
 
 
 def _action(decision: Decision) -> int:

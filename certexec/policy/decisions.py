@@ -59,14 +59,14 @@ from certexec.policy.guards import (
 from certexec.policy.model import Subject
 from certexec.policy.narrowing import watch_for_state
 from certexec.policy.split import BRANCHES_MAX, split
+from certexec.policy.tree import ALONE, Facts, TreeOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from certexec.policy.calls import Variant
-    from certexec.policy.elevation import Elevate
-    from certexec.policy.landlock import Landlocked
+    from certexec.policy.foreign_table import ForeignTable
     from certexec.policy.model import Policy, Rule
     from certexec.policy.split import Possible
 
@@ -120,51 +120,6 @@ NOBODY = Subject(-1, -1, "", "", "")
 """For rules that are decided without any argument and do not ask whose call it is."""
 
 
-class TreeOptions:
-    """What kind of process tree a filter is for.
-
-    Attributes:
-        full_log: every denial becomes a log line (``log: full``), so denials are notified.
-        privileged: an identity above the invoker's is granted, or ruid differs from euid: there
-            no_new_privs is never set, and every later exec needs an eye on it.
-        capable: the program may hold uid 0 or a capability, be it the invoker's own: it could
-            reach a supervisor through /proc although that is not dumpable, so the supervisor, if
-            there is one, carries out every open. Follows from ``privileged``.
-        may_exec: the program may execute others, as far as its policy permits.
-        log_all: permitted calls become log lines, too (the enforcer option of that name).
-        own_policies: programs that are executed come under policies of their own, so that every
-            process, every exec and every open is watched.
-        landlocked: what the program's Landlock domain enforces; None where it has none.
-        elevations: as whom, by number, single calls may be made where a rule says ``as``.
-    """
-
-    __slots__ = (
-        "capable", "elevations", "full_log", "landlocked", "log_all", "may_exec", "own_policies",
-        "privileged",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        *,
-        full_log: bool,
-        privileged: bool,
-        capable: bool,
-        may_exec: bool = True,
-        log_all: bool = False,
-        own_policies: bool = False,
-        landlocked: Landlocked | None = None,
-        elevations: Collection[Elevate] = (),
-    ) -> None:
-        self.full_log = full_log
-        self.own_policies = own_policies
-        self.landlocked = landlocked
-        self.elevations = elevations
-        self.log_all = log_all
-        self.privileged = privileged
-        self.capable = capable or privileged
-        self.may_exec = may_exec
-
-
 class Table:
     """The decisions for one tree.
 
@@ -172,20 +127,28 @@ class Table:
         clauses: number to clauses, for the calls of which a rule or certexec itself speaks.
         default: for all other numbers.
         needs_listener: something is notified, so there must be a supervisor.
+        facts: what follows for other tables.
+        foreign: of the policy's part for the 32-bit ABI; None: calls of that one are killed.
     """
 
-    __slots__ = ("_asks", "_options", "_watched", "clauses", "default", "needs_listener")
+    __slots__ = (
+        "_asks", "_options", "_watched", "clauses", "default", "facts", "foreign", "needs_listener",
+    )  # fmt: skip
 
-    def __init__(self, policy: Policy, options: TreeOptions) -> None:
+    def __init__(self, policy: Policy, options: TreeOptions, beside: Facts = ALONE) -> None:
         """Decide. What certexec.policy.unsupported would refuse becomes a denial here.
+
+        ``beside``: what follows from another table for the same processes.
 
         Raises PolicyError("policy-unsupported") for io_uring beside rules that it would evade.
         """
         self._options = options
+        self.foreign: Table | None = None
         # /proc/PID/mem leads into the supervisor, or into a process under another policy.
         self._watched = options.capable or (options.own_policies and not policy.detached)
         # An agent is asked: nobody in the tree may stand in its place.
-        self._asks = any(rule.action == "ask" and reaches(rule) for rule in policy.rules)
+        asks = any(rule.action == "ask" and reaches(rule) for rule in policy.rules)
+        self._asks = asks or beside.asks
         self.default = deny(errno.EPERM, UNMATCHED if options.full_log else "")
         if policy.detached:
             self.default = PERMITTED
@@ -209,7 +172,7 @@ class Table:
         decisions = [
             clause.decision for every in uses.values() for each in every for clause in each
         ]
-        self.needs_listener = options.own_policies or any(
+        self.needs_listener = beside.supervised or options.own_policies or any(
             decision.kind == NOTIFY for decision in (self.default, *decisions)
         ) or any(_must_look(name, each) for name, each in uses.items())
         for name, each in uses.items():
@@ -230,8 +193,9 @@ class Table:
         if options.own_policies:
             for number in FORKS:
                 self.clauses[number] = follow_forks(number, self.of(number))
+        self.facts = Facts(self.needs_listener, asks, self._judges_opens(), self._judges_moves())
         if self.needs_listener:
-            self._protect_supervisor()
+            self._protect_supervisor(beside)
         for number, guards in inherent_guards(supervised=self.needs_listener).items():
             self._put_in_front(number, guards)
         if policy.adopts and options.own_policies:
@@ -244,9 +208,34 @@ class Table:
         clauses = self.clauses.get(number)
         return self.default if clauses is None else first_of(clauses, args)
 
+    def settle(self, number: int, args: Sequence[int | None]) -> Decision | None:
+        """Return the same where some registers are not known (None).
+
+        None: the decision depends on one of those.
+        """
+        for clause in self.of(number):
+            hidden = False
+            for test in clause.tests:
+                value = args[test.argument]
+                if value is None:
+                    hidden = True
+                elif not test.holds_for(value):
+                    break
+            else:
+                return None if hidden else clause.decision
+        raise AssertionError("the last clause has no tests")
+
     def of(self, number: int) -> list[Clause]:
         """Return the clauses of a call."""
         return self.clauses.get(number) or [Clause((), self.default)]
+
+    def of_foreign(self) -> ForeignTable | None:
+        """Return what the filter does with calls of the 32-bit ABI; None: they are killed."""
+        if self.foreign is None:
+            return None
+        from certexec.policy.foreign_table import ForeignTable
+
+        return ForeignTable(self.foreign)
 
     def _of_variant(self, policy: Policy, name: str, variant: Variant) -> list[Clause]:
         """Return the clauses for one of the things that a call can do, its own tests left out."""
@@ -403,7 +392,17 @@ class Table:
     def _permits(self, number: int) -> bool:
         return all(clause.decision.permitted for clause in self.of(number))
 
-    def _protect_supervisor(self) -> None:
+    def _judges_opens(self) -> bool:
+        return any(
+            clause.decision.why in (RULES, PROTECTION)
+            for number in OWN_DOMAIN_BINDS
+            for clause in self.of(number)
+        )
+
+    def _judges_moves(self) -> bool:
+        return any(clause.decision.why == RULES for number in MOVES for clause in self.of(number))
+
+    def _protect_supervisor(self, beside: Facts) -> None:
         for number in PROTECTED:
             if number in self.clauses or self.default.permitted:
                 self.clauses[number] = protect(number, self.of(number))
@@ -416,16 +415,10 @@ class Table:
         self._put_in_front(FCNTL, signal_owner_guards())
         if not self._options.privileged:
             self._put_in_front(PRCTL, [dumpable_guard()])
-        if any(
-            clause.decision.why in (RULES, PROTECTION)
-            for number in OWN_DOMAIN_BINDS
-            for clause in self.of(number)
-        ):
+        if self.facts.opens or beside.opens:
             # The program's own domain would not bind the supervisor, who opens in its place.
             self.clauses[LANDLOCK_RESTRICT_SELF] = [Clause((), deny(errno.EOPNOTSUPP))]
-        if self._options.own_policies or any(
-            clause.decision.why == RULES for number in MOVES for clause in self.of(number)
-        ):
+        if self._options.own_policies or self.facts.moves or beside.moves:
             together = Test(0, CLONE_FS, CLONE_FS | CLONE_THREAD)
             self._put_in_front(
                 CLONE,

@@ -76,6 +76,9 @@ class Dropped:
         """Return the clauses of a call."""
         return self.clauses.get(number) or [Clause((), self.default)]
 
+    def of_foreign(self) -> None:
+        """Return nothing: calls of the 32-bit ABI are killed."""
+
 
 def proof(code: int) -> int:
     """Return the error that proves the filter: neither what it denies with nor the kernel's own."""

@@ -11,7 +11,6 @@ from certexec.policy.decisions import (
     LANDLOCK_RESTRICT_SELF,
     SETTLED,
     Table,
-    TreeOptions,
 )
 from certexec.policy.elevation import elevations
 from certexec.policy.evaluate import effective_rules
@@ -28,6 +27,7 @@ from certexec.policy.landlock import landlocked
 from certexec.policy.nest import LauncherTable
 from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.split import split
+from certexec.policy.tree import TreeOptions
 from certexec.policy.unsupported import unsupported_in, why_unsupported
 
 TYPE_CHECKING = False

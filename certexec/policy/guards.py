@@ -139,6 +139,10 @@ class Test:
         """Tell whether the six registers (64-bit, unsigned) pass."""
         return args[self.argument] >> 32 * self.word & self.mask == self.value
 
+    def holds_for(self, value: int) -> bool:
+        """Tell whether the argument's register with this value passes."""
+        return value >> 32 * self.word & self.mask == self.value
+
 
 def tests_of(register: int, mask: int, value: int) -> list[Test]:
     """Return the tests for ``registers[register] & mask == value`` with 64-bit mask and value."""

@@ -275,11 +275,13 @@ class Policy:
         afters: the lines ``after``, in the order of the file.
         includes: of each include its line, and ``NAME VERSION``.
         exec_in: what ``exec-in`` says as a rule, which comes before all others of an exec.
+        foreign: the part of the file whose rules hold for calls of the 32-bit ABI, where those
+            are admitted (certexec.policy.select); None: they are killed.
     """
 
     __slots__ = (
-        "adopts", "afters", "by_name", "deciding", "detached", "emulation", "exec_in", "includes",
-        "landlock", "line", "no_dotdot", "path", "rules",
+        "adopts", "afters", "by_name", "deciding", "detached", "emulation", "exec_in", "foreign",
+        "includes", "landlock", "line", "no_dotdot", "path", "rules",
     )  # fmt: skip
 
     def __init__(self, path: str, emulation: str, line: int) -> None:
@@ -294,10 +296,18 @@ class Policy:
         self.afters: list[After] = []
         self.includes: list[tuple[int, str]] = []
         self.exec_in: Rule | None = None
+        self.foreign: Policy | None = None
         self.by_name: dict[str, list[Rule]] | None = None
         """Canonical name to rules; certexec.policy.evaluate fills it in after parsing."""
         self.deciding: dict[str, tuple[tuple[Rule, ...], bool]] = {}
         """Likewise: canonical name to the rules that can decide, and whether they always do."""
+
+
+def parts(policy: Policy) -> tuple[Policy, ...]:
+    """Return a policy and, where it is another one, its part for the 32-bit ABI."""
+    if policy.foreign is None or policy.foreign is policy:
+        return (policy,)
+    return policy, policy.foreign
 
 
 class PolicyFile:

@@ -8,7 +8,8 @@ is one word of a common vocabulary, its *canonical* name:
 - ``fsread`` and ``fswrite`` are the aliases of systrace;
 - the classic names of CLASSIC are no calls here, but govern the calls that took their place
   (certexec.policy.calls says which): ``sigaction`` governs rt_sigaction;
-- a name of another system or of the 32-bit table stands for the same call here if there is one:
+- a name of another system or of the 32-bit table stands for the same call here if there is one
+  (certexec.policy.foreign knows what is newer than systrace):
   ``break`` for brk, ``newfstat`` for fstat, ``__stat30`` for stat;
 - all others have none: the rule is accepted and inactive.
 
@@ -28,6 +29,8 @@ def _words(text: str) -> frozenset[str]:
 
 HERE = frozenset(("native", "linux64", "linux"))
 """Emulations whose programs run here."""
+FOREIGN_EMULATION = "linux"
+"""The emulation of the 32-bit ABI (i386), in policies and in certificates."""
 FOREIGN = _words(
     "openbsd netbsd freebsd bsdos darwin aout hpux ibcs2 osf1 sunos svr4 ultrix netbsd32"
 )
@@ -168,7 +171,13 @@ def canonical(emulation: str, name: str) -> str | None:
         return None
     if name in CLASSIC:
         return name
-    return _SAME_AS.get(name) or _by_pattern(emulation, name)
+    known = _SAME_AS.get(name) or _by_pattern(emulation, name)
+    if known is None and emulation == FOREIGN_EMULATION and name not in ABSENT:
+        # the 32-bit table's names as headers have them now: getuid32, clock_gettime64
+        from certexec.policy.foreign import native_name
+
+        return native_name(name)
+    return known
 
 
 def _by_pattern(emulation: str, name: str) -> str | None:

@@ -112,10 +112,18 @@ class Intersection(Table):
     def __init__(self, tables: Sequence[Table]) -> None:
         """``tables``: the outermost policy's first."""
         self.tables = tables
+        self.needs_listener = True
+        self.foreign = None
 
     def decide(self, number: int, args: Sequence[int]) -> Decision:
         """Return what happens to one call, as ``Table.decide`` does."""
         return meet([table.decide(number, args) for table in self.tables])
+
+    def settle(self, number: int, args: Sequence[int | None]) -> Decision | None:
+        """Return the same where some registers are not known, as ``Table.settle`` does."""
+        decisions = [table.settle(number, args) for table in self.tables]
+        known = [decision for decision in decisions if decision is not None]
+        return meet(known) if len(known) == len(decisions) else None
 
 
 class LauncherTable(Table):
@@ -130,6 +138,7 @@ class LauncherTable(Table):
     def __init__(self) -> None:
         self.default = deny(errno.EPERM, UNMATCHED)
         self.needs_listener = True
+        self.foreign = None
         self.clauses = {number: [Clause((), PERMITTED)] for number in LAUNCHER_CALLS}
         for name in ("prlimit64", "setpriority"):
             number = NUMBERS[name]

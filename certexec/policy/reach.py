@@ -9,7 +9,7 @@ same in all of them.
 from __future__ import annotations
 
 from certexec.policy.evaluate import prepare
-from certexec.policy.model import Policy, Subject, symbols
+from certexec.policy.model import Policy, Subject, parts, symbols
 from certexec.policy.names import canonical
 from certexec.policy.operators import needs_expansion, value_bytes
 from certexec.policy.select import ACTIVE_EMULATIONS, ANYWHERE
@@ -49,16 +49,20 @@ class Reach:
             for policy in known if policy.emulation == emulation and policy is not own
         ]
         for policy in self.policies:  # which grows meanwhile
-            rules = _transitions(policy)
+            rules = [rule for part in parts(policy) for rule in _transitions(part)]
+            adopts = [path for part in parts(policy) for path in part.adopts]
             reached = [
                 one for one in left
-                if one.path in policy.adopts or any(_may_execute(rule, one) for rule in rules)
+                if one.path in adopts or any(_may_execute(rule, one) for rule in rules)
             ]
             for one in reached:
                 left.remove(one)
                 self._add(one)
         self.detached = -1
-        if any(rule.detach for policy in self.policies for rule in permitting_execs(policy)):
+        if any(
+            rule.detach for policy in self.policies for part in parts(policy)
+            for rule in permitting_execs(part)
+        ):
             self.detached = len(self.policies)
             free = Policy(ANYWHERE, NATIVE, 0)
             free.detached = True
@@ -90,8 +94,11 @@ def changes_policies(policy: Policy, inherit: bool) -> bool:
 
     ``inherit``: the certificate says that what it executes stays under this one.
     """
-    return bool(policy.adopts) or any(
-        rule.detach or not (inherit or rule.inherit) for rule in permitting_execs(policy)
+    return any(
+        bool(part.adopts) or any(
+            rule.detach or not (inherit or rule.inherit) for rule in permitting_execs(part)
+        )
+        for part in parts(policy)
     )
 
 

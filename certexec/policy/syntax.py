@@ -12,7 +12,7 @@ from __future__ import annotations
 from certexec.policy import directives, errnos, lexer
 from certexec.policy.lexer import PolicySyntaxError, RuleError, decode_policy
 from certexec.policy.model import LANGUAGE, Policy, PolicyFile, Rule, Subject, Template, base_name
-from certexec.policy.names import is_system_call
+from certexec.policy.names import FOREIGN_EMULATION, is_system_call
 from certexec.policy.rule_parser import REWRITE, RuleParser, errno_of
 
 TYPE_CHECKING = False
@@ -38,6 +38,8 @@ _SIMPLE: dict[str, tuple[str, str, bool]] = {
 _EXTENDED = {**_SIMPLE, "kill": ("kill", "", False)}
 """The same in files with a language line."""
 _LANGUAGE = "language: "
+_PART = "\n32"
+"""What no path ends in: tells the two policies for one program apart."""
 
 
 def parse_policy(
@@ -228,15 +230,19 @@ class _PolicyReader:
                 "a header needs an emulation", number, raw, line, 8 + len(path),
                 "write: Policy: /path/of/program, Emulation: native",
             )
-        found = self.policies.get(path)
+        emulation = _first_bytes(rest[12:], EMULATION_MAX)
+        # systrace took a second header with a path for more of the first one, whatever its
+        # emulation. In the language of certexec the part for the 32-bit ABI is one of its own.
+        part = _PART if self.extended and emulation == FOREIGN_EMULATION else ""
+        found = self.policies.get(path + part)
         if found is None:
             # A wildcard is bound to the first program of that name that turns up.
-            wildcard = "*/" + base_name(path)
+            wildcard = "*/" + base_name(path) + part
             found = self.policies.pop(wildcard, None)
             if found is None:
-                found = Policy(path, _first_bytes(rest[12:], EMULATION_MAX), number)
+                found = Policy(path, emulation, number)
             found.path = path
-            self.policies[path] = found
+            self.policies[path + part] = found
         return found
 
     # template header = "Template: " name ", Emulation: " emulation ", Description: " text

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from certexec.errors import PolicyError
-from certexec.policy.compile import compile_policy, compile_reach
-from certexec.policy.decisions import Table, TreeOptions
+from certexec.policy.compile import compile_policy, compile_reach, table_for
 from certexec.policy.elevation import elevations as elevations_of
 from certexec.policy.elevation import refuse_ungranted
+from certexec.policy.model import parts
 from certexec.policy.operators import needs_expansion
 from certexec.policy.reach import Reach, changes_policies
-from certexec.policy.select import select_policy
+from certexec.policy.select import admit_foreign, select_policy, select_with_foreign
+from certexec.policy.tree import TreeOptions
 from certexec.policy.unsupported import unsupported_in
 from certexec.run.inside import gather
 from certexec.run.policy_directory import load_directory
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from certexec.policy.compile import Compiled
+    from certexec.policy.decisions import Table
     from certexec.policy.elevation import Elevate
     from certexec.policy.landlock import Landlocked
     from certexec.policy.model import Policy, PolicyFile, Rule, Subject
@@ -31,8 +33,11 @@ NO_GRANT = '"as" needs a certificate of the program itself'
 
 def _flaws(policy: Policy) -> list[tuple[Rule | Policy, str]]:
     return [
-        *unsupported_in(policy, inherit=True, detach=True),
-        *((rule, NO_GRANT) for rule in elevations_of([policy]).values()),
+        *(
+            flaw for part in parts(policy)
+            for flaw in unsupported_in(part, inherit=True, detach=True)
+        ),
+        *((rule, NO_GRANT) for rule in elevations_of(parts(policy)).values()),
     ]
 
 
@@ -64,6 +69,7 @@ def confine(
     subject: Callable[[], Subject | None] | None = None,
     elevations: Collection[Elevate] = (),
     look: Look | None = None,
+    foreign: bool = False,
 ) -> tuple[Reach, Compiled, list[Inside]]:
     """Return the reachable policies and the filter for ``program`` under its policy in ``file``.
 
@@ -72,13 +78,14 @@ def confine(
 
     ``name`` is what the file is called in messages; ``inherit``: what is executed stays under the
     program's policy, unless a rule says otherwise; ``subject`` tells whom macros stand for, where
-    that is known; the rest is as in ``TreeOptions``.
+    that is known; ``foreign``: calls of the 32-bit ABI are admitted; the rest is as in
+    ``TreeOptions``.
 
     Raises PolicyError ("policy-mismatch", "policy-unsupported", "setuid-denied" for ``as``
     somebody who is not among ``elevations``) and TrustError("trust-unsafe").
     """
-    policy = select_policy(file, program)
-    refuse_ungranted([policy], elevations, name)
+    policy = select_with_foreign(file, program) if foreign else select_policy(file, program)
+    refuse_ungranted(parts(policy), elevations, name)
     # who gives up what keeps others of the user's out would, by an exec, lend them such calls
     may_exec = may_exec and not elevations
     changes = may_exec and changes_policies(policy, inherit)
@@ -86,7 +93,10 @@ def confine(
     if changes:
         # signed ones first: of two policies for one program the first counts
         signed = [one for one in file.policies if not _flaws(one)]
-        reach = Reach(policy, [*signed, *([] if inherit else load_directory())])
+        others = [] if inherit else load_directory()
+        if foreign:
+            admit_foreign(others)
+        reach = Reach(policy, [*signed, *others])
     inside = [] if look is None or not may_exec else gather(reach.policies, look)
     own_policies = changes or bool(inside)
     # one tree has one log
@@ -104,7 +114,7 @@ def confine(
     )
     if not own_policies:
         compiled = compile_policy(policy, options, name=name)
-        if policy.landlock and not (full_log or log_all):
+        if policy.landlock and policy.foreign is None and not (full_log or log_all):
             # a program that can change its uid changes what its macros stand for
             known = subject() if subject and not options.capable else None
             options.landlocked = _domain(policy, program, known)
@@ -130,7 +140,7 @@ def _tables_of(inside: list[Inside], options: TreeOptions) -> tuple[list[Inside]
         if one.policy is None:
             continue
         try:
-            tables.append(Table(one.policy, options))
+            tables.append(table_for(one.policy, options))
         except PolicyError:
             continue
         fitting.append(one)

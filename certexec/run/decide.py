@@ -19,8 +19,10 @@ from certexec.kernel.procfs import own_fd, read_file
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.elevation import refuse_ungranted
 from certexec.policy.evaluate import subject_of
+from certexec.policy.model import parts
+from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.reach import changes_policies
-from certexec.policy.select import select_policy
+from certexec.policy.select import select_policy, select_with_foreign
 from certexec.policy.syntax import parse_policy
 from certexec.policy.unsupported import refuse_unsupported
 from certexec.run import environment, identity, integrity
@@ -209,6 +211,7 @@ def confinement_of(
         subject=subject,
         elevations=[numbers(one) for one in certificate.elevations()],
         look=look,
+        foreign=FOREIGN_EMULATION in certificate.policy.emulations,
     )
 
 
@@ -248,9 +251,12 @@ def policy_inside(certificate: Certificate) -> Policy:
             f'"{name}" grants an identity, and inside a confined program nobody gets one',
             "execute it from outside",
         )
-    policy = select_policy(read_policy(certificate), certificate.program.path)
-    refuse_unsupported(policy, name, inherit=True, detach=True)
-    refuse_ungranted([policy], (), name)
+    foreign = FOREIGN_EMULATION in certificate.policy.emulations
+    select = select_with_foreign if foreign else select_policy
+    policy = select(read_policy(certificate), certificate.program.path)
+    for part in parts(policy):
+        refuse_unsupported(part, name, inherit=True, detach=True)
+    refuse_ungranted(parts(policy), (), name)
     if changes_policies(policy, certificate.policy.inherit):
         raise RunError(
             "unsupported",

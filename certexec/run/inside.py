@@ -11,6 +11,7 @@ import stat
 
 from certexec.certificate.envelope import MAX_SIZE, PREFIX
 from certexec.kernel.procfs import own_fd
+from certexec.policy.model import parts
 from certexec.policy.nest import exact_names
 
 TYPE_CHECKING = False
@@ -60,7 +61,7 @@ def gather(policies: Iterable[Policy], look: Look) -> list[Inside]:
     waiting = list(policies)
     seen: set[str] = set()
     for policy in waiting:  # which grows meanwhile
-        for name in exact_names(policy):
+        for name in (name for part in parts(policy) for name in exact_names(part)):
             if name in seen or len(seen) >= NAMES_MAX or len(found) >= INSIDE_MAX:
                 continue
             seen.add(name)

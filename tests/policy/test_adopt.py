@@ -4,7 +4,6 @@ import pytest
 
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.compile import compile_reach
-from certexec.policy.decisions import TreeOptions
 from certexec.policy.guards import ADOPT, ADOPT_OPTION, BY_POLICY
 from certexec.policy.lexer import PolicySyntaxError
 from certexec.policy.lint import lint
@@ -12,6 +11,7 @@ from certexec.policy.model import LANGUAGE, PolicyFile
 from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.reformat import reformat
 from certexec.policy.syntax import parse_policy
+from certexec.policy.tree import TreeOptions
 from tests.policy.common import USERS
 
 TEXT = f"""\

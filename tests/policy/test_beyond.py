@@ -8,7 +8,6 @@ from certexec.kernel.bpf_simulator import Simulator
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.calls import call_of
 from certexec.policy.compile import compile_policy, compile_reach
-from certexec.policy.decisions import TreeOptions
 from certexec.policy.evaluate import effective_rules, evaluate
 from certexec.policy.explain import Tree, explain_rules
 from certexec.policy.guards import JUDGED, KILL, KILLED, KILLED_AND_LOGGED, KILLS
@@ -20,6 +19,7 @@ from certexec.policy.question import ask
 from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.reformat import reformat
 from certexec.policy.syntax import parse_policy
+from certexec.policy.tree import TreeOptions
 from tests.policy.common import USERS
 
 NOBODY = Subject(1, 1, "/", "nobody", "/")

@@ -18,9 +18,9 @@ from certexec.kernel.libc import syscall
 from certexec.kernel.syscalls import NAMES, NUMBERS
 from certexec.policy.calls import SUPERVISED, variants
 from certexec.policy.compile import GATED, PLACEHOLDERS, Compiled, compile_policy
-from certexec.policy.decisions import TreeOptions
 from certexec.policy.guards import DENY, KILL, NOTIFY, PERMIT, Decision
 from certexec.policy.model import Policy, Rule, Symbol
+from certexec.policy.tree import TreeOptions
 
 X86_64 = bpf.AUDIT_ARCH_X86_64
 NONCE = 0x0123456789ABCDEF

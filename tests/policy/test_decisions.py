@@ -11,7 +11,7 @@ from certexec.kernel.syscalls import NAMES, NUMBERS
 from certexec.policy import decisions, guards
 from certexec.policy.calls import SUPERVISED, governing_names
 from certexec.policy.compile import compile_policy
-from certexec.policy.decisions import ALWAYS, OPENS, Table, TreeOptions
+from certexec.policy.decisions import ALWAYS, OPENS, Table
 from certexec.policy.guards import (
     DENY,
     NESTED,
@@ -23,6 +23,7 @@ from certexec.policy.guards import (
     tells_of_changes,
 )
 from certexec.policy.model import Not, Policy, Predicate, Rule, Symbol
+from certexec.policy.tree import TreeOptions
 
 CONDITION = Symbol("filename", -1, "match", "/usr")
 ADDRESS = Symbol("sockaddr", -1, "match", "inet-*:80")

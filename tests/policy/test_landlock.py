@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from certexec.kernel import landlock as rights
 from certexec.kernel.syscalls import NUMBERS
-from certexec.policy.decisions import O_PATH, Table, TreeOptions
+from certexec.policy.decisions import O_PATH, Table
 from certexec.policy.evaluate import effective_rules, evaluate
 from certexec.policy.guards import DENY, LANDLOCK, NOTIFY, PERMIT, RULES
 from certexec.policy.landlock import Landlocked, landlocked
 from certexec.policy.model import Policy, Subject
+from certexec.policy.tree import TreeOptions
 from tests.policy.common import policy as native_policy
 
 ABI = 7

@@ -28,7 +28,7 @@ def test_a_call_of_this_system_always_means_itself(name, emulation):
         ("linux", "llseek", "lseek"), ("linux", "mmap2", "mmap"), ("linux", "old_mmap", "mmap"),
         ("linux", "fcntl64", "fcntl"), ("linux", "getuid16", "getuid"),
         ("linux", "socketcall", "socketcall"), ("linux", "sysctl", "_sysctl"),
-        ("linux", "clock_gettime64", None), ("linux", "futex_time64", "futex"),
+        ("linux", "clock_gettime64", "clock_gettime"), ("linux", "futex_time64", "futex"),
         ("netbsd", "__stat30", "stat"), ("netbsd", "__fstat13", "fstat"),
         ("netbsd", "__sigaction14", "sigaction"), ("netbsd", "__vfork14", "vfork"),
         ("netbsd", "__posix_rename", "rename"), ("netbsd", "__wait450", "wait4"),

@@ -8,7 +8,7 @@ from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.calls import SUPERVISED, call_of, variants
 from certexec.policy.compile import compile_policy
-from certexec.policy.decisions import ALWAYS, TreeOptions
+from certexec.policy.decisions import ALWAYS
 from certexec.policy.explain import Tree, explain_call
 from certexec.policy.guards import CLONE3, JUDGED, NARROWED, PERMIT, Decision
 from certexec.policy.landlock import landlocked
@@ -19,6 +19,7 @@ from certexec.policy.narrowing import fits, keeps
 from certexec.policy.question import ask
 from certexec.policy.reformat import reformat
 from certexec.policy.syntax import parse_policy
+from certexec.policy.tree import TreeOptions
 from tests.policy.common import USERS
 
 NOBODY = Subject(1, 1, "/", "nobody", "/")

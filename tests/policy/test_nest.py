@@ -12,7 +12,7 @@ from certexec.kernel.syscalls import NAMES, NUMBERS
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy import guards
 from certexec.policy.combine import Combined
-from certexec.policy.decisions import Table, TreeOptions
+from certexec.policy.decisions import Table
 from certexec.policy.guards import (
     EXEC,
     JUDGED,
@@ -31,6 +31,7 @@ from certexec.policy.guards import (
 from certexec.policy.model import Policy
 from certexec.policy.nest import Intersection, LauncherTable, exact_names, meet
 from certexec.policy.syntax import parse_policy
+from certexec.policy.tree import TreeOptions
 
 OPTIONS = TreeOptions(full_log=False, privileged=False, capable=False, own_policies=True)
 LOGGED = Decision(NOTIFY, 0, LOG, log=True)

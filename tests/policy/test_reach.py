@@ -8,10 +8,10 @@ from certexec.kernel import bpf
 from certexec.kernel.bpf_simulator import Simulator
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.compile import GATED, compile_reach
-from certexec.policy.decisions import TreeOptions
 from certexec.policy.guards import DENY, EXEC, FORK, NOTIFY, PERMIT, Decision
 from certexec.policy.reach import Reach, changes_policies, file_name
 from certexec.policy.syntax import parse_policy
+from certexec.policy.tree import TreeOptions
 from tests.policy.test_compile import NAMES_IN_RULES
 
 OPTIONS = TreeOptions(full_log=False, privileged=False, capable=False, own_policies=True)

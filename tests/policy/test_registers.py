@@ -11,12 +11,13 @@ from certexec.kernel.bpf_simulator import Simulator
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.calls import arguments_of, choose_variant
 from certexec.policy.compile import compile_table
-from certexec.policy.decisions import Table, TreeOptions
+from certexec.policy.decisions import Table
 from certexec.policy.evaluate import effective_rules, evaluate
 from certexec.policy.guards import DENY, KILL, NOTIFY, PERMIT
 from certexec.policy.model import Policy, Subject
 from certexec.policy.split import BRANCHES_MAX
 from certexec.policy.translators import TRANSLATORS
+from certexec.policy.tree import TreeOptions
 from tests.policy.common import policy
 from tests.policy.test_translators import KNOWN, literals
 
