@@ -15,8 +15,8 @@ from certexec.run.content import Digests
 SHEBANG_MAX = 255
 """bytes of a script's first line that the kernel looks at (BINPRM_BUF_SIZE, since Linux 5.1)."""
 ELF_MAGIC = b"\x7fELF"
-_ELF_CLASS_64 = 2
-_ELF_X86_64 = 62
+_KINDS = {(2, 62): False, (1, 3): True}
+"""Class and machine of the ELF files that run here, and whether they use the 32-bit ABI."""
 
 
 def _measure(path: str) -> tuple[bytes, int, bytes, bytes]:
@@ -76,23 +76,31 @@ def _interpreter_of(path: str, head: bytes) -> str:
     return interpreter
 
 
-def _refuse_foreign(path: str, head: bytes) -> None:
+def _refuse_foreign(path: str, head: bytes, foreign: bool) -> None:
     if head.startswith(PREFIX):
         raise CliError(
             "binary-unusable", f'"{path}" is a certificate itself', "sign the program that it names"
         )
-    elf = head.startswith(ELF_MAGIC) and len(head) >= 20
-    if not elf or head[4] != _ELF_CLASS_64 or int.from_bytes(head[18:20], "little") != _ELF_X86_64:
+    uses_other: bool | None = None
+    if head.startswith(ELF_MAGIC) and len(head) >= 20:
+        uses_other = _KINDS.get((head[4], int.from_bytes(head[18:20], "little")))
+    if uses_other and not foreign:
+        raise CliError(
+            "binary-unusable", f'"{path}" is a 32-bit program, and the 32-bit ABI is not admitted',
+            'write a part of its policy for emulation linux, and sign with "--emulation linux"',
+        )  # fmt: skip
+    if uses_other is None:
         raise CliError(
             "binary-unusable", f'"{path}" is neither an x86-64 program nor a script with "#!"',
             "if another program runs it: sign that one, with this file in its arguments",
         )  # fmt: skip
 
 
-def measure_program(given: str) -> tuple[Program, list[FileDigest]]:
+def measure_program(given: str, foreign: bool = False) -> tuple[Program, list[FileDigest]]:
     """Measure the program at ``given`` and, for a script, its interpreter.
 
-    The path that is recorded is absolute and free of symbolic links. Raises CliError: "not-found",
+    The path that is recorded is absolute and free of symbolic links. ``foreign``: calls of the
+    32-bit ABI are admitted, so it may be a 32-bit program. Raises CliError: "not-found",
     "unreadable", or "binary-unusable" for what cannot be executed or signed.
     """
     path = os.path.realpath(given)
@@ -109,7 +117,7 @@ def measure_program(given: str) -> tuple[Program, list[FileDigest]]:
     head, size, sha256, sha512 = _measure(path)
     program = Program(path, size, sha256, sha512)
     if not head.startswith(b"#!"):
-        _refuse_foreign(path, head)
+        _refuse_foreign(path, head, foreign)
         return program, []
     interpreter = _interpreter_of(path, head)
     head, size, sha256, sha512 = _measure(interpreter)
@@ -118,5 +126,5 @@ def measure_program(given: str) -> tuple[Program, list[FileDigest]]:
             "binary-unusable", f'the interpreter "{interpreter}" is a script itself',
             f'name the program that runs it in the first line of "{path}"',
         )  # fmt: skip
-    _refuse_foreign(interpreter, head)
+    _refuse_foreign(interpreter, head, foreign)
     return program, [FileDigest("interpreter", interpreter, size, sha256, sha512)]

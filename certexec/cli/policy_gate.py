@@ -18,7 +18,7 @@ from certexec.policy.evaluate import EXECS
 from certexec.policy.finding import Finding
 from certexec.policy.include import expand
 from certexec.policy.lint import DETACH, lint
-from certexec.policy.model import Policy, PolicyFile
+from certexec.policy.model import Policy, PolicyFile, parts
 from certexec.policy.reach import Reach
 from certexec.policy.syntax import PolicySyntaxError, parse_policy
 from certexec.run import decide
@@ -58,12 +58,13 @@ def write_out(text: str, name: str) -> str:
 
 def check_policy(
     text: str, name: str, program: str, *, log: str, grant: bool, inherit: bool,
-    elevations: Collection[Elevate] = (),
+    elevations: Collection[Elevate] = (), foreign: bool = False,
 ) -> None:  # fmt: skip
     """Parse a policy and see that all it says about ``program`` can be enforced.
 
     ``log``, ``grant``, ``inherit``: as the certificate will say; ``elevations``: as whom it will
-    let single calls be made. Each of them must be one that some rule asks for.
+    let single calls be made. Each of them must be one that some rule asks for. ``foreign``: it
+    will admit calls of the 32-bit ABI.
 
     Raises PolicyError: "policy-syntax" with the line and a caret below the place,
     "policy-mismatch" when it is not for this program, "policy-unsupported", or "setuid-denied"
@@ -82,10 +83,10 @@ def check_policy(
     reach, _, _ = confine(
         parsed, program, name,
         inherit=inherit, full_log=log == "full", privileged=grant, capable=grant,
-        elevations=elevations,
+        elevations=elevations, foreign=foreign,
     )  # fmt: skip
     tell(reach.policies)
-    wanted = elevations_of([reach.policies[0]])
+    wanted = elevations_of(parts(reach.policies[0]))
     for elevate in elevations:
         if elevate not in wanted:
             raise CliError(

@@ -14,7 +14,14 @@ from certexec.certificate.conditions import Environment, Invocation, Limits
 from certexec.certificate.fields import label
 from certexec.certificate.fields import path as checked_path
 from certexec.certificate.identity import Identity, numbers
-from certexec.certificate.model import INTEGRITY, LOG, Certificate, Claims, PolicyRef
+from certexec.certificate.model import (
+    ENFORCED_EMULATIONS,
+    INTEGRITY,
+    LOG,
+    Certificate,
+    Claims,
+    PolicyRef,
+)
 from certexec.certificate.sign import sign_certificate
 from certexec.certificate.verify import verify_certificate
 from certexec.cli import output, sign_options
@@ -36,6 +43,7 @@ from certexec.cli.signing_keys import AnyKey, load_keys
 from certexec.cli.spec import NO_CWD, spec_words
 from certexec.errors import CertificateError, CliError
 from certexec.kernel.digest import sha256
+from certexec.policy.names import FOREIGN_EMULATION
 from certexec.reasons import HINTS
 from certexec.run.environment import is_dangerous
 from certexec.trust.constraints import Constraints
@@ -190,7 +198,7 @@ def _policy(
     text = decode(data, name)
     check_policy(
         text, name, program, log=flags["log"], grant=identity is not None,
-        inherit=flags["inherit"],
+        inherit=flags["inherit"], foreign=FOREIGN_EMULATION in flags["emulation"],
         elevations=[numbers(one) for one in (identity and identity.elevations) or ()],
     )  # fmt: skip
     whole = write_out(text, name)
@@ -209,6 +217,7 @@ def _policy(
         sha256(data),
         inherit=flags["inherit"],
         log_all=flags["log_all"],
+        emulations=list(dict.fromkeys(("native", *flags["emulation"]))),
     )
 
 
@@ -283,6 +292,9 @@ def _refuse_cwd(_ctx: click.Context, _param: click.Parameter, value: str | None)
 @click.option("--log-all", is_flag=True, help="Log permitted calls too.")
 @click.option("--inherit/--no-inherit", default=True,
               help="Whether programs that it executes stay under the policy (default yes).")
+@click.option("--emulation", multiple=True, type=click.Choice(ENFORCED_EMULATIONS),
+              help='"linux" admits system calls of the 32-bit ABI, under the policy\'s part for '
+                   "that emulation.")
 @click.option("-C", "--note", default="", help="A comment, signed with the rest.")
 @click.option("--passphrase-fd", type=int, metavar="N",
               help="Read passphrases from descriptor N, one a line.")
@@ -314,7 +326,7 @@ def command(binary: str | None, **flags: Any) -> None:
         check_output(out, flags["force"])
     name = flags["name"] or os.path.basename(binary if out == "-" else out).removesuffix(SUFFIX)
     # 2. the program, the policy, the keys
-    program, files = measure_program(binary)
+    program, files = measure_program(binary, FOREIGN_EMULATION in flags["emulation"])
     policy = _policy(flags, program.path, binary, identity)
     keys = load_keys(flags["keys"], flags["passphrase_fd"])
     # 3. the certificate

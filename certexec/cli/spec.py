@@ -34,7 +34,7 @@ TIMES = ("not-before", "not-after")
 NUMBERS = ("nice", "oom", "serial")
 LISTS = (
     "key", "add-group", "cap", "elevate", "allow-user", "allow-group", "deny-user", "deny-group",
-    "args", "time-window", "env",
+    "args", "time-window", "env", "emulation",
 )  # fmt: skip
 TABLES = ("rlimit", "set-env")
 """Lists of NAME=VALUE, which may be tables as well."""

@@ -15,6 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from certexec.policy.decisions import Table
+    from certexec.policy.guards import Decision
+    from certexec.run.judge import Judge
+    from certexec.run.places import Places
+
 
 class GoneError(Exception):
     """The caller died or left the call while it was being carried out: nobody waits any more."""
@@ -46,7 +51,12 @@ class Call:
         place: that of its policy among those of the tree.
         look: what looks at each name that the caller gives, before it is used; None: nobody.
         answer: (value, errno, left to the kernel) once ``answered``; text: for the trace.
+        foreign: the name of a call of the 32-bit ABI (certexec.run.foreign_call), "" for others;
+            copied: its arguments were in memory, and are known from a copy.
     """
+
+    foreign = ""
+    copied = False
 
     __slots__ = (
         "_memory", "_puts_off", "_read_status", "_status", "_steady", "_task", "answer",
@@ -71,6 +81,11 @@ class Call:
         self._memory: Memory | None = None
         self._status: Status | None = None
         self._task: Task | None = None
+
+    @property
+    def number(self) -> int:
+        """The system call's number in the table that the caller used."""
+        return self.notification.nr
 
     @property
     def status(self) -> Status:
@@ -102,6 +117,14 @@ class Call:
         if self._steady is None:
             return self.status
         return self._steady.rights or self._steady.learn(self.status)
+
+    def decide(self, table: Table) -> Decision:
+        """Return what a table says about the call."""
+        return table.decide(self.notification.nr, self.notification.args)
+
+    def is_admitted(self, judge: Judge, places: Places) -> bool:
+        """Tell whether the caller may make calls of this ABI at all; False: it was killed."""
+        return True
 
     def still_waits(self) -> None:
         """Raise GoneError unless the caller still waits for this very answer."""

@@ -22,6 +22,8 @@ _STATX_RESERVED = 0x80000000
 _STAT_SIZE = 144
 """bytes of x86-64's struct stat."""
 _STATX_SIZE = 256
+_STATFS64_SIZE = 84
+"""bytes of the 32-bit ABI's struct statfs64, which its callers have to name."""
 _FSTATFS = 138
 _NEWFSTATAT = 262
 _READLINKAT = 267
@@ -48,7 +50,12 @@ class Stat(OnObject):
         """Write struct stat where the caller wants it."""
         buffer = ctypes.create_string_buffer(_STAT_SIZE)
         syscall(_NEWFSTATAT, self.object(), b"", buffer, AT_EMPTY_PATH)
-        self.call.write(2 if self.call.name == "newfstatat" else 1, buffer.raw)
+        filled = buffer.raw
+        if self.call.foreign:
+            from certexec.run.foreign_layout import stat_of
+
+            filled = stat_of(self.call.foreign, filled)
+        self.call.write(2 if self.call.name == "newfstatat" else 1, filled)
         self.call.finish(0)
 
 
@@ -76,13 +83,20 @@ class Statfs(OnObject):
     """statfs: the file system that the object is on."""
 
     def __init__(self, call: Call, resolver: Resolver) -> None:
+        if call.foreign == "statfs64" and call.arg(2) != _STATFS64_SIZE:
+            raise Fault(errno.EINVAL)
         super().__init__(call, resolver, AT_FDCWD, 0, 0)
 
     def perform(self) -> None:
         """Write struct statfs where the caller wants it."""
         buffer = ctypes.create_string_buffer(STATFS_SIZE)
         syscall(_FSTATFS, self.object(), buffer)
-        self.call.write(1, buffer.raw)
+        filled = buffer.raw
+        if self.call.foreign:
+            from certexec.run.foreign_layout import statfs_of
+
+            filled = statfs_of(self.call.foreign, filled)
+        self.call.write(1, filled)
         self.call.finish(0)
 
 

@@ -25,6 +25,10 @@ _HOW = struct.Struct("=QQQ")
 _HOW_SIZE_MAX = 4096
 """bytes; the kernel refuses a longer struct open_how (E2BIG)."""
 O_LARGEFILE = 0o100000
+_WITHOUT_LARGE = ("open", "openat")
+"""The opens of the 32-bit ABI to which O_LARGEFILE says something."""
+_NON_LFS_MAX = 0x7FFFFFFF
+"""bytes of the largest file that those open without it."""
 _TMPFILE_BIT = 0o20000000
 _OPENAT2_FLAGS = 0o37777703 | O_LARGEFILE
 """The flags that openat2(2) knows (VALID_OPEN_FLAGS); it refuses others, open(2) ignores them."""
@@ -100,6 +104,8 @@ class Open(Operation):
         # ours: never a terminal that becomes the supervisor's, never inherited by a child
         flags = self.flags | os.O_NOCTTY | os.O_CLOEXEC
         info = self.found.info
+        if self.call.foreign in _WITHOUT_LARGE and info is not None and not self.path_only:
+            self._check_size(info)
         terminal = info is not None and (stat.S_ISCHR(info.st_mode), info.st_rdev) == _TTY
         if terminal and not self.path_only and not self.flags & os.O_EXCL:
             return self._open_terminal(flags & ~(os.O_CREAT | os.O_NOFOLLOW))
@@ -122,6 +128,12 @@ class Open(Operation):
         if self.flags & _TMPFILE_BIT:
             os.umask(self.call.status.umask)
         return self._open_pinned(flags)
+
+    def _check_size(self, info: os.stat_result) -> None:
+        """Refuse a large file to who does not ask for such: all other opens always do."""
+        large = stat.S_ISREG(info.st_mode) and info.st_size > _NON_LFS_MAX
+        if large and not self.flags & O_LARGEFILE:
+            raise OSError(errno.EOVERFLOW, "a large file")
 
     def _open_pinned(self, flags: int) -> int:
         """Open by magic link: it leads to the very inode that was judged, whatever its name is."""

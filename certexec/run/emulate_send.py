@@ -24,6 +24,7 @@ from certexec.run.control import (
     CAP_SETUID,
     CAP_SYS_ADMIN,
     Control,
+    pack,
 )
 from certexec.run.emulate_sockets import (
     ADDRESS_MAX,
@@ -104,8 +105,13 @@ class Send(Operation):
         self.fd = -1
         self.paths: dict[bytes, Resolved] = {}
         self.flags = call.int_arg(2 if call.name == "sendmsg" else 3) & _WORD
-        if self.flags & _MSG_CMSG_COMPAT and call.name != "sendto":
+        if self.flags & _MSG_CMSG_COMPAT and call.name != "sendto" and not call.foreign:
             raise Fault(errno.EINVAL)
+        self.header, self.stride = _HEADER, _MMSG
+        if call.foreign:
+            from certexec.run.foreign_layout import HEADER, MMSG_SIZE
+
+            self.header, self.stride = HEADER, MMSG_SIZE
         self.flags &= ~_MSG_CMSG_COMPAT
         if self.variant == "connected":
             return
@@ -152,7 +158,7 @@ class Send(Operation):
         count = min(self.call.arg(2) & _WORD, PIECES_MAX) if self.call.name == "sendmmsg" else 1
         for index in range(count):
             try:
-                self.messages.append(self._message(self.call.arg(1) + index * _MMSG))
+                self.messages.append(self._message(self.call.arg(1) + index * self.stride))
             except Fault:
                 if not index:
                     raise
@@ -160,8 +166,8 @@ class Send(Operation):
 
     def _message(self, at: int) -> Message:
         """Copy one header and what it points to, in the kernel's order (copy_msghdr_from_user)."""
-        name, length, vector, count, control, room, flags = _HEADER.unpack(
-            self._copy(at, _HEADER.size)
+        name, length, vector, count, control, room, flags = self.header.unpack(
+            self._copy(at, self.header.size)
         )
         address = None
         if name and length:
@@ -173,6 +179,10 @@ class Send(Operation):
         if self.controlled > _CONTROL_MAX:
             raise Fault(errno.ENOBUFS)
         copied = self._copy(control, room) if room else b""
+        if self.call.foreign and copied:
+            from certexec.run.foreign_layout import control_items
+
+            copied = pack(control_items(copied), b"")
         batched = flags & _MSG_EOR if self.call.name == "sendmmsg" else 0
         return Message(address, payload, copied, batched)
 
@@ -212,7 +222,7 @@ class Send(Operation):
         and the other end waits for that.
         """
         if self.variant == "connected" and not self.messages:
-            if not self.elevated:
+            if not self.elevated and not self.call.copied:
                 self.call.resume()  # judged by registers alone
                 return
             self._take_sendto()
@@ -249,7 +259,7 @@ class Send(Operation):
         return self.done if several else self.messages[0].sent
 
     def _tell(self, index: int, sent: int) -> None:
-        address = self.call.arg(1) + index * _MMSG + _HEADER.size
+        address = self.call.arg(1) + index * self.stride + self.header.size
         self.call.still_waits()
         try:
             self.call.task.touch(self.call.memory.write, address, struct.pack("=I", sent))

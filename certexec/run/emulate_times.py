@@ -12,6 +12,10 @@ from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, OnObject, Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _UTIMENSAT = 280
 _SECONDS = struct.Struct("=2q")
 """struct utimbuf: access time, modification time."""
@@ -72,13 +76,22 @@ class Utimes(OnObject):
 def _times(call: Call, index: int) -> bytes | None:
     if call.arg(index) == 0:
         return None
+    if call.foreign:
+        from certexec.run import foreign_layout
+
+        given = call.block(index, foreign_layout.times_size(call.foreign))
+        return _of_parts(call.name, foreign_layout.times_of(call.foreign, given))
     if call.name == "utime":
         accessed, modified = _SECONDS.unpack(call.block(index, _SECONDS.size))
         return _PAIRS.pack(accessed, 0, modified, 0)
-    data = call.block(index, _PAIRS.size)
-    if call.name == "utimensat":
-        return data
-    accessed, access_part, modified, modify_part = _PAIRS.unpack(data)
+    return _of_parts(call.name, _PAIRS.unpack(call.block(index, _PAIRS.size)))
+
+
+def _of_parts(name: str, times: Sequence[int]) -> bytes:
+    """Return two seconds, each with its part, as struct timespec[2]. Raises Fault(EINVAL)."""
+    accessed, access_part, modified, modify_part = times
+    if name in ("utimensat", "utime"):
+        return _PAIRS.pack(*times)
     if access_part not in _MICROSECONDS or modify_part not in _MICROSECONDS:
         raise Fault(errno.EINVAL)
     return _PAIRS.pack(accessed, access_part * 1000, modified, modify_part * 1000)

@@ -35,6 +35,8 @@ HEAD = 256
 INTERPRETERS = 5
 """scripts whose interpreter is a script; the kernel follows as many (exec_binprm, fs/exec.c)."""
 POINTER = 8
+FOREIGN_POINTER = 4
+"""bytes of a pointer in a call of the 32-bit ABI."""
 _PAGE = 4096
 
 
@@ -148,19 +150,20 @@ def _values(path: str, arguments: list[bytes]) -> dict[str, list[str]]:
 def _strings(call: Call, register: int) -> list[bytes]:
     """Copy a vector of strings; a null pointer is an empty one. Raises Fault(EFAULT or E2BIG)."""
     address, room = call.arg(register), ARGUMENTS_MAX
+    width = FOREIGN_POINTER if call.foreign else POINTER
     strings: list[bytes] = []
     if address == 0:
         return strings
     try:
         while True:
             # up to the end of the page: the next one need not be there
-            block = call.memory.read(address, _PAGE - address % _PAGE & -POINTER or POINTER)
-            for start in range(0, len(block), POINTER):
-                pointer = int.from_bytes(block[start : start + POINTER], "little")
+            block = call.memory.read(address, _PAGE - address % _PAGE & -width or width)
+            for start in range(0, len(block), width):
+                pointer = int.from_bytes(block[start : start + width], "little")
                 if pointer == 0:
                     return strings
                 text = call.memory.read_string(pointer, room)
-                room -= POINTER + len(text or b"") + 1
+                room -= width + len(text or b"") + 1
                 if text is None or room <= 0:
                     raise Fault(errno.E2BIG)
                 strings.append(text)

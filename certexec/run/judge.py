@@ -184,7 +184,7 @@ class Judge:
             filters=len(policy.rules),
             emulation=policy.emulation,
             syscall=call.name,
-            number=call.notification.nr,
+            number=call.number,
             arguments=arguments,
             raw=raw_arguments(call.notification),
             errno=code,

@@ -65,12 +65,17 @@ def copy_pieces(call: Call, address: int, count: int) -> Payload:
     """Copy an array of struct iovec; raises Fault (EMSGSIZE, EFAULT, EINVAL) as the kernel does."""
     if count > PIECES_MAX:
         raise Fault(errno.EMSGSIZE)
+    pair, sign = _PAIR, 63
+    if call.foreign:
+        from certexec.run.foreign_layout import PIECE
+
+        pair, sign = PIECE, 31
     try:
-        data = call.memory.read(address, count * _PAIR.size) if count else b""
+        data = call.memory.read(address, count * pair.size) if count else b""
     except OSError:
         raise Fault(errno.EFAULT) from None
-    pieces = list(_PAIR.iter_unpack(data))
-    if any(size >> 63 for _, size in pieces):
+    pieces = list(pair.iter_unpack(data))
+    if any(size >> sign for _, size in pieces):
         raise Fault(errno.EINVAL)
     return Payload(call, pieces)
 

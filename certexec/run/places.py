@@ -33,13 +33,15 @@ class Places:
             log. Both grow.
         layers: place to the policies that count there, the outermost first; only where there are
             several.
+        foreign: place to that of its policy's part for the 32-bit ABI.
         launcher: the place of certexec's launcher between its exec and the program's; NONE where
             no certificate can be executed inside.
         store, owners: the trust store that judges them, as it judged the tree's own certificate.
     """
 
     __slots__ = (
-        "_inside", "_known", "launcher", "layers", "owners", "policies", "store", "tables",
+        "_inside", "_known", "foreign", "launcher", "layers", "owners", "policies", "store",
+        "tables",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +61,27 @@ class Places:
         if len(self.tables) > len(self.policies):
             self.launcher = len(self.policies)
             self.policies.append(launcher_policy())
+        self.foreign: dict[int, int] = {}
+        for place, table in enumerate(self.tables[:]):
+            part = self.policies[place].foreign
+            if part is not None and table.foreign is not None:
+                self.foreign[place] = place
+                if part is not self.policies[place]:
+                    self.foreign[place] = len(self.policies)
+                    self.policies.append(part)
+                    self.tables.append(table.foreign)
+
+    def foreign_of(self, place: int) -> int:
+        """Return the place of what holds there for calls of the 32-bit ABI; NONE: they are killed.
+
+        Of policies that lie over one another every one must have a part for it.
+        """
+        known = self.foreign.get(place)
+        if known is None:
+            layers = [self.foreign_of(one) for one in self.layers.get(place, ())]
+            known = NONE if not layers or NONE in layers else self._place(tuple(layers))
+            self.foreign[place] = known
+        return known
 
     def of_certificate(self, digest: bytes) -> int:
         """Return the place of a certificate's policy alone; NONE: not known from the start."""

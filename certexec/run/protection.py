@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
+from certexec.errors import RunError
 from certexec.kernel.filesystem import NO_XDEV, openat2
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import Status, proc, read_file, read_status
@@ -94,7 +95,7 @@ def concerns_others(call: Call, transitions: Transitions) -> int:
         tgid = read_status(target).tgid if target > 0 else target
     except (OSError, KeyError, ValueError):
         return errno.ESRCH
-    return 0 if transitions.of(tgid) == call.place else errno.EPERM
+    return 0 if transitions.of(tgid) == transitions.of(call.task.tgid) else errno.EPERM
 
 
 def send_signal(call: Call, own_tgid: int) -> None:
@@ -114,6 +115,8 @@ def send_signal(call: Call, own_tgid: int) -> None:
             target = _status(pid)
             if target.tgid == own_tgid or not may_signal(call, pid, target):
                 raise Fault(errno.EPERM)
+        if call.foreign and call.arg(2):
+            raise RunError("unsupported", f"{call.foreign} with a siginfo of the 32-bit ABI")
         info = call.block(2, _SIGINFO_SIZE) if call.arg(2) else None
         call.still_waits()
         flags = call.int_arg(3)

@@ -11,8 +11,9 @@ import os
 from certexec.observe.sinks import machine_sinks
 from certexec.run.asking import Asking
 from certexec.run.judge import Judge
+from certexec.run.manner import Manner
 from certexec.run.places import Places
-from certexec.run.supervisor import Manner, Supervisor
+from certexec.run.supervisor import Supervisor
 from certexec.run.transitions import Transitions
 
 TYPE_CHECKING = False

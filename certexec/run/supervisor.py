@@ -14,6 +14,7 @@ import select
 import time
 
 from certexec.errors import CertexecError
+from certexec.kernel.bpf import AUDIT_ARCH_X86_64
 from certexec.kernel.credentials import Mask, unshare_fs
 from certexec.kernel.filesystem import parse_release
 from certexec.kernel.notify import RECEIVE_ENDS, Listener, Notification
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
     from certexec.policy.elevation import Elevate
     from certexec.run.asking import Asking
+    from certexec.run.manner import Manner
     from certexec.run.operations import Operation
     from certexec.run.places import Places
     from certexec.run.target import Target
@@ -79,23 +81,6 @@ ENDED = "ended"
 
 BLOCKED_POLL = 10
 """milliseconds between looks at callers whose call blocks in a worker: a signal's worst delay."""
-
-
-class Manner:
-    """How verdicts are put into practice.
-
-    Attributes:
-        log_denials: write down what rules deny (what no rule matches is always written down).
-        log_permits: write down what is permitted, too.
-        permissive: write denials down and let the call happen all the same; never with a grant.
-    """
-
-    __slots__ = ("log_denials", "log_permits", "permissive")
-
-    def __init__(self, log_denials: bool, log_permits: bool, permissive: bool) -> None:
-        self.log_denials = log_denials
-        self.log_permits = log_permits
-        self.permissive = permissive
 
 
 class Supervisor:
@@ -123,6 +108,7 @@ class Supervisor:
     ) -> None:
         self.listener = listener
         self.judge = judge
+        self.places = places
         self.tables = places.tables
         self.transitions = transitions
         self.privileged = privileged
@@ -194,8 +180,15 @@ class Supervisor:
             self.next_look = ended + max(BLOCKED_POLL / 1000, 9 * (ended - started))
         if event != NOTIFIED or notification is None:
             return
-        name = NAMES.get(notification.nr) or f"#{notification.nr}"
-        call = Call(self.listener, notification, name, self.statuses.read, self.steady)
+        if notification.arch == AUDIT_ARCH_X86_64:
+            name = NAMES.get(notification.nr) or f"#{notification.nr}"
+            call = Call(self.listener, notification, name, self.statuses.read, self.steady)
+        else:
+            from certexec.run.foreign_call import ForeignCall  # few programs have such calls
+
+            call = ForeignCall(
+                self.listener, notification, self.statuses.read, self.steady, self.mask
+            )
         self.attempt(call, self._begin)
 
     def attempt(self, call: Call, action: Callable[[Call], bool]) -> None:
@@ -247,9 +240,11 @@ class Supervisor:
                 call.fail(errno.EPERM)
                 return False
             call.place = place
+        if call.foreign and not call.is_admitted(self.judge, self.places):
+            return False
         if self.judge.policies[call.place].no_dotdot:
             call.look = self.look
-        decision = self.tables[call.place].decide(call.notification.nr, call.notification.args)
+        decision = call.decide(self.tables[call.place])
         why, code = decision.why, decision.errno
         if self.judge.narrowing.stops(call, decision, self.manner.permissive):
             return False
@@ -258,7 +253,8 @@ class Supervisor:
             return self._by_rules(call)
         if why == guards.ASK:
             return ask_about(self, call)
-        if why == guards.PROTECTION and call.name in OPERATIONS:
+        emulated = why == guards.PROTECTION or (call.copied and decision.permitted)
+        if emulated and call.name in OPERATIONS:
             return self._carry_out_permitted(call, decision.log)
         if decision.permitted and decision.log:
             self.judge.log(call, "permit", "rule", 0)

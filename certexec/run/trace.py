@@ -19,6 +19,9 @@ class Trace:
 
     def enter(self, call: Call) -> None:
         """Render the arguments while the caller waits: afterwards it may change them."""
+        if call.foreign:  # what lies in its memory has other forms
+            call.text = f"i386:{call.foreign}()"
+            return
         call.text = render(call.name, call.notification.args, call.memory.read)
 
     def leave(self, call: Call) -> None:
