@@ -37,6 +37,7 @@ from certexec.policy.explain import (
     explain_calls,
     explain_rules,
 )
+from certexec.policy.explain_foreign import ForeignUses, explain_foreign
 from certexec.policy.guards import (
     ADOPT,
     AFTER,
@@ -62,9 +63,14 @@ from certexec.policy.guards import (
     Test,
 )
 from certexec.policy.model import Policy, Rule
+from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.question import calls_of
-from certexec.policy.select import ACTIVE_EMULATIONS
+from certexec.policy.select import ACTIVE_EMULATIONS, admit_foreign
 from certexec.run.policy_directory import load_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EXIT_REFUSED = 1
 _WIDTH = 100
@@ -139,6 +145,8 @@ class Explained:
 @click.argument("file")
 @click.argument("syscall", required=False)
 @click.option("--program", metavar="PATH", help="Whose policy, where the file holds several.")
+@click.option("--emulation", type=click.Choice((FOREIGN_EMULATION,)),
+              help="As in a certificate that admits the 32-bit ABI; of that part.")
 @click.option("--setuid", is_flag=True, help="As in a certificate that grants an identity.")
 @click.option("--log", type=click.Choice(("audit", "full")), default="audit", show_default=True,
               help="As in a certificate with this log.")
@@ -146,8 +154,8 @@ class Explained:
               help="As in a certificate with or without this option (default with).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    file: str, syscall: str | None, program: str | None, setuid: bool, log: str, inherit: bool,
-    as_json: bool,
+    file: str, syscall: str | None, program: str | None, emulation: str | None, setuid: bool,
+    log: str, inherit: bool, as_json: bool,
 ) -> int:
     """Say which layer enforces each rule of FILE, or what becomes of one SYSCALL.
 
@@ -156,10 +164,14 @@ def command(
     try:
         parsed = read_file(file)
         one = syscall is not None or program is not None
-        policies = [choose(parsed, program)] if one else parsed.policies
+        policies = [choose(parsed, program, emulation)] if one else parsed.policies
         if not policies:
             raise CliError("usage", "the file holds no policy")
-        others = parsed.policies + ([] if inherit else load_directory())
+        directory = [] if inherit else load_directory()
+        if emulation is not None:
+            admit_foreign(parsed.policies)
+            admit_foreign(directory)
+        others = parsed.policies + directory
         explained = [
             Explained(policy, others, setuid=setuid, log=log, inherit=inherit)
             for policy in policies
@@ -172,7 +184,9 @@ def command(
     if as_json:
         shown: dict[str, object] = {
             "schema": SCHEMA, "ok": not refused, "file": name,
-            "options": {"setuid": setuid, "log": log, "inherit": inherit},
+            "options": {
+                "setuid": setuid, "log": log, "inherit": inherit, "emulation": emulation,
+            },
         }
         if syscall is None:
             shown["policies"] = [_policy_json(each) for each in explained]
@@ -180,7 +194,10 @@ def command(
             shown |= {
                 "program": explained[0].policy.path, "emulation": explained[0].policy.emulation,
                 "syscall": syscall, "refused": explained[0].why or None,
-                "calls": [_call_json(each) for each in calls],
+                "calls": [
+                    {**_call_json(each), "foreign": _foreign_json(explained[0], each.name)}
+                    for each in calls
+                ],
             }
         output.print_json(writable(shown))
     elif syscall is None:
@@ -191,6 +208,7 @@ def command(
             output.warn(printable(f"{name}: this policy is refused: {explained[0].why}"))
         for call in calls:
             _show_call(call)
+            _show_foreign(explained[0], call.name)
     return EXIT_REFUSED if refused else EXIT_FINE
 
 
@@ -222,8 +240,12 @@ def decision_text(decision: Decision) -> str:
 
 
 def registers_text(call: str, tests: list[Test]) -> str:
-    """Write tests of argument registers as a person would: ``arg2 (oflags) & 0x241 = 0``."""
-    names = {argument.register: argument.name for argument in call_of(call).arguments}
+    """Write tests of argument registers as a person would: ``arg2 (oflags) & 0x241 = 0``.
+
+    ``call``: of x86-64, which names them; "" for none.
+    """
+    described = call_of(call).arguments if call else ()
+    names = {argument.register: argument.name for argument in described}
     words: dict[int, list[tuple[int, int]]] = {}
     for test in tests:
         shift = 32 if test.word == HIGH else 0
@@ -259,6 +281,11 @@ def _show_policy(explained: Explained, *, first: bool) -> None:
     click.echo(f"enforced {how}; {explained.instructions} filter instructions")
     for certificate in explained.reached:
         click.echo(printable(text_of(certificate)))
+    if policy.foreign is not None:
+        under = "these rules"
+        if policy.foreign is not policy:
+            under = f"the rules from line {policy.foreign.line} on"
+        click.echo(f"calls of the 32-bit ABI are admitted, under {under}")
     if explained.tree.unfit:
         click.echo(_wrapped("not left to Landlock: ", explained.tree.unfit))
     if policy.no_dotdot:
@@ -319,6 +346,28 @@ def _show_call(call: CallUses) -> None:
             click.echo("         what none of these permits: denied with EPERM")
 
 
+def _foreign(explained: Explained, name: str) -> list[ForeignUses]:
+    """Return what becomes of a call by the 32-bit ABI, where that comes under this policy."""
+    policy, tree = explained.policy, explained.tree
+    if tree is None or policy.foreign is not policy or tree.own.foreign is None:
+        return []
+    return list(explain_foreign(tree.own.foreign, name))
+
+
+def _show_foreign(explained: Explained, name: str) -> None:
+    for uses in _foreign(explained, name):
+        click.echo(f"  by the 32-bit ABI, {uses.call} ({uses.number}):")
+        for clause in uses.clauses:
+            tests = registers_text("", list(clause.tests)) or "every use"
+            click.echo(f"    {tests}: {_foreign_text(clause.decision)}")
+
+
+def _foreign_text(decision: Decision) -> str:
+    if decision.why == BY_POLICY:
+        return "the supervisor decides, on a copy of what is not in registers"
+    return decision_text(decision)
+
+
 # -- for programs ----------------------------------------------------------------------------------
 
 
@@ -371,28 +420,48 @@ def _call_json(call: CallUses) -> dict[str, object]:
     }
 
 
+def _foreign_json(explained: Explained, name: str) -> list[dict[str, object]]:
+    return [
+        {
+            "call": uses.call, "number": uses.number,
+            "uses": [
+                {
+                    "decision": _decision_json(clause.decision, _foreign_text(clause.decision)),
+                    "tests": _tests_json(clause.tests),
+                }
+                for clause in uses.clauses
+            ],
+        }
+        for uses in _foreign(explained, name)
+    ]
+
+
+def _tests_json(tests: Sequence[Test]) -> list[dict[str, object]]:
+    return [
+        {
+            "argument": test.argument, "word": "high" if test.word == HIGH else "low",
+            "mask": test.mask, "value": test.value,
+        }
+        for test in tests
+    ]
+
+
 def _use_json(use: Use) -> dict[str, object]:
     return {
         "call": use.call, "use": use.use, "layer": use.layer,
         "decision": _decision_json(use.decision),
-        "tests": [
-            {
-                "argument": test.argument, "word": "high" if test.word == HIGH else "low",
-                "mask": test.mask, "value": test.value,
-            }
-            for test in use.tests
-        ],
+        "tests": _tests_json(use.tests),
     }
 
 
-def _decision_json(decision: Decision) -> dict[str, object]:
+def _decision_json(decision: Decision, text: str = "") -> dict[str, object]:
     return {
         "kind": decision.kind,
         "errno": decision.errno,
         "error": errno.errorcode.get(decision.errno) if decision.errno else None,
         "why": decision.why or None,
         "log": decision.log,
-        "text": decision_text(decision),
+        "text": text or decision_text(decision),
     }
 
 

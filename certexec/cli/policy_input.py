@@ -12,6 +12,7 @@ from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.lexer import PolicySyntaxError, decode_policy
 from certexec.policy.model import Policy, PolicyFile
+from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.syntax import parse_policy
 
 SCHEMA = 1
@@ -52,20 +53,34 @@ def read_file(name: str) -> PolicyFile:
     )
 
 
-def choose(file: PolicyFile, program: str | None) -> Policy:
-    """Return the policy for a program, or the only one of a file. Raises CliError("usage")."""
-    known = ", ".join(f'"{policy.path}"' for policy in file.policies) or "none"
+def choose(file: PolicyFile, program: str | None, emulation: str | None = None) -> Policy:
+    """Return the policy for a program, or the only one of a file. Raises CliError("usage").
+
+    ``emulation``: the part for that one; without it that for x86-64 where there are two.
+    """
+    policies = file.policies
+    known = ", ".join(dict.fromkeys(f'"{policy.path}"' for policy in policies)) or "none"
+    if emulation is not None:
+        policies = [policy for policy in policies if policy.emulation == emulation]
+        if not policies:
+            raise CliError("usage", f'there is no part for emulation "{emulation}" in it')
+    else:
+        twice = {policy.path for policy in policies if policy.emulation != FOREIGN_EMULATION}
+        policies = [
+            policy for policy in policies
+            if policy.emulation != FOREIGN_EMULATION or policy.path not in twice
+        ]
     if program is not None:
-        found = file.policy_for(program)
+        found = PolicyFile(file.name, policies).policy_for(program)
         if found is None:
             raise CliError("usage", f'there is no policy for "{program}" in it (it has: {known})')
         return found
-    if len(file.policies) != 1:
+    if len(policies) != 1:
         raise CliError(
             "usage", f"the file does not hold one policy (it has: {known})",
             'choose with "--program PATH"' if file.policies else "",
         )
-    return file.policies[0]
+    return policies[0]
 
 
 def refuse(error: CertexecError, as_json: bool) -> int:

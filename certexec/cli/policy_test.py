@@ -46,6 +46,8 @@ _NOT_FOLLOWED = frozenset(
 @click.argument("syscall")
 @click.argument("arguments", nargs=-1, metavar="[ARG=VALUE]...")
 @click.option("--program", metavar="PATH", help="Whose policy, where the file holds several.")
+@click.option("--emulation", metavar="NAME",
+              help='Which part: "linux" is that of the 32-bit ABI.')
 @click.option("--user", metavar="USER", help="Whose call it is; default: the caller's.")
 @click.option("--group", metavar="GROUP", help="With which group; default: the user's own.")
 @click.option("--cwd", metavar="DIR", help="What $CWD is; default: the working directory.")
@@ -55,8 +57,9 @@ _NOT_FOLLOWED = frozenset(
               help='As if the "after" in this line of FILE had come true; may be repeated.')
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    file: str, syscall: str, arguments: tuple[str, ...], program: str | None, user: str | None,
-    group: str | None, cwd: str | None, resolving: bool, lines: tuple[int, ...], as_json: bool,
+    file: str, syscall: str, arguments: tuple[str, ...], program: str | None,
+    emulation: str | None, user: str | None, group: str | None, cwd: str | None, resolving: bool,
+    lines: tuple[int, ...], as_json: bool,
 ) -> int:
     """Say what the policy in FILE makes of one call, and which rule says so.
 
@@ -65,7 +68,7 @@ def command(
     executed. Exit codes: 0 permit, 1 deny, 3 ask, 2 no answer.
     """
     try:
-        policy = choose(read_file(file), program)
+        policy = choose(read_file(file), program, emulation)
         if policy.detached:
             raise CliError("policy-unsupported", "a detached policy confines nothing")
         subject = subject_named(user, group, cwd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from certexec.kernel.syscalls import NAMES, NUMBERS
 from certexec.policy.calls import arguments_of, call_of, reaches, variants
 from certexec.policy.combine import Combined
+from certexec.policy.compile import table_for
 from certexec.policy.decisions import (
     ALWAYS,
     IO_URING,
@@ -24,6 +25,7 @@ from certexec.policy.guards import (
     UNSUPPORTED,
 )
 from certexec.policy.landlock import landlocked
+from certexec.policy.model import parts
 from certexec.policy.nest import LauncherTable
 from certexec.policy.reach import Reach, changes_policies
 from certexec.policy.split import split
@@ -167,26 +169,29 @@ class Tree:
         Raises PolicyError("policy-unsupported") as ``Table`` does.
         """
         self.policy = policy
-        granted = elevations([policy])
+        granted = elevations(parts(policy))
         changes = not granted and changes_policies(policy, inherit)
         own_policies = changes or (inside is not None and not granted)
         options = TreeOptions(
             full_log=full_log, privileged=privileged, capable=privileged,
             own_policies=own_policies, elevations=granted, may_exec=not granted,
         )
-        self.own = Table(policy, options)
+        self.own = table_for(policy, options)
         self.unfit = ""
-        if policy.landlock:
+        if policy.landlock and policy.foreign is not None:
+            self.unfit = "the 32-bit ABI is admitted"
+        elif policy.landlock:
             self._leave_to_landlock(options, abi)
         self.whole: AnyTable = self.own
         self.policies = 1
         if own_policies:
             usable = [
                 one for one in others
-                if not unsupported_in(one, inherit=True, detach=True) and not elevations([one])
+                if not elevations(parts(one))
+                and not any(unsupported_in(part, inherit=True, detach=True) for part in parts(one))
             ]
             reached = [*Reach(policy, usable if changes else ()).policies[1:], *(inside or ())]
-            tables = [Table(one, options) for one in reached]
+            tables = [table_for(one, options) for one in reached]
             launcher = None if inside is None else LauncherTable()
             self.whole = Combined([self.own, *tables], launcher)
             self.policies = 1 + len(reached)

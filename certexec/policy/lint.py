@@ -56,7 +56,7 @@ def lint(policy_file: PolicyFile) -> list[Finding]:
     seen: dict[str, Policy] = {}
     for policy in policy_file.policies:
         other = seen.setdefault(file_name(policy.path), policy)
-        if other is not policy:
+        if other.path != policy.path:
             found.append(
                 Finding(
                     policy.line, "collision",

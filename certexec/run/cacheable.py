@@ -19,7 +19,7 @@ from certexec.kernel import filesystem
 from certexec.kernel.leases import ReadLease
 from certexec.kernel.ownership import ROOT_ONLY, check_chain, check_object
 from certexec.kernel.procfs import in_initial_user_namespace, read_file
-from certexec.policy.model import symbols
+from certexec.policy.model import parts, symbols
 from certexec.policy.operators import needs_expansion
 from certexec.run import decide, environment, freshness, identity, integrity, plan_cache
 from certexec.run import plan as plans
@@ -274,7 +274,7 @@ def _kernel_only(
     )
     if compiled.needs_listener:
         raise Unfit("its policy needs a supervisor")
-    for rule in reach.policies[0].rules:
+    for rule in (rule for part in parts(reach.policies[0]) for rule in part.rules):
         if rule.predicate is not None or any(
             needs_expansion(one.data) for one in symbols(rule.expression)
         ):

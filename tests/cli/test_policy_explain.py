@@ -192,7 +192,9 @@ def test_json_of_a_file(policies: Script) -> None:
     assert policies.certexec("policy", "explain", "--json", "refused.policy") == 1
     shown = json.loads(policies.stdout)
     assert (shown["schema"], shown["ok"], shown["file"]) == (1, False, "refused.policy")
-    assert shown["options"] == {"setuid": False, "log": "audit", "inherit": True}
+    assert shown["options"] == {
+        "setuid": False, "log": "audit", "inherit": True, "emulation": None,
+    }
     [policy] = shown["policies"]
     assert (policy["program"], policy["supervisor"], policy["refused"]) == ("/bin/x", True, None)
     assert policy["unmatched"]["error"] == "EPERM"
@@ -272,3 +274,59 @@ def test_it_names_the_certificates_that_rules_reach(signed: Script) -> None:
     signed("certexec sign -f -k ops.key -p hello.policy --setuid root --allow-everyone hello")
     signed("certexec policy explain outer.policy")
     assert "executing it is refused" in signed.stdout and "grants an identity" in signed.stdout
+
+
+# -- the 32-bit ABI ----
+
+TWO_ABIS = """\
+Language: certexec 1
+Policy: /bin/x, Emulation: native
+\tnative-read: permit
+Policy: /bin/x, Emulation: linux
+\tlinux-fsread: filename match "/usr" then permit
+\tlinux-socket: sockdom eq "AF_UNIX" then permit
+\tlinux-oldstat: permit
+"""
+
+
+def test_what_becomes_of_a_call_by_the_32_bit_abi_is_told(script: Script) -> None:
+    script.write("x.policy", TWO_ABIS)
+    script(
+        r"""
+        certexec policy explain --emulation linux x.policy
+        stdout '/bin/x \(native\): 1 rule'
+        stdout 'calls of the 32-bit ABI are admitted, under the rules from line 4 on'
+        stdout 'calls of the 32-bit ABI are admitted, under these rules'
+        certexec policy explain --emulation linux x.policy openat
+        stdout 'by the 32-bit ABI, openat \(295\):\n    arg2 & 0x400243 = 0x0: judged by the rules'
+        certexec policy explain --emulation linux x.policy socket
+        stdout 'socketcall \(102\):\n    arg0 = 0x1: the supervisor decides, on a copy'
+        stdout 'socket \(359\):\n    arg0 = 0x1: permitted\n    every use: denied with EPERM'
+        certexec policy explain --emulation linux x.policy lstat
+        stdout 'oldlstat \(84\):\n    every use: denied with EPERM and logged'
+        certexec policy explain x.policy read
+        ! stdout 32-bit
+        """
+    )
+
+
+def test_programs_are_told_of_the_32_bit_calls_too(script: Script) -> None:
+    script.write("x.policy", TWO_ABIS)
+    script("certexec policy explain --json --emulation linux x.policy socket")
+    told = json.loads(script.stdout)
+    assert told["emulation"] == told["options"]["emulation"] == "linux"
+    foreign = told["calls"][0]["foreign"]
+    assert [one["number"] for one in foreign] == [102, 359]
+    assert foreign[1]["uses"][0]["tests"] == [
+        {"argument": 0, "word": "low", "mask": 0xFFFFFFFF, "value": 1}
+    ]
+
+
+def test_a_file_without_a_part_for_it_explains_nothing_of_that_abi(script: Script) -> None:
+    script.write("x.policy", "Policy: /bin/x, Emulation: native\n\tnative-read: permit\n")
+    script(
+        """
+        ? certexec policy explain --emulation linux x.policy read
+        stderr 'there is no part for emulation "linux"'
+        """
+    )

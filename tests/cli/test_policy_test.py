@@ -261,3 +261,24 @@ def test_what_goes_beyond_systrace_is_told_with_its_line(script: Script) -> None
     script("certexec policy explain adopting\nstdout may ask for the policies of: /bin/y")
     script("! certexec policy check --lint adopting\nstderr no policy here to adopt")
     script("certexec policy explain beyond\nstdout no-dotdot: every file name\nstdout 4.*not")
+
+
+def test_the_part_for_the_32_bit_abi_is_asked_by_its_emulation(script: Script) -> None:
+    script.write(
+        "x.policy",
+        "Language: certexec 1\n"
+        "Policy: /bin/x, Emulation: linux\n\tlinux-getuid32: permit\n"
+        "Policy: /bin/x, Emulation: native\n\tnative-read: permit\n",
+    )
+    script(
+        """
+        certexec policy test --emulation linux x.policy -- getuid32
+        stdout 'x.policy.3.: linux-getuid32: permit'
+        ! certexec policy test --emulation linux x.policy -- read
+        certexec policy test x.policy -- read
+        ! certexec policy test x.policy -- getuid
+        certexec policy check --lint x.policy
+        stdout '2 policies, 2 rules'
+        ! stderr .
+        """
+    )

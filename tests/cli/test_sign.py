@@ -664,3 +664,30 @@ def test_it_says_that_who_has_calls_made_as_somebody_else_executes_nothing(
         assert (warned in signed.stderr) is bool(line)
     signed.certexec("sign", "-k", "ops.key", "-p", "hello.policy", "-o", "b.cert", "hello")
     assert told not in signed.stderr
+
+
+# -- the 32-bit ABI ----
+
+
+def test_the_32_bit_abi_is_admitted_only_by_name_and_with_a_part_for_it(signed: Script) -> None:
+    path = signed.path("hello").resolve()
+    part = f"Policy: {path}, Emulation: linux\n\tlinux-read: permit\n"
+    signed.write("both.policy", "Language: certexec 1\n" + POLICY.format(path=path) + part)
+    after = f"\tafter native-read: true then only read\n{part}"
+    signed.write(
+        "after.policy", "Language: certexec 1\n" + POLICY.format(path=path) + after
+    )
+    signed(
+        """
+        certexec sign -k ops.key -p both.policy -o out.cert --emulation linux hello
+        ! certexec sign -f -k ops.key -p hello.policy -o out.cert --emulation linux hello
+        stderr 'the 32-bit ABI is admitted, and the policy does not say'
+        stderr 'Emulation: linux'
+        ! certexec sign -f -k ops.key -p after.policy -o out.cert --emulation linux hello
+        stderr '"after" beside the 32-bit ABI'
+        ? certexec sign -k ops.key -p both.policy --emulation netbsd hello
+        certexec sign -k ops.key -p both.policy -o plain.cert hello
+        """
+    )
+    assert made(signed).policy.emulations == ["native", "linux"]
+    assert made(signed, "plain.cert").policy.emulations == ["native"]
