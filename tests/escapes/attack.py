@@ -11,7 +11,7 @@ class Attack:
 
     Attributes:
         name: what it does, GROUP/MEANS; wants: what the policy forbids and it tries to get.
-        program: "race" (programs/race.c) or the name of a Python file in programs/.
+        program: "race" or "abi32" (C, see play.SOURCES) or the name of a Python file in programs/.
         arguments: the program's KIND, GOAL and what follows GOOD and EVIL, as templates.
         rules: of its policy, written without "native-"; every other call is permitted.
         without: calls that no rule permits; policies: more in the certificate's file, each
@@ -27,6 +27,8 @@ class Attack:
         chances: rounds within which it must succeed without the defence.
         needs: a path that the machine must have.
         act: what the stage does meanwhile (tests.escapes.play.ACTS).
+        native: the rules are those of the 32-bit ABI, and these stand in their place in the part
+            for x86-64; None: there is no part for that ABI.
     """
 
     def __init__(
@@ -57,5 +59,6 @@ class Attack:
         self.chances: int = options.pop("chances", 5000)
         self.needs: str = options.pop("needs", "")
         self.act: str = options.pop("act", "")
+        self.native: Sequence[str] | None = options.pop("native", None)
         assert not options, options
         assert bool(self.defence) != bool(self.kernel), name

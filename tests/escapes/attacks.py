@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tests.escapes.abi32 import ABI32
 from tests.escapes.names import NAMES
 from tests.escapes.races import RACES
 from tests.escapes.system import KERNEL, SUPERVISOR
 from tests.escapes.trees import TREES
 
-ATTACKS = [*RACES, *NAMES, *SUPERVISOR, *KERNEL, *TREES]
+ATTACKS = [*RACES, *NAMES, *SUPERVISOR, *KERNEL, *TREES, *ABI32]

@@ -285,6 +285,40 @@ def no_guards() -> None:
     patch(decisions, inherent_guards=lambda supervised: {})
 
 
+def array_read_again() -> None:
+    """the kernel reads the array of socketcall's arguments again"""
+    from certexec.run.call import Call
+    from certexec.run.emulate_sockets import Connect
+    from certexec.run.foreign_call import ForeignCall
+    from certexec.run.supervisor import Supervisor
+
+    patch(ForeignCall, resume=Call.resume)
+    patch(Supervisor, carry_out=lambda self, operation, mask, real_ids: operation.call.resume())
+    patch(Connect, may_block=lambda self: False)
+
+
+def array_not_judged() -> None:
+    """a rule about arguments in memory lets the call pass"""
+    from certexec.policy import foreign_table
+    from certexec.policy.guards import PERMITTED
+
+    patch(foreign_table, _unreadable=lambda table: PERMITTED)
+
+
+def foreign_unguarded() -> None:
+    """what certexec puts in front of rules is not there in the table of the 32-bit ABI"""
+    from certexec.policy import foreign_table
+    from certexec.policy.guards import PERMITTED, Clause
+
+    carry = foreign_table.ForeignTable._carry_over
+
+    def mutated(self: Any, meaning: Any) -> Any:
+        clauses = carry(self, meaning)
+        return [Clause((), PERMITTED)] if clauses[-1].decision.permitted else clauses
+
+    patch(foreign_table.ForeignTable, _carry_over=mutated)
+
+
 def clone3_free() -> None:
     """clone3 is permitted"""
     left_to_kernel("clone3")

@@ -18,7 +18,8 @@ from tests.escapes.stage import HERE, PASSED, PROGRAMS, TIME_LIMIT, UFFD_DEVICE,
 from tests.execution.world import ALICE
 from tests.supervision.conftest import PRELUDE, PYTHON
 
-RACE = "race.c means.c"
+SOURCES = {"race": "race.c means.c", "abi32": "abi32.c"}
+"""What programs in C are made of."""
 PROVING = 50
 """Rounds from which on both the permitted and the forbidden thing are due in a race."""
 PROOF_LIMIT = 30
@@ -51,8 +52,8 @@ def _argv(stage: Stage, attack: Attack, rounds: int, first: bool) -> tuple[str, 
     kind, goal, *more = attack.arguments
     words = [kind, goal, str(rounds), str(int(first)), str(stage.good), str(stage.evil), *more]
     words = [stage.fill(word) for word in words]
-    if attack.program == "race":
-        return stage.program(RACE), words
+    if attack.program in SOURCES:
+        return stage.program(SOURCES[attack.program]), words
     code = "\n".join([PRELUDE, *((PROGRAMS / name).read_text() for name in (
         "common.py", attack.program))])  # fmt: skip
     return PYTHON, ["-I", "-S", "-c", code, *words]
@@ -79,6 +80,10 @@ def run(
     if not bare:
         rules = stage.rules(attack.rules, attack.opens)
         text = stage.policy(program, rules, attack.without)
+        if attack.native is not None:
+            part = text.replace("\tnative-", "\tlinux-").replace("native\n", "linux\n", 1)
+            own = stage.policy(program, stage.rules(attack.native, attack.opens), ())
+            text = f"Language: certexec 1\n{own}{part}"
         for other, *given in attack.policies:
             text += stage.policy(stage.fill(other), [stage.fill(one) for one in given], ())
         path = stage.certificate(program, text, attack.options)

@@ -228,13 +228,17 @@ class Stage:
         versions = Path(self.world.machine.path("/usr/libexec/certexec/versions"))
         (version,) = versions.iterdir()
         entry, real = version / "serve.py", version / "real.py"
+        # modules out of a bundle would take the place of those that were patched
+        bundle, aside = version / "bundle", version / "aside"
         mode = entry.stat().st_mode & 0o7777
         shutil.copy(HERE / "mutations.py", version / "mutations.py")
         os.rename(entry, real)
+        os.rename(bundle, aside)
         try:
             entry.write_text(SERVER.format(name=mutation))
             entry.chmod(mode)
             yield
         finally:
             os.rename(real, entry)
+            os.rename(aside, bundle)
             (version / "mutations.py").unlink()
