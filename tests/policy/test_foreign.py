@@ -17,6 +17,7 @@ from certexec.policy.foreign import MEANINGS, MULTIPLEXED, meaning_of
 from certexec.policy.foreign_table import COPIED, ForeignTable, decide
 from certexec.policy.guards import (
     ASK,
+    CHANGING,
     DENY,
     KILL,
     NOTIFY,
@@ -516,3 +517,13 @@ def test_rules_may_name_calls_as_the_32_bit_table_does():
     for name in ("getuid", "getuid32", "clock_gettime", "clock_gettime64", "select", "_newselect"):
         assert filtered(compiled, name) == ALLOW, name
     assert filtered(compiled, "geteuid32") == errno_of(errno.EPERM)
+
+
+def test_whatever_could_change_rights_is_told_by_either_abi():
+    changing = {NAMES_I386[number] for number, one in MEANINGS.items() if one.number in CHANGING}
+    assert {"setuid", "setuid32", "setgroups", "setgroups32", "capset", "execve"} <= changing
+    compiled = made(SUPERVISED_TREE, SUPERVISED_TREE, capable=True)
+    for name in changing - {"prctl"}:
+        assert filtered(compiled, name, 1, 2, 3) == NOTIFIED, name
+    for option in (24, 28):
+        assert filtered(compiled, "prctl", option) == NOTIFIED
