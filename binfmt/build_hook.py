@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("launch.c", "server.h", "domain.h", "nested.h", "plan.h", "sys.h")
+SOURCES = ("launch.c", "server.h", "domain.h", "nested.h", "resident.h", "plan.h", "sys.h")
 TARGET = HERE.parent / "certexec" / "libexec" / "launch"
 WHEEL_PATH = "certexec/libexec/launch"
 WHEEL_TAG = "py3-none-linux_x86_64"

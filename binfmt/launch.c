@@ -266,8 +266,9 @@ static void start_server(void) {
 
 /* ---- 5. and 6. the conversation ---- */
 
-/* One packet into buffer; gives its length. A descriptor is taken only where fd is not null. */
-static u64 receive(void *buffer, u64 size, s32 *fd) {
+/* One packet into buffer; gives its length, 0 or an error for none. A descriptor is taken only where
+ * fd is not null. */
+static long take_packet(void *buffer, u64 size, s32 *fd) {
     struct rights rights = { 0 };
     struct piece piece = { buffer, size };
     struct message message = { .pieces = &piece, .piece_count = 1, .control = &rights };
@@ -277,16 +278,22 @@ static u64 receive(void *buffer, u64 size, s32 *fd) {
         message.control_length = sizeof rights;
         length = sys(SYS_recvmsg, self.channel, &message, MSG_CMSG_CLOEXEC);
     }
+    u32 given = message.control_length != 0;
+    if (length > 0 && (message.flags & (MSG_TRUNC | MSG_CTRUNC)
+                       || (given && !(fd && rights.length == 20 && rights.level == SOL_SOCKET
+                                      && rights.type == SCM_RIGHTS))))
+        return -E_INVAL;
+    if (fd && length > 0)
+        *fd = given ? rights.fd : -1;
+    return length;
+}
+
+static u64 receive(void *buffer, u64 size, s32 *fd) {
+    long length = take_packet(buffer, size, fd);
     if (length <= 0)
         reap(); /* it may never have started */
+    expect(length != -E_INVAL, "the policy server's message is malformed");
     expect(length > 0, "certexec's policy server ended");
-    u32 given = message.control_length != 0;
-    expect(!(message.flags & (MSG_TRUNC | MSG_CTRUNC))
-           && (!given || (fd && rights.length == 20 && rights.level == SOL_SOCKET
-                          && rights.type == SCM_RIGHTS)),
-           "the policy server's message is malformed");
-    if (fd)
-        *fd = given ? rights.fd : -1;
     return (u64)length;
 }
 
@@ -308,6 +315,13 @@ static u64 receive_reply(struct reply *reply, s32 *fd) {
     return heed(reply, length);
 }
 
+static long say_hello(void) {
+    struct hello hello = { HELLO_MAGIC, PROTOCOL_VERSION, /* the saved ids have been compared */
+        (self.secure ? HELLO_SECURE : 0) | (self.run_form ? HELLO_RUN_FORM : 0), (u32)self.argc,
+        self.ruid, self.euid, self.euid, self.rgid, self.egid, self.egid };
+    return send_packet(self.channel, &hello, sizeof hello, self.certificate);
+}
+
 static void introduce(struct reply *buffer) {
     if (self.run_form) { /* the server was there before us */
         struct ready ready = { 0, 0 };
@@ -317,15 +331,14 @@ static void introduce(struct reply *buffer) {
                "the policy server did not start properly");
         sys(SYS_prctl, PR_SET_PTRACER, ready.pid); /* for Yama; elsewhere it fails, unneeded */
     }
-    struct hello hello = { HELLO_MAGIC, PROTOCOL_VERSION, /* the saved ids have been compared */
-        (self.secure ? HELLO_SECURE : 0) | (self.run_form ? HELLO_RUN_FORM : 0), (u32)self.argc,
-        self.ruid, self.euid, self.euid, self.rgid, self.egid, self.egid };
-    long sent = send_packet(self.channel, &hello, sizeof hello, self.certificate);
+    long sent = say_hello();
     /* If it ended, reading tells why; else it would wait for us as we for it. */
     check(sent >= 0 || sent == -E_PIPE || sent == -E_CONNRESET, EXIT_INTERNAL,
           "the policy server cannot be asked", sent);
     sys(SYS_close, self.certificate); /* the run form has none */
 }
+
+#include "resident.h"
 
 static void *map(u64 size) {
     long where = sys6(SYS_mmap, 0, size, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1UL, 0);
@@ -341,7 +354,15 @@ static int announces_plan(const struct reply *reply) {
 
 /* The plan comes in packets into private memory: what gets validated, nobody else can change. */
 static void fetch_plan(struct reply *reply) {
-    u64 length = receive_reply(reply, &self.program);
+    u64 length = self.run_form ? 0 : ask_resident(reply);
+    if (length)
+        heed(reply, length);
+    else {
+        if (!self.run_form)
+            start_server();
+        introduce(reply);
+        length = receive_reply(reply, &self.program);
+    }
     expect(length == REPLY_HEAD && self.program >= 0 && announces_plan(reply),
            "the policy server's answer is malformed");
     u8 *memory = map(reply->length);
@@ -639,9 +660,6 @@ static NORETURN void launch(u64 *stack) {
         fetch_nested_plan(&reply);
     else {
         tidy_descriptors();
-        if (!self.run_form)
-            start_server();
-        introduce(&reply);
         fetch_plan(&reply);
         reap();
     }

@@ -16,9 +16,10 @@ typedef int s32;
 typedef long s64;
 
 enum call {
-    SYS_write = 1, SYS_close = 3, SYS_fstat = 5, SYS_mmap = 9, SYS_rt_sigaction = 13,
-    SYS_rt_sigprocmask = 14, SYS_pread64 = 17, SYS_getpid = 39, SYS_sendmsg = 46,
-    SYS_recvmsg = 47, SYS_socketpair = 53, SYS_clone = 56, SYS_execve = 59, SYS_wait4 = 61,
+    SYS_write = 1, SYS_close = 3, SYS_fstat = 5, SYS_poll = 7, SYS_mmap = 9, SYS_rt_sigaction = 13,
+    SYS_rt_sigprocmask = 14, SYS_pread64 = 17, SYS_getpid = 39, SYS_socket = 41,
+    SYS_connect = 42, SYS_sendmsg = 46,
+    SYS_recvmsg = 47, SYS_socketpair = 53, SYS_getsockopt = 55, SYS_clone = 56, SYS_execve = 59, SYS_wait4 = 61,
     SYS_fcntl = 72, SYS_chdir = 80, SYS_umask = 95, SYS_setsid = 112, SYS_getgroups = 115,
     SYS_setgroups = 116, SYS_setresuid = 117, SYS_getresuid = 118, SYS_setresgid = 119,
     SYS_getresgid = 120, SYS_setfsuid = 122, SYS_setfsgid = 123, SYS_capget = 125,
@@ -36,10 +37,11 @@ enum auxiliary { AT_NULL = 0, AT_EXECFD = 2, AT_FLAGS = 8, AT_UID = 11, AT_EUID 
                  AT_EGID = 14, AT_SECURE = 23, AT_RANDOM = 25, AT_FLAGS_PRESERVE_ARGV0 = 1 };
 enum { AT_FDCWD = -100, AT_EMPTY_PATH = 0x1000, O_RDWR = 2, O_CLOEXEC = 02000000,
        O_PATH = 010000000, RESOLVE_NO_SYMLINKS = 4,
-       F_GETFD = 1, F_SETFD = 2, F_DUPFD_CLOEXEC = 1030, FD_CLOEXEC = 1,
+       F_GETFD = 1, F_SETFD = 2, F_SETFL = 4, F_DUPFD_CLOEXEC = 1030, FD_CLOEXEC = 1,
        S_IFMT = 0170000, S_IFREG = 0100000, S_ISUID = 04000, S_ISGID = 02000,
        PROT_READ_WRITE = 3, MAP_PRIVATE_ANONYMOUS = 0x22 };
-enum { AF_UNIX = 1, SOCK_SEQPACKET = 5, SOCK_CLOEXEC = 02000000, SOL_SOCKET = 1, SCM_RIGHTS = 1,
+enum { AF_UNIX = 1, SOCK_SEQPACKET = 5, SOCK_CLOEXEC = 02000000, SOCK_NONBLOCK = 04000,
+       SOL_SOCKET = 1, SO_PEERCRED = 17, SCM_RIGHTS = 1, POLLIN = 1,
        MSG_CTRUNC = 8, MSG_TRUNC = 0x20, MSG_NOSIGNAL = 0x4000, MSG_CMSG_CLOEXEC = 0x40000000 };
 enum { CLONE_VM = 0x100, WALL = 0x40000000, SIG_SETMASK = 2, SIGNALS = 64, SCHED_OTHER = 0,
        CAPABILITIES = 64, CAPABILITY_VERSION_3 = 0x20080522 };

@@ -121,7 +121,8 @@ def _good_signers(message: cose.SignMessage, keys: Mapping[bytes, TrustedKey]) -
     return good
 
 
-def _check_moment(certificate_nbf: int, certificate_exp: int, now: int) -> None:
+def check_moment(certificate_nbf: int, certificate_exp: int, now: int) -> None:
+    """Raise CertificateError unless ``now`` lies between first and last moment."""
     if now + CLOCK_SKEW < certificate_nbf:
         raise CertificateError(
             "not-yet-valid",
@@ -262,7 +263,7 @@ def verify_certificate(data: bytes, keys: Mapping[bytes, TrustedKey], now: int) 
     # 2. and 3.
     good = _good_signers(message, keys)
     # 4.
-    _check_moment(claims.nbf, claims.exp, now)
+    check_moment(claims.nbf, claims.exp, now)
     # 5.
     certificate = read_message(message)
     check_enforceable(certificate)

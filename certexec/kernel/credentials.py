@@ -58,7 +58,8 @@ def _set_groups(groups: list[int]) -> None:
     syscall(_SETGROUPS, len(groups), packed)
 
 
-def _capabilities() -> tuple[int, int, int]:
+def own_capabilities() -> tuple[int, int, int]:
+    """Return this thread's effective, permitted and inheritable capabilities as bit masks."""
     data = ctypes.create_string_buffer(_CAPABILITIES.size)
     syscall(_CAPGET, _CAPABILITY_HEADER, data)
     e0, p0, i0, e1, p1, i1 = _CAPABILITIES.unpack(data.raw)
@@ -88,7 +89,7 @@ class Mask:
         self.changed = False
         self._taken: tuple[Status, bool] | None = None
         self._groups = sorted(os.getgroups()) if privileged else []
-        self._effective, self._permitted, self._inheritable = _capabilities()
+        self._effective, self._permitted, self._inheritable = own_capabilities()
         self.takes_nothing = not privileged and not self._effective
         # for whom nothing had to be taken: what a Status says does not change
         self._needless: tuple[Status, bool] | None = None
@@ -140,7 +141,7 @@ class Mask:
                     raise OSError(errno.EPERM, "the file-system ids cannot be taken")
             # 3. the capabilities that are effective there
             self._set_effective(wanted)
-            effective, permitted, _ = _capabilities()
+            effective, permitted, _ = own_capabilities()
         except OSError as error:
             raise KernelError(
                 "internal", f"the program's rights cannot be taken: {error.strerror}"
@@ -183,7 +184,7 @@ class Mask:
         """Call ``function`` with the thread's rights and these of our own capabilities."""
         if not self.changed:
             return function(*arguments)
-        before = _capabilities()[0]
+        before = own_capabilities()[0]
         self._set_effective(before | capabilities)
         try:
             return function(*arguments)
@@ -214,7 +215,7 @@ class Mask:
                 if os.geteuid() != 0:
                     os._exit(125)
             self._set_effective(self._effective)
-            if _capabilities()[0] != self._effective:
+            if own_capabilities()[0] != self._effective:
                 os._exit(125)
         except OSError:
             os._exit(125)  # fail closed: the listener closes, every supervised call fails

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class State(Protocol):
@@ -26,7 +27,7 @@ OPENSSL_FROM = 512 << 10
 
 def new(name: str, size: int) -> State:
     """Return the state of "sha256" or "sha512" for about ``size`` bytes."""
-    if size < OPENSSL_FROM:
+    if size < OPENSSL_FROM and not _loaded:
         try:
             return _own(name)
         except ImportError:
@@ -37,6 +38,16 @@ def new(name: str, size: int) -> State:
     return state
 
 
+_loaded: list[str] = []
+
+
+def stay_with_openssl() -> None:
+    """Load OpenSSL now, and leave everything to it: for a process that starts once for many."""
+    import _hashlib
+
+    _loaded.append(_hashlib.__name__)
+
+
 def sha256(data: bytes) -> bytes:
     """Return the SHA-256 of bytes in memory."""
     state = new("sha256", len(data))
@@ -44,10 +55,16 @@ def sha256(data: bytes) -> bytes:
     return state.digest()
 
 
+_makers: dict[str, Callable[[], State]] = {}
+"""Once found: to look for a module that is not there takes longer than many a digest."""
+
+
 def _own(name: str) -> State:
-    try:
-        module = __import__("_sha2")  # Python 3.12
-    except ImportError:
-        module = __import__(f"_{name}")
-    state: State = getattr(module, name)()
-    return state
+    make = _makers.get(name)
+    if make is None:
+        try:
+            module = __import__("_sha2")  # Python 3.12
+        except ImportError:
+            module = __import__(f"_{name}")
+        make = _makers[name] = getattr(module, name)
+    return make()

@@ -62,6 +62,7 @@ _FSID_AT = 56
 
 AT_EMPTY_PATH = 0x1000
 AT_SYMLINK_NOFOLLOW = 0x100
+AT_STATX_DONT_SYNC = 0x4000
 STATX_BASIC_STATS = 0x7FF
 STATX_BTIME = 0x800
 STATX_MNT_ID = 0x1000
@@ -141,15 +142,19 @@ class FileIdentity:
 
 
 def identify(
-    fd: int, path: bytes = b"", *, follow: bool = True, unique_mount: bool = False
-) -> FileIdentity:
+    fd: int, path: bytes = b"", *, follow: bool = True, unique_mount: bool = False,
+    patient: bool = True,
+) -> FileIdentity:  # fmt: skip
     """Return the identity of an open file, or of ``path`` relative to the directory ``fd``.
 
     ``unique_mount``: a number of the mount that is never used again until the next boot, where
-    the kernel has such (Linux 6.8). Raises OSError (statx(2)).
+    the kernel has such (Linux 6.8). ``patient``: False does not wait for a file system in user
+    space or on the network to answer; then only device, inode and mount are to be relied on.
+    Raises OSError (statx(2)).
     """
     buffer = ctypes.create_string_buffer(STATX_SIZE)
     flags = (0 if path else AT_EMPTY_PATH) | (0 if follow else AT_SYMLINK_NOFOLLOW)
+    flags |= 0 if patient else AT_STATX_DONT_SYNC
     mask = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
     if unique_mount:
         mask |= STATX_MNT_ID_UNIQUE

@@ -64,6 +64,13 @@ def settle_in() -> None:
     _view.fd, _view.place = fd, "."
 
 
+def keep_view_as(number: int) -> None:
+    """Keep what ``settle_in`` opened under this number, for children that close all others."""
+    os.dup2(_view.fd, number, inheritable=False)
+    os.close(_view.fd)
+    _view.fd = number
+
+
 def go_home() -> None:
     """Return to the working directory of ``settle_in``."""
     if _view.fd >= 0:
@@ -89,10 +96,12 @@ class Status:
         tgid: thread group; ppid: its parent; tracer: 0 or the tracer's id.
         caps: {"inh", "prm", "eff", "bnd", "amb"} as bit masks.
         umask: file mode creation mask.
+        no_new_privs: 0 or 1; seccomp: 0 without any, 2 under a filter.
     """
 
     __slots__ = (
-        "caps", "gids", "groups", "no_new_privs", "ppid", "tgid", "tracer", "uids", "umask",
+        "caps", "gids", "groups", "no_new_privs", "ppid", "seccomp", "tgid", "tracer", "uids",
+        "umask",
     )  # fmt: skip
 
     def __init__(self, fields: dict[bytes, bytes]) -> None:
@@ -104,6 +113,7 @@ class Status:
         self.tracer = int(fields[b"TracerPid"])
         self.umask = int(fields.get(b"Umask", b"022"), 8)
         self.no_new_privs = int(fields.get(b"NoNewPrivs", b"0"))
+        self.seccomp = int(fields.get(b"Seccomp", b"0"))
         self.caps = {
             "inh": int(fields[b"CapInh"], 16),
             "prm": int(fields[b"CapPrm"], 16),

@@ -33,6 +33,8 @@ TEXT_MAX = 1023
 CHUNK = 65536
 """bytes of a plan in one packet: below the smallest default of a socket's send buffer."""
 
+SO_PEERPIDFD = 77
+"""Since Linux 6.5; the C library's headers may not know it yet."""
 _KIND_REFUSE, _KIND_PLAN = 0, 1
 _READY = struct.Struct("<4sI")
 _HELLO = struct.Struct("<4s9I")
@@ -100,18 +102,13 @@ class Channel:
 
     def send_ready(self) -> None:
         """Open the conversation in the run form, where the server was there first."""
-        self._send(_READY.pack(READY_MAGIC, os.getpid()))
+        self._send(ready())
 
     def recv_hello(self) -> Hello:
         """Receive the launcher's introduction."""
         data, fd = self._receive(_HELLO.size)
-        if len(data) != _HELLO.size:
-            raise self._malformed(fd)
-        magic, version, flags, argc, *ids = _HELLO.unpack(data)
-        if magic != HELLO_MAGIC or version != VERSION or flags & ~(HELLO_SECURE | HELLO_RUN_FORM):
-            raise self._malformed(fd)
-        hello = Hello(flags, argc, tuple(ids), fd)
-        if hello.run_form != (fd < 0):
+        hello = parse_hello(data, fd)
+        if hello is None:
             raise self._malformed(fd)
         return hello
 
@@ -192,6 +189,30 @@ class Channel:
         if fd >= 0:
             os.close(fd)
         return RunError("internal", "the launcher's message is malformed")
+
+
+def peer_pidfd(connection: _socket.socket) -> int:
+    """Return a pidfd of who connected, -1 where the kernel has none to give (before Linux 6.5)."""
+    try:
+        return connection.getsockopt(_socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError:
+        return -1  # or it has ended
+
+
+def parse_hello(data: bytes, fd: int) -> Hello | None:
+    """Return what an introduction says, None for what is none; ``fd``: what came with it."""
+    if len(data) != _HELLO.size:
+        return None
+    magic, version, flags, argc, *ids = _HELLO.unpack(data)
+    if magic != HELLO_MAGIC or version != VERSION or flags & ~(HELLO_SECURE | HELLO_RUN_FORM):
+        return None
+    hello = Hello(flags, argc, tuple(ids), fd)
+    return None if hello.run_form != (fd < 0) else hello
+
+
+def ready() -> bytes:
+    """Return the message that says: this process is at work on it."""
+    return _READY.pack(READY_MAGIC, os.getpid())
 
 
 def refusal(exit_code: int, message: str, hint: str = "") -> bytes:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from certexec.run.inside import Look
     from certexec.run.integrity import Judged
     from certexec.run.invoker import Invoker
+    from certexec.run.known import Known
     from certexec.run.landlock import Tree
 
 SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
@@ -115,10 +116,12 @@ def decide(
     may_grant: bool,
     kernel_arguments: int,
     notify_denials: bool = False,
+    known: Known | None = None,
 ) -> Approved:
     """Judge one execution. Raises CertexecError with the reason.
 
-    ``notify_denials``: every denial comes to the supervisor, to be written down.
+    ``notify_denials``: every denial comes to the supervisor, to be written down; ``known``: what
+    was judged before.
 
     1. the certificate: signature, validity, constraints of its key, nothing unenforceable;
     2. the file's set-user-ID bit fits what is granted, and the kernel honoured it;
@@ -132,7 +135,9 @@ def decide(
     """
     # 1. the certificate
     try:
-        certificate = verify(read_certificate(fd), store, owners).certificate
+        data = read_certificate(fd)
+        prove = verify if known is None else known.verify
+        certificate = prove(data, store, owners).certificate
     except CertificateError as error:
         if error.reason == "setuid-denied" and not may_grant:
             raise _never_grants() from None  # a key that may grant would not help here
@@ -162,6 +167,7 @@ def decide(
         may_exec=not attachable,
         notify_denials=notify_denials,
         subject=lambda: _subject(invoker),
+        known=known,
     )
     if compiled.needs_listener and not grant:
         _check_attachable()
@@ -193,13 +199,31 @@ def confinement_of(
     notify_denials: bool = False,
     subject: Callable[[], Subject | None] | None = None,
     look: Look | None = None,
+    known: Known | None = None,
+    text: bytes | None = None,
 ) -> tuple[Reach, Compiled, list[Inside]]:
     """Return the policies and the filter for a certificate's program; the rest as in ``confine``.
 
+    ``known``: what was judged before; ``text``: the policy's, where it has been read already.
     Raises RunError("policy-mismatch"), PolicyError and TrustError("trust-unsafe").
     """
-    return confine(
-        read_policy(certificate),
+    file = read_policy(certificate, known, text)
+    place = capable, may_exec, notify_denials
+    if known is not None and (kept := known.confinement(certificate, file, place, look)):
+        return kept.reach, kept.compiled, []
+    looked: list[str] = []
+    subjects: list[Subject | None] = []
+
+    def look_at(path: str, look: Look | None = look) -> Inside | None:
+        looked.append(path)
+        return None if look is None else look(path)
+
+    def ask_subject(subject: Callable[[], Subject | None]) -> Subject | None:
+        subjects.append(subject())
+        return subjects[-1]
+
+    reach, compiled, inside = confine(
+        file,
         certificate.program.path,
         certificate.claims.sub,
         inherit=certificate.policy.inherit,
@@ -208,11 +232,15 @@ def confinement_of(
         capable=capable,
         may_exec=may_exec,
         log_all=certificate.policy.log_all,
-        subject=subject,
+        subject=None if subject is None else lambda: ask_subject(subject),
         elevations=[numbers(one) for one in certificate.elevations()],
-        look=look,
+        look=None if look is None else look_at,
         foreign=FOREIGN_EMULATION in certificate.policy.emulations,
     )
+    # what depends on other policies, on files or on who asks is not for the next one
+    if known is not None and not (compiled.own_policies or subjects or compiled.landlocked):
+        known.keep(certificate, file, place, reach, compiled, looked)
+    return reach, compiled, inside
 
 
 def _subject(invoker: Invoker) -> Subject:
@@ -267,27 +295,19 @@ def policy_inside(certificate: Certificate) -> Policy:
     return policy
 
 
-def read_policy(certificate: Certificate) -> PolicyFile:
-    """Read the policy once, compare its digest and parse it.
+def read_policy(
+    certificate: Certificate, known: Known | None = None, text: bytes | None = None
+) -> PolicyFile:
+    """Read the policy once, compare its digest and parse it; ``text``: it has been read already.
 
     Raises RunError("policy-mismatch") and PolicyError.
     """
     signed = certificate.policy
+    name = signed.path or certificate.claims.sub
     if signed.text is not None:
         text = signed.text.encode()
-        name = certificate.claims.sub
-    else:
-        assert signed.path is not None
-        name = signed.path
-        fd = integrity.open_file(
-            signed.path, "policy-mismatch", "policy-mismatch", "unreadable"
-        )
-        try:
-            text = read_file(own_fd(fd))
-        except OSError as error:
-            raise RunError("policy-mismatch", f'"{name}": {error.strerror}') from None
-        finally:
-            os.close(fd)
+    elif text is None:
+        text = _read_policy_file(name)
     if sha256(text) != signed.sha256:
         raise RunError(
             "policy-mismatch",
@@ -298,7 +318,19 @@ def read_policy(certificate: Certificate) -> PolicyFile:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError:
         raise RunError("policy-syntax", f'the policy "{name}" is not UTF-8 text') from None
+    if known is not None:
+        return known.policy(decoded, name)
     return parse_policy(decoded, name=name, users=SystemUsers(), privileged=True)
+
+
+def _read_policy_file(path: str) -> bytes:
+    fd = integrity.open_file(path, "policy-mismatch", "policy-mismatch", "unreadable")
+    try:
+        return read_file(own_fd(fd))
+    except OSError as error:
+        raise RunError("policy-mismatch", f'"{path}": {error.strerror}') from None
+    finally:
+        os.close(fd)
 
 
 def check_surroundings(invoker: Invoker) -> None:

@@ -1,5 +1,7 @@
 """The entry of the policy server: ``python -I -S serve.py``, started by the launcher.
 
+With --resident it is the one that stays, started by root (certexec.run.resident).
+
 The launcher has made this process the server's own: root's ids when the certificate is
 set-user-ID, a session of its own, "/" as directory, an empty environment, /dev/null on 0 to 2 and
 the socket to the launcher on 3. What a run needs is imported from beside this file and from nowhere
@@ -55,7 +57,7 @@ def load(part: str) -> None:
 
 
 def main() -> int:
-    """Serve one execution, or with --self-test only prove that everything can be loaded."""
+    """Serve one execution; --self-test: only prove that all can be loaded; --resident: stay."""
     gc.disable()  # until something runs for long: start-up makes many objects and no garbage
     sys.path.insert(0, TREE)
     sys.dont_write_bytecode = True
@@ -71,6 +73,10 @@ def main() -> int:
     settings.before_supervision = lambda: load("supervise")
     if sys.argv[1:] == ["--self-test"]:
         return self_test(settings)
+    if sys.argv[1:] == ["--resident"]:
+        from certexec.run.resident import stay
+
+        return stay(settings)
     return serve(SOCKET, settings)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from certexec.observe.sink import Sink
+    from certexec.run.known import Known
     from certexec.run.supervisor import Tracer
 
 SIGCHLD = 17
@@ -57,11 +58,14 @@ class Settings:
             log says; permissive: and let it happen. Never together with ``may_grant``.
         status_fd: gets one JSON line when the program runs or is refused, -1 for none.
         before_supervision: called once, before the supervisor's modules are imported.
+        known: what was judged before, in the resident server; started: called when the program
+            begins to run.
     """
 
     __slots__ = (
-        "arguments_before", "before_supervision", "certificate_fd", "may_grant", "notify_denials",
-        "owners", "permissive", "sinks", "status_fd", "store", "trace",
+        "arguments_before", "before_supervision", "certificate_fd", "known", "may_grant",
+        "notify_denials", "owners", "permissive", "sinks", "started", "status_fd", "store",
+        "trace",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +89,8 @@ class Settings:
         self.permissive = False
         self.status_fd = -1
         self.before_supervision: Callable[[], None] = _nothing_to_load
+        self.known: Known | None = None
+        self.started: Callable[[Approved], None] | None = None
 
     def report(self, event: str, pid: int, reason: str = "") -> None:
         """Write one line to ``status_fd``: what happened to which process, and why."""
@@ -115,18 +121,29 @@ def self_test(settings: Settings) -> int:
 
 def serve(socket_fd: int, settings: Settings) -> int:
     """Serve one execution to its end; returns the exit code of the server process itself."""
-    channel = Channel(socket_fd)
+    return attend(Channel(socket_fd), settings, _meet)
+
+
+def _meet(channel: Channel, settings: Settings) -> None:
+    """Find out who asks; our own memory is nobody's business from here on."""
+    forbid_attach()
+    settle_in()
+    if settings.certificate_fd >= 0:  # the run form, where we were there first
+        channel.send_ready()
+    hello = channel.recv_hello()
+    if settings.certificate_fd < 0:
+        settings.certificate_fd = hello.cert_fd
+
+
+def attend(
+    channel: Channel, settings: Settings, meet: Callable[[Channel, Settings], None]
+) -> int:
+    """Serve the launcher at the other end; ``meet`` leaves the certificate in ``settings``."""
     name = "certexec"
     try:
-        # 1. who asks; our own memory is nobody's business from here on
-        forbid_attach()
-        settle_in()
-        if settings.certificate_fd >= 0:  # the run form, where we were there first
-            channel.send_ready()
-        hello = channel.recv_hello()
+        # 1. who asks
+        meet(channel, settings)
         invoker = Invoker(channel.peer_pid)
-        if settings.certificate_fd < 0:
-            settings.certificate_fd = hello.cert_fd
         fd = settings.certificate_fd
         name = _typed_name(invoker, settings.arguments_before)
         # 2. judge; nothing has been promised yet
@@ -138,6 +155,7 @@ def serve(socket_fd: int, settings: Settings) -> int:
             may_grant=settings.may_grant,
             kernel_arguments=settings.arguments_before,
             notify_denials=settings.notify_denials and not settings.may_grant,
+            known=settings.known,
         )
         # 3. seize the launcher before it installs the filter: afterwards an unprivileged child
         #    might no longer do so, and the exec must not be missed
@@ -217,6 +235,7 @@ class _Execution:
             return DONE
         self.channel.close()
         if self.listener is None:
+            self._forget_what_is_done()
             return DONE
         # loaded while the program starts: what it asks meanwhile waits at the listener, and would
         # fail if this did
@@ -226,6 +245,7 @@ class _Execution:
         supervisor = supervisor_for(self.listener, self.approved, self.invoker, self.settings)
         self._forget_what_is_done()
         supervisor.run()
+        os.close(self.listener.fd)
         return DONE
 
     def _follow_to_exec(self) -> bool:
@@ -279,6 +299,8 @@ class _Execution:
             ptrace.detach(pid)
         except OSError:
             return False  # killed meanwhile by somebody who may
+        if self.settings.started is not None:
+            self.settings.started(self.approved)
         return True
 
     def _note(self, text: str) -> None:

@@ -144,7 +144,8 @@ class Supervisor:
         unshare_fs()  # umask and working directory of a caller must not reach other workers
         ignore_signals(WAKE_SIGNAL)
         self.listener.wake_synchronously()
-        gc.freeze()  # what is loaded stays; only what calls leave behind is looked at
+        if not gc.get_freeze_count():  # else the resident server has done so
+            gc.freeze()  # what is loaded stays; only what calls leave behind is looked at
         gc.enable()
         try:
             while True:
@@ -154,6 +155,7 @@ class Supervisor:
                 self.dispatch_event(event, notification)
         finally:
             self.judge.folding.close()
+            self.statuses.close()
 
     def next_event(self) -> tuple[str, Notification | None]:
         """Wait for the next thing to do, and say what it is."""

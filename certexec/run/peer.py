@@ -1,0 +1,257 @@
+"""Who asks the resident server: the launcher's process, by the kernel's word, and nothing else.
+
+A server that the launcher starts itself inherits what its invoker lives under: namespaces, root,
+control group, limits, a security module's label, filters and domains. The resident one does not;
+so it serves only callers who live as it does, takes over what it can (``resemble``) and leaves
+all others to a server of their own, which is never less than right, only slower.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+
+from certexec.errors import RunError
+from certexec.kernel.credentials import forbid_attach, own_capabilities
+from certexec.kernel.filesystem import identify
+from certexec.kernel.procfs import proc, read_file, read_status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from certexec.kernel.procfs import Status
+
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+RLIMIT_STACK, RLIMIT_CORE, RLIMIT_NOFILE, RLIMIT_NICE, RLIMIT_RTPRIO = 3, 4, 7, 13, 14
+RLIMITS = 16
+STACK = 8 << 20
+FILES = 65536
+"""As binfmt/server.h has them for a server that the launcher starts."""
+GROUPS_MAX = 1024
+"""supplementary groups; who has more is rare, and their list long to hand on."""
+_UNLIMITED = resource.RLIM_INFINITY
+
+
+class ElsewhereError(Exception):
+    """The caller needs a server of its own; the text says why."""
+
+
+class Surroundings:
+    """What this process lives under, to compare callers with.
+
+    Attributes:
+        namespaces, root, label: as ``_namespaces``, ``_spot`` and ``_label`` say.
+        caps: capabilities; oom, login: as in /proc/PID; cgroups: as ``cgroups`` says.
+        launcher: the installed launcher, as ``_spot`` says.
+    """
+
+    __slots__ = ("caps", "cgroups", "label", "launcher", "login", "namespaces", "oom", "root")
+
+    def __init__(self, launcher: str) -> None:
+        own = os.getpid()
+        self.namespaces = _namespaces(own)
+        self.root = _spot(proc(own, "root"))
+        self.label = _label(own)
+        self.caps = read_status(own).caps
+        self.oom = read_file(proc(own, "oom_score_adj"))
+        self.login = _login(own)
+        self.cgroups = cgroups(own)
+        self.launcher = _spot(launcher)
+
+
+class Caller:
+    """What a server would inherit of who asks.
+
+    Attributes:
+        uid, gid, groups: real ids; elevated: the effective uid is 0.
+        limits: soft and hard ones, by number; nice, oom, login: as in /proc; cgroups: where.
+    """
+
+    __slots__ = ("cgroups", "elevated", "gid", "groups", "limits", "login", "nice", "oom", "uid")
+
+    def __init__(self, pid: int, status: Status) -> None:
+        """Read what is not in the status. Raises OSError."""
+        self.uid, self.gid, self.groups = status.uids[0], status.gids[0], tuple(status.groups)
+        self.elevated = status.uids[1] == 0
+        self.limits = tuple(resource.prlimit(pid, number) for number in range(RLIMITS))
+        self.nice = os.getpriority(os.PRIO_PROCESS, pid)
+        self.oom = read_file(proc(pid, "oom_score_adj"))
+        self.login = _login(pid)
+        self.cgroups = cgroups(pid)
+
+    def key(self) -> tuple[object, ...]:
+        """Return what a process that has served one caller must have been for, to serve another."""
+        return (
+            self.uid, self.gid, self.groups, self.elevated, self.limits, self.nice, self.oom,
+            self.login, self.cgroups,
+        )  # fmt: skip
+
+
+def has_ended(pidfd: int) -> bool:
+    """Tell whether the process behind a pidfd has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def examine(pid: int, uid: int, pinned: bool, ours: Surroundings) -> Caller:
+    """Return who asks; raises ElsewhereError for one who cannot be served here.
+
+    ``uid``: the effective one with which it connected; ``pinned``: there is a pidfd, so that its
+    number is known not to have become somebody else's. Nothing here waits for anybody: not for
+    the caller's memory, nor for a file system that it may have made.
+
+    1. its ids are those that the kernel gives a launcher; elevated ones only where it is pinned;
+    2. it lives where we do: namespaces, root directory, security label;
+    3. it runs the installed launcher, and nothing else;
+    4. nothing holds it that would not hold us: no_new_privs (a Landlock domain comes with it),
+       filters, capabilities that were taken away or given, another scheduler.
+    """
+    try:
+        # 1. as whom
+        status = read_status(pid)
+        ruid, euid, suid, fsuid = status.uids
+        rgid = status.gids[0]
+        if euid != uid or (suid, fsuid) != (euid, euid) or status.gids != (rgid,) * 4:
+            raise ElsewhereError("ids that no launcher has")
+        if euid != ruid and (euid != 0 or not pinned):
+            raise ElsewhereError("elevated ids, and no pidfd")
+        # 2. where
+        if _namespaces(pid) != ours.namespaces:
+            raise ElsewhereError("other namespaces")
+        if _spot(proc(pid, "root")) != ours.root:
+            raise ElsewhereError("another root directory")
+        if _label(pid) != ours.label:
+            raise ElsewhereError("another security label")
+        # 3. what runs
+        if _spot(proc(pid, "exe")) != ours.launcher:
+            raise ElsewhereError("not the installed launcher")
+        # 4. under what
+        held = ours.caps["prm"] if euid == 0 else 0
+        caps = status.caps
+        if status.no_new_privs or status.seccomp:
+            raise ElsewhereError("no_new_privs or a filter")
+        if caps["bnd"] != ours.caps["bnd"] or caps["inh"] or caps["amb"]:
+            raise ElsewhereError("other capabilities to be had")
+        if caps["prm"] != held or caps["eff"] != held:
+            raise ElsewhereError("other capabilities")
+        if len(status.groups) > GROUPS_MAX:
+            raise ElsewhereError("too many groups")
+        if euid != 0 and os.sched_getscheduler(pid) != os.SCHED_OTHER:
+            raise ElsewhereError("another scheduler")
+        return Caller(pid, status)
+    except (OSError, KeyError, ValueError) as error:
+        raise ElsewhereError(f"the caller cannot be examined: {error}") from None
+
+
+def resemble(caller: Caller, ours: Surroundings) -> None:
+    """Become what a server would be that this caller had started; then there is no way back.
+
+    Session, directory and scheduling are such already, the control group by birth. Raises
+    ElsewhereError, or RunError("internal").
+
+    1. what only root may take over: oom score, login uid, limits;
+    2. without elevation: the caller's nice value and ids, which end every capability; read back.
+    """
+    try:
+        # 1.
+        if caller.oom != ours.oom:
+            _write(proc("self", "oom_score_adj"), caller.oom)
+        if caller.login != ours.login:
+            _write(proc("self", "loginuid"), caller.login)
+        for number, theirs in enumerate(caller.limits):
+            _take_limit(number, theirs, caller.elevated)
+        # 2.
+        if caller.elevated:
+            return
+        if caller.nice > 0:
+            os.setpriority(os.PRIO_PROCESS, 0, caller.nice)
+        uid, gid, groups = caller.uid, caller.gid, list(caller.groups)
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        forbid_attach()  # anew: the change of ids has set it as fs.suid_dumpable says
+    except (OSError, ValueError) as error:
+        raise ElsewhereError(f"the caller cannot be resembled: {error}") from None
+    if (
+        os.getresuid() != (uid,) * 3
+        or os.getresgid() != (gid,) * 3
+        or sorted(os.getgroups()) != sorted(groups)
+        or own_capabilities() != (0, 0, 0)
+    ):
+        raise RunError("internal", "the policy server could not become the invoker")
+
+
+def limit_for(number: int, theirs: tuple[int, int], elevated: bool) -> tuple[int, int]:
+    """Return the limit of a server whose invoker has ``theirs``, as ``lift_limits`` sets it."""
+    if number in (RLIMIT_NICE, RLIMIT_RTPRIO):
+        return theirs
+    soft = hard = _UNLIMITED
+    if number == RLIMIT_CORE:
+        soft = hard = 0
+    elif number == RLIMIT_STACK:
+        soft = STACK
+    elif number == RLIMIT_NOFILE:
+        soft = hard = FILES
+    if elevated or _at_most(hard, theirs[1]):
+        return soft, hard
+    return (soft if _at_most(soft, theirs[1]) else theirs[1]), theirs[1]
+
+
+def _take_limit(number: int, theirs: tuple[int, int], elevated: bool) -> None:
+    try:
+        resource.setrlimit(number, limit_for(number, theirs, elevated))
+    except ValueError:  # a root without CAP_SYS_RESOURCE
+        resource.setrlimit(number, limit_for(number, theirs, elevated=False))
+
+
+def _at_most(one: int, other: int) -> bool:
+    return other == _UNLIMITED or one != _UNLIMITED and one <= other
+
+
+def cgroups(pid: int) -> str:
+    """Return the control groups of a process, a line for each hierarchy. Raises OSError."""
+    return read_file(proc(pid, "cgroup")).decode("utf-8", "surrogateescape")
+
+
+def _namespaces(pid: int) -> list[str]:
+    found = []
+    for name in NAMESPACES:
+        try:
+            found.append(os.readlink(proc(pid, "ns", name)))
+        except FileNotFoundError:
+            found.append("")  # a kernel without this kind
+    return found
+
+
+def _spot(path: str) -> tuple[object, ...]:
+    """Tell a file apart by device, inode and mount, without waiting for its file system."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = identify(fd, patient=False)
+    finally:
+        os.close(fd)
+    return found.device, found.inode, found.mount
+
+
+def _label(pid: int) -> bytes:
+    """Return a security module's label of a process, b"" where none gives any."""
+    try:
+        return read_file(proc(pid, "attr", "current"))
+    except OSError:
+        return b""
+
+
+def _login(pid: int) -> bytes:
+    try:
+        return read_file(proc(pid, "loginuid"))
+    except FileNotFoundError:
+        return b""  # a kernel without audit
+
+
+def _write(path: str, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text)
+    finally:
+        os.close(fd)

@@ -1,0 +1,506 @@
+"""The resident policy server: takes requests and gives each to a process of its own.
+
+It judges nothing itself. One loop accepts connections, receives who asks, lets users take turns
+and forks; everything that can take long or go wrong happens in the children, one for each
+execution, which outlive it: it may crash, be killed or give way to a new version meanwhile. What
+it learns from its children it proves again from the bytes (certexec.run.known).
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import gc
+import os
+import select
+import time
+
+from certexec.errors import CertexecError, RunError
+from certexec.kernel.credentials import forbid_attach
+from certexec.kernel.digest import stay_with_openssl
+from certexec.kernel.fork import fork_into, open_cgroup
+from certexec.kernel.procfs import in_initial_user_namespace, keep_view_as, settle_in
+from certexec.run.channel import peer_pidfd, ready
+from certexec.run.decide import confinement_of
+from certexec.run.known import Known
+from certexec.run.layout import SYSTEM
+from certexec.run.peer import ElsewhereError, Surroundings, examine, has_ended
+from certexec.run.server import STDERR, Settings, self_test
+from certexec.run.server_socket import GIVEN, SO_PASSCRED, SOCKET, inherited, listen
+from certexec.run.turns import Turns
+from certexec.run.warm import (
+    IDLE,
+    SIGCHLD,
+    SIGHUP,
+    SIGINT,
+    SIGTERM,
+    VIEW,
+    parse_lesson,
+    receive_hello,
+    serve_by_turns,
+    settle,
+    task,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from certexec.run.layout import Layout
+    from certexec.run.peer import Caller
+
+RESTING_MAX = 3
+"""processes that wait for another caller of the kind they are used to; each holds some 5 MB."""
+STARTING_MAX = 4
+"""executions per processor that may be on their way at once; more only get in each other's way."""
+STARTING_TIME = 0.2
+"""seconds after which one no longer counts as such: its invoker may have stopped it."""
+HELLO_TIME = 1.0
+"""seconds in which a connection must say who it is; launchers do so at once."""
+SILENT_MAX = 64
+"""connections of one user that have said nothing yet."""
+LESSON_MAX = 212992
+"""bytes of one message of a child: the default size of a socket's buffer."""
+ACCEPT_MAX = 64
+"""connections taken in one go, before the others' turn."""
+RESIDENT = "--resident"
+"""The argument of serve.py that makes it stay."""
+DONE, REPLACED = 0, 1
+_FAILED = 125
+
+
+class Request:
+    """Somebody who waits for a plan.
+
+    Attributes:
+        connection, certificate, pidfd: descriptors; the last two -1 until they are there.
+        deadline: when it must have said who it is; caller: what is known of it by then.
+    """
+
+    __slots__ = ("caller", "certificate", "connection", "deadline", "pidfd", "uid")
+
+    def __init__(self, connection: _socket.socket, deadline: float) -> None:
+        self.connection = connection
+        self.deadline = deadline
+        packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        self.uid = int.from_bytes(packed[4:8], "little")
+        self.certificate = self.pidfd = -1
+        self.caller: Caller | None = None
+
+    def close(self) -> None:
+        """Let the launcher go elsewhere; or what it needs is with a child by now."""
+        self.connection.close()
+        for fd in (self.certificate, self.pidfd):
+            if fd >= 0:
+                os.close(fd)
+
+
+class Child:
+    """A process that waits for a request, or serves one.
+
+    Attributes:
+        pid: its number; leash: the socket to it; cgroups: where it lives.
+        key: for which callers it can be used, None for any; lessons: how much it knows.
+        uid: whom it serves, -1 for nobody; since: when that began; runs: it has said so.
+    """
+
+    __slots__ = ("cgroups", "key", "leash", "lessons", "pid", "runs", "since", "uid")
+
+    def __init__(self, pid: int, leash: _socket.socket, cgroups: str, lessons: int) -> None:
+        self.pid = pid
+        self.leash = leash
+        self.cgroups = cgroups
+        self.lessons = lessons
+        self.key: tuple[object, ...] | None = None
+        self.uid = -1
+        self.since = 0.0
+        self.runs = False
+
+
+class Resident:
+    """The loop and what it holds."""
+
+    def __init__(self, listener: _socket.socket, layout: Layout, version: str) -> None:
+        self.listener = listener
+        self.layout = layout
+        self.version = version
+        self.ours = Surroundings(layout.launcher)
+        self.known = Known()
+        self.lessons = 0
+        self.silent: dict[int, Request] = {}
+        self.turns: Turns[Request] = Turns()
+        self.children: dict[int, Child] = {}
+        self.leashes: dict[int, Child] = {}
+        self.idle: list[Child] = []
+        self.starting: dict[int, Child] = {}
+        self.starting_max = STARTING_MAX * (os.cpu_count() or 1)
+        self.ends = False
+        self.poll = select.epoll()
+        self.wakeup = -1
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until told to end (DONE), or until another version counts (REPLACED)."""
+        self.wakeup = _listen_to_signals(self._end)
+        self.poll.register(self.wakeup, select.EPOLLIN)
+        self.poll.register(self.listener.fileno(), select.EPOLLIN)
+        self._warm_up(self.ours.cgroups)
+        while True:
+            for fd, _ in self.poll.poll(self._patience()):
+                if fd == self.wakeup:
+                    os.read(fd, 4096)
+                    self._reap()
+                elif fd == self.listener.fileno():
+                    self._accept()
+                elif fd in self.silent:
+                    self._hear(fd)
+                elif fd in self.leashes:
+                    self._listen_to(self.leashes[fd])
+            self._forget_late()
+            self._serve_waiting()
+            if self.ends:
+                return DONE
+            if not self.turns.waiting and not self.silent and self._is_replaced():
+                return DONE if self.ends else REPLACED
+
+    def _end(self, signal: int, frame: object) -> None:
+        self.ends = True
+
+    def _is_replaced(self) -> bool:
+        try:
+            return os.readlink(self.layout.current) != self.version
+        except OSError:
+            self.ends = True  # certexec is not set up any more
+            return True
+
+    def _patience(self) -> float | None:
+        """Return the seconds until something is due."""
+        due = [request.deadline for request in self.silent.values()]
+        if self.turns.waiting:
+            due += [child.since + STARTING_TIME for child in self.starting.values()]
+        return None if not due else max(0.001, min(due) - time.monotonic())
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPT_MAX):
+            try:
+                fd, _ = self.listener._accept()  # type: ignore[attr-defined]
+            except OSError:
+                return  # nobody is left, or there is no descriptor: poll comes back to it
+            connection = _socket.socket(fileno=fd)
+            connection.setblocking(False)
+            try:
+                request = Request(connection, time.monotonic() + HELLO_TIME)
+            except OSError:
+                connection.close()
+                continue
+            if self._take_hello(request):
+                continue
+            if sum(one.uid == request.uid for one in self.silent.values()) >= SILENT_MAX:
+                request.close()
+                continue
+            self.silent[fd] = request
+            self.poll.register(fd, select.EPOLLIN)
+
+    def _hear(self, fd: int) -> None:
+        if self._take_hello(self.silent[fd]):
+            self._forget(fd)
+
+    def _forget(self, fd: int) -> Request:
+        try:
+            self.poll.unregister(fd)
+        except OSError:
+            pass  # it is closed, and so has been forgotten by the kernel
+        return self.silent.pop(fd)
+
+    def _forget_late(self) -> None:
+        if self.silent:
+            now = time.monotonic()
+            for fd in [fd for fd, one in self.silent.items() if one.deadline <= now]:
+                self._forget(fd).close()
+
+    def _take_hello(self, request: Request) -> bool:
+        """Receive who asks and let it wait for its turn; False while it has said nothing.
+
+        Whoever cannot be served here finds the connection closed.
+        """
+        try:
+            heard = receive_hello(request.connection)
+            if heard is None:
+                raise ElsewhereError("not a launcher")
+            hello, uid = heard
+            request.certificate = hello.cert_fd
+            self._examine(request)
+            if not self.turns.add(uid, request):
+                raise ElsewhereError("enough of this user")
+        except BlockingIOError:
+            return False
+        except (ElsewhereError, OSError):
+            request.close()
+        return True
+
+    def _examine(self, request: Request) -> None:
+        """Find out who asks. Raises ElsewhereError, OSError.
+
+        1. a pidfd of who connected, by the kernel's word; its number is another's only after its
+           end, so what is examined by the number is about it where it has not ended afterwards;
+        2. from here on the connection is as every server's, and the launcher may wait.
+        """
+        connection = request.connection
+        packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        pid = int.from_bytes(packed[:4], "little")
+        # 1.
+        request.pidfd = peer_pidfd(connection)
+        pinned = request.pidfd >= 0
+        request.caller = examine(pid, request.uid, pinned, self.ours)
+        if pinned and has_ended(request.pidfd):
+            raise ElsewhereError("the caller has ended")
+        # 2.
+        connection.setsockopt(_socket.SOL_SOCKET, SO_PASSCRED, 0)
+        connection.send(ready(), _socket.MSG_NOSIGNAL)
+        connection.setblocking(True)
+
+    def _serve_waiting(self) -> None:
+        """Give requests to children, as many as may be on their way at once."""
+        limit = time.monotonic() - STARTING_TIME
+        for pid in [pid for pid, child in self.starting.items() if child.since < limit]:
+            del self.starting[pid]
+        while len(self.starting) < self.starting_max:
+            turn = self.turns.next()
+            if turn is None:
+                return
+            uid, request = turn
+            try:
+                self._serve(uid, request)
+            except OSError:
+                pass  # no process, no descriptor, no such group: its launcher helps itself
+            finally:
+                request.close()
+
+    def _serve(self, uid: int, request: Request) -> None:
+        caller = request.caller
+        assert caller is not None
+        key = caller.key()
+        child = self._child_for(key, caller.cgroups)
+        fds = [request.connection.fileno(), request.certificate, request.pidfd]
+        data, rights = task(caller, fds if request.pidfd >= 0 else fds[:2])
+        child.key = key
+        child.uid = uid
+        child.since = time.monotonic()
+        self.turns.started(uid)
+        self.starting[child.pid] = child
+        child.leash.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
+
+    # -- children ---------------------------------------------------------------------------------
+
+    def _child_for(self, key: tuple[object, ...], groups: str) -> Child:
+        """Return a child that can serve such a caller: used to it, or fresh. Raises OSError."""
+        fresh = None
+        for child in reversed(self.idle):  # who was busy last has the most of its memory at hand
+            if child.key == key:
+                self.idle.remove(child)
+                return child
+            if child.key is None and child.cgroups == groups:
+                fresh = child
+        if fresh is not None:
+            self.idle.remove(fresh)
+            return fresh
+        return self._fork(groups)
+
+    def _fork(self, groups: str) -> Child:
+        group = _other_group(self.ours.cgroups, groups)
+        directory = open_cgroup(group) if group else -1
+        try:
+            ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            pid = fork_into(directory) if group else os.fork()
+        finally:
+            if directory >= 0:
+                os.close(directory)
+        if pid == 0:
+            self._be_child(theirs.fileno())
+        theirs.close()
+        child = Child(pid, ours, groups, self.lessons)
+        self.children[pid] = child
+        self.leashes[ours.fileno()] = child
+        self.poll.register(ours.fileno(), select.EPOLLIN)
+        return child
+
+    def _be_child(self, leash: int) -> NoReturn:
+        code = _FAILED
+        try:
+            settle(leash)
+            code = serve_by_turns(self.known, self.ours)
+        finally:
+            os._exit(code)
+
+    def _warm_up(self, groups: str) -> None:
+        """Keep one process ready where the last request came from, with all that is known."""
+        for child in list(self.idle):
+            if child.key is None and (child.cgroups, child.lessons) != (groups, self.lessons):
+                self._let_go(child)
+        try:
+            if not any(child.key is None for child in self.idle):
+                self.idle.append(self._fork(groups))
+        except OSError:
+            return  # when it is needed there may be one
+
+    def _let_go(self, child: Child) -> None:
+        """Close the leash: an idle child ends, another one when its execution has."""
+        if child in self.idle:
+            self.idle.remove(child)
+        self.starting.pop(child.pid, None)
+        if self.leashes.pop(child.leash.fileno(), None) is not None:
+            self.poll.unregister(child.leash.fileno())
+        child.leash.close()
+
+    def _listen_to(self, child: Child) -> None:
+        """A child's program runs, or has ended and it can serve another, or it is gone."""
+        try:
+            message = child.leash.recv(LESSON_MAX, _socket.MSG_DONTWAIT)
+        except OSError:
+            message = b""
+        if child.uid < 0 or child.runs != (message == IDLE):
+            self._let_go(child)  # it has ended, or it speaks out of turn
+            return
+        if message == IDLE:
+            self._rest(child)
+            return
+        child.runs = True
+        self.starting.pop(child.pid, None)
+        self._study(message)
+        if not self.turns.waiting:
+            self._warm_up(child.cgroups)
+
+    def _rest(self, child: Child) -> None:
+        """Let a child wait for the next caller of its kind, and the one that waited longest go."""
+        self.starting.pop(child.pid, None)
+        self.turns.ended(child.uid)
+        child.uid = -1
+        child.runs = False
+        self.idle.append(child)
+        used = [one for one in self.idle if one.key is not None]
+        if len(used) > RESTING_MAX:
+            self._let_go(used[0])
+
+    def _study(self, message: bytes) -> None:
+        """Prove anew what a child says that it proved, from the same bytes, without any file."""
+        parsed = parse_lesson(message)
+        if parsed is None:
+            return
+        data, text, (capable, may_exec, notify) = parsed
+        settings = Settings()
+        self.known.fresh = None
+        try:
+            certificate = self.known.verify(data, settings.store, settings.owners).certificate
+            confinement_of(
+                certificate, capable=capable, may_exec=may_exec, notify_denials=notify,
+                look=lambda path: None, known=self.known, text=text,
+            )  # fmt: skip
+        except CertexecError:
+            return
+        if self.known.fresh is None:
+            return
+        self.known.fresh = None
+        self.lessons += 1
+        gc.collect()
+        gc.freeze()  # so that children need not copy what they only look at
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = self.children.pop(pid, None)
+            if child is None:
+                continue  # one of the version before
+            self._let_go(child)
+            if child.uid >= 0:
+                self.turns.ended(child.uid)
+
+
+def _other_group(ours: str, theirs: str) -> str:
+    """Return the control group of version 2 to fork into, "" where ours will do.
+
+    Raises OSError where a hierarchy of version 1 differs: there one would have to move.
+    """
+    if ours == theirs:
+        return ""
+    unified = ""
+    mine, others = ours.splitlines(), theirs.splitlines()
+    for one, other in zip(mine, others, strict=False):
+        if one != other and not (one.startswith("0::") and other.startswith("0::")):
+            raise OSError("another control group")
+        if other.startswith("0::"):
+            unified = other[3:]
+    if len(mine) != len(others):
+        raise OSError("other hierarchies")
+    return unified
+
+
+def _listen_to_signals(end: Callable[[int, object], None]) -> int:
+    """Return a descriptor that becomes readable with each signal that matters."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    _signal.signal(SIGCHLD, _nothing)
+    _signal.signal(SIGHUP, _nothing)
+    for number in (SIGTERM, SIGINT):
+        _signal.signal(number, end)
+    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
+
+
+def _nothing(signal: int, frame: object) -> None:
+    """The wake-up descriptor does the work."""
+
+
+def stay(settings: Settings, layout: Layout = SYSTEM) -> int:
+    """Be the resident server until told to end; returns the exit code.
+
+    ``settings``: how the modules of a run are loaded.
+
+    1. what the one who started it lives under is undone, as binfmt/server.h does it;
+    2. modules, and a view of /proc that stays, under a number that children keep;
+    3. the socket; a new version takes it over.
+
+    Raises CertexecError.
+    """
+    if os.geteuid() != 0 or not in_initial_user_namespace():
+        raise RunError("not-root", "the resident server is for the machine's root")
+    # 1.
+    forbid_attach()
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.umask(0o077)
+    os.chdir("/")
+    null = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1):
+        os.dup2(null, standard)
+    if null > STDERR:
+        os.close(null)
+    # 2.
+    self_test(settings)
+    stay_with_openssl()
+    import certexec.policy.landlock
+    import certexec.run.landlock  # noqa: F401 - loaded where a policy asks for it
+
+    settle_in()
+    keep_view_as(VIEW)
+    gc.collect()
+    gc.freeze()
+    # 3.
+    version = os.readlink(layout.current)
+    given = inherited(GIVEN)
+    listener = listen() if given is None else given
+    if Resident(listener, layout, version).run() == REPLACED:
+        os.dup2(listener.fileno(), GIVEN, inheritable=True)
+        python, server = f"{layout.current}/python", f"{layout.current}/serve.py"
+        os.execve(python, ["python", "-I", "-S", server, RESIDENT], {})  # noqa: S606
+    if given is None:
+        os.unlink(SOCKET)
+    return 0

@@ -1,0 +1,79 @@
+"""Whose turn it is: requests of several users, none of whom can make the others wait (pure).
+
+Each user has a queue of their own, and the queues take turns. A user whose queue is full, or who
+has too many programs running, is not served here; their requests cost only themselves then.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Generic, TypeVar
+
+    Item = TypeVar("Item")
+else:
+    Item = "Item"
+
+    class Generic:
+        """Only for the type checker; the run path does not load typing."""
+
+        def __class_getitem__(cls, item: object) -> type:
+            return cls
+
+
+WAITING_MAX = 64
+"""requests of one user that may wait; more than a burst of a parallel build."""
+RUNNING_MAX = 2000
+"""supervised programs of one user, root excepted; a machine has some 30,000 process numbers."""
+ROOT = 0
+
+
+class Turns(Generic[Item]):
+    """Requests that wait, in the order in which they are served.
+
+    Attributes:
+        waiting: how many.
+    """
+
+    __slots__ = ("_queues", "_running", "waiting")
+
+    def __init__(self) -> None:
+        self._queues: dict[int, list[Item]] = {}
+        self._running: dict[int, int] = {}
+        self.waiting = 0
+
+    def add(self, uid: int, item: Item) -> bool:
+        """Let a request of ``uid`` wait; False when that user has had enough."""
+        queue = self._queues.get(uid)
+        if uid != ROOT and self._running.get(uid, 0) >= RUNNING_MAX:
+            return False
+        if queue is None:
+            queue = self._queues[uid] = []  # goes to the end of the round
+        elif len(queue) >= WAITING_MAX:
+            return False
+        queue.append(item)
+        self.waiting += 1
+        return True
+
+    def next(self) -> tuple[int, Item] | None:
+        """Take the next request out, with its user; that user's next one comes after all others."""
+        for uid in self._queues:
+            queue = self._queues.pop(uid)
+            item = queue.pop(0)
+            if queue:
+                self._queues[uid] = queue
+            self.waiting -= 1
+            return uid, item
+        return None
+
+    def started(self, uid: int) -> None:
+        """Count a program of ``uid``."""
+        self._running[uid] = self._running.get(uid, 0) + 1
+
+    def ended(self, uid: int) -> None:
+        """Count one less."""
+        left = self._running.get(uid, 0) - 1
+        if left > 0:
+            self._running[uid] = left
+        else:
+            self._running.pop(uid, None)

@@ -1,0 +1,233 @@
+"""One process of the resident server: with everything loaded, it waits for an execution to serve.
+
+With its first request it becomes what a server would be that this launcher had started
+(certexec.run.peer); from there on it is the same code. When the program and all that came of it
+have ended, it may serve the same invoker again, for what it has touched of its memory is its own
+by then: fresh memory is most of what a start costs. Whoever has served a grant serves nobody else.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import array
+import gc
+import marshal
+import os
+import select
+
+from certexec.kernel.libc import syscall
+from certexec.kernel.procfs import go_home, proc
+from certexec.run.channel import Channel, Hello, parse_hello
+from certexec.run.peer import Caller, ElsewhereError, has_ended, resemble
+from certexec.run.server import Settings, attend
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from certexec.run.decide import Approved
+    from certexec.run.known import Known
+    from certexec.run.peer import Surroundings
+
+LEASH = 3
+"""The descriptor of the socket to the resident server; above it stay ``kept`` ones."""
+FIRST_FREE = 5
+VIEW = 4
+"""The descriptor of this server's view of /proc (procfs.settle_in)."""
+_CLOSE_RANGE = 436
+_ANY = 0xFFFFFFFF
+TOLD_MAX = 128 << 10
+"""bytes of a policy that others learn; a longer one does not fit into one packet."""
+SIGHUP, SIGINT, SIGTERM, SIGCHLD = 1, 2, 15, 17
+SIGNALS = (SIGHUP, SIGINT, SIGTERM, SIGCHLD)
+"""What the resident server listens to, and its children do not."""
+TASK, RUNS, IDLE = b"T", b"R", b"I"
+TASK_MAX = 65536
+"""bytes; a caller with the most groups that are served takes some 10,000."""
+EXECUTIONS_MAX = 1000
+"""executions of one process; then a fresh one takes its place, whatever may have gathered in it."""
+_FLAGS = 3
+_CREDENTIALS = 12
+
+
+def task(caller: Caller, fds: list[int]) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+    """Return the message that gives a process its request.
+
+    ``fds``: the connection, the certificate, and a pidfd of the caller where there is one.
+    """
+    facts = TASK + marshal.dumps(tuple(getattr(caller, name) for name in Caller.__slots__))
+    return facts, [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds).tobytes())]
+
+
+def lesson(fresh: tuple[bytes, str, tuple[bool, ...]] | None) -> bytes:
+    """Return the message that the program runs, with what had to be computed anew for it."""
+    data, text, place = fresh or (b"", "", (False,) * _FLAGS)
+    encoded = text.encode()
+    if not data or len(encoded) > TOLD_MAX:
+        return RUNS
+    return RUNS + bytes(place) + len(data).to_bytes(4, "little") + data + encoded
+
+
+def parse_lesson(message: bytes) -> tuple[bytes, bytes, tuple[bool, ...]] | None:
+    """Return a certificate's bytes, a policy's text and the place; None for what is no lesson."""
+    head = len(RUNS) + _FLAGS + 4
+    if len(message) < head or message[:1] != RUNS:
+        return None
+    place = tuple(bool(flag) for flag in message[1 : 1 + _FLAGS])
+    end = head + int.from_bytes(message[1 + _FLAGS : head], "little")
+    return message[head:end], message[end:], place
+
+
+def receive_hello(connection: _socket.socket) -> tuple[Hello, int] | None:
+    """Receive a launcher's introduction; returns it with the real uid of who sent it.
+
+    None for anything else, and then nothing of it is kept. Raises BlockingIOError.
+    """
+    room = _socket.CMSG_SPACE(4) + _socket.CMSG_SPACE(_CREDENTIALS)
+    try:
+        data, ancillary, flags, _ = connection.recvmsg(64, room, _socket.MSG_CMSG_CLOEXEC)
+        peer = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return None
+    fds = _descriptors(ancillary)
+    sender = b""
+    for _, kind, content in ancillary:
+        if kind == _socket.SCM_CREDENTIALS:
+            sender = content
+    hello = parse_hello(data, fds[0]) if len(fds) == 1 else None
+    lost = flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC)
+    if hello is None or lost or len(sender) != _CREDENTIALS or sender[:4] != peer[:4]:
+        for fd in fds:
+            os.close(fd)
+        return None
+    return hello, int.from_bytes(sender[4:8], "little")
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for _, kind, content in ancillary:
+        if kind == _socket.SCM_RIGHTS:
+            found.frombytes(content[: len(content) - len(content) % found.itemsize])
+    return found.tolist()
+
+
+def settle(leash: int) -> None:
+    """Become a process of its own: session, signals, descriptors. What others ask stays theirs."""
+    os.setsid()
+    _signal.set_wakeup_fd(-1)
+    for number in SIGNALS:
+        _signal.signal(number, _signal.SIG_DFL)
+    for standard in (1, 2):
+        os.dup2(0, standard)
+    os.dup2(leash, LEASH, inheritable=False)
+    syscall(_CLOSE_RANGE, FIRST_FREE, _ANY, 0)
+
+
+def serve_by_turns(known: Known, ours: Surroundings) -> int:
+    """Serve requests from LEASH as long as they come; returns the exit code of this process."""
+    leash = _socket.socket(fileno=LEASH)
+    first = True
+    for _ in range(EXECUTIONS_MAX):
+        data, ancillary, _, _ = leash.recvmsg(
+            TASK_MAX, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
+        )
+        fds = _descriptors(ancillary)
+        if data[:1] != TASK or len(fds) < 2:
+            return 0  # not needed any more
+        facts = marshal.loads(data[1:])  # noqa: S302 - from root, who forked this process
+        caller = Caller.__new__(Caller)
+        for name, value in zip(Caller.__slots__, facts, strict=True):
+            setattr(caller, name, value)
+        execution = Execution(leash, caller, known, ours if first else None)
+        code = execution.serve(fds)
+        first = False
+        if code or execution.grants or not _tidy():
+            return code
+        leash.send(IDLE, _socket.MSG_NOSIGNAL)
+    return 0
+
+
+class Execution:
+    """One request. ``ours``: what to change from, None where this process has resembled already.
+
+    Attributes:
+        grants: the certificate gave an identity; who has served it serves nobody else.
+    """
+
+    def __init__(
+        self, leash: _socket.socket, caller: Caller, known: Known, ours: Surroundings | None
+    ) -> None:
+        self.leash = leash
+        self.caller = caller
+        self.known = known
+        self.ours = ours
+        self.pidfd = -1
+        self.grants = True  # until it is known not to
+
+    def serve(self, fds: list[int]) -> int:
+        """Serve it to its end; returns the exit code, 0 where all went its way."""
+        settings = Settings()
+        settings.certificate_fd = fds[1]
+        settings.known = self.known
+        settings.started = self.started
+        self.known.fresh = None
+        self.pidfd = fds[2] if len(fds) > 2 else -1
+        try:
+            return attend(Channel(fds[0]), settings, self.meet)
+        except ElsewhereError:
+            return 1  # the launcher sees the socket close, and starts a server of its own
+
+    def meet(self, channel: Channel, settings: Settings) -> None:
+        """Become what the caller's own server would be; it has been examined already."""
+        if self.ours is not None:
+            resemble(self.caller, self.ours)
+        if self.pidfd >= 0:
+            if has_ended(self.pidfd):
+                raise ElsewhereError("the caller has ended")
+            os.close(self.pidfd)
+        if is_over(channel.fileno()):
+            raise ElsewhereError("the caller has given up")
+
+    def started(self, approved: Approved) -> None:
+        """Tell that the program runs."""
+        self.grants = approved.grant
+        self.leash.send(lesson(self.known.fresh), _socket.MSG_NOSIGNAL)
+
+
+def _tidy() -> bool:
+    """Forget an execution that has ended; False where something of it is left.
+
+    1. no thread: one may wait in a call that nobody will break off;
+    2. no object: a late one could close a descriptor that is another's by then;
+    3. no descriptor; signals as at the beginning.
+    """
+    # 1.
+    if len(os.listdir(proc("self", "task"))) > 1:
+        return False
+    # 2.
+    gc.disable()
+    gc.collect()
+    # 3.
+    if any(_is_open(int(name)) for name in os.listdir(proc("self", "fd")) if int(name) > VIEW):
+        return False  # but not the one by which they were listed
+    for number in SIGNALS:
+        _signal.signal(number, _signal.SIG_DFL)
+    os.umask(0o077)
+    go_home()
+    return True
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def is_over(connection: int) -> bool:
+    """Tell whether the other end is closed."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
