@@ -157,4 +157,4 @@ def test_the_launcher_stays_small() -> None:
         for line in path.read_text().splitlines()
         if line.strip() and not line.strip().startswith(("/*", "*", "//"))
     )
-    assert code <= 840, (lines, code)
+    assert code <= 900, (lines, code)

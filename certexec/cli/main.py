@@ -68,6 +68,7 @@ VERBS = (
     Verb("keygen", "certexec.cli.keygen", "Set-up", "Make a signing key."),
     Verb("key", "certexec.cli.key", "Set-up", "Look at keys, change a passphrase."),
     Verb("trust", "certexec.cli.trust", "Set-up", "Choose the keys whose certificates count."),
+    Verb("server", "certexec.cli.server", "Set-up", "Keep a policy server ready, for fast starts."),
     Verb("doctor", "certexec.cli.doctor", "Set-up", "Say what this machine can promise."),
     Verb("binfmt", "certexec.cli.binfmt", "Set-up", "Register the kernel's handler by hand."),
     Verb("completion", "certexec.cli.completion", "Set-up", "Print a shell's completion script."),

@@ -31,6 +31,26 @@ def open_cgroup(path: str) -> int:
     raise FileNotFoundError(2, "no cgroup2 is mounted")
 
 
+def other_group(ours: str, theirs: str) -> str:
+    """Return the control group of version 2 to fork into, "" where ours will do.
+
+    Both are the content of /proc/PID/cgroup: a line for each hierarchy. Raises OSError where a
+    hierarchy of version 1 differs: there one would have to move.
+    """
+    if ours == theirs:
+        return ""
+    unified = ""
+    mine, others = ours.splitlines(), theirs.splitlines()
+    for one, other in zip(mine, others, strict=False):
+        if one != other and not (one.startswith("0::") and other.startswith("0::")):
+            raise OSError("another control group")
+        if other.startswith("0::"):
+            unified = other[3:]
+    if len(mine) != len(others):
+        raise OSError("other hierarchies")
+    return unified
+
+
 def fork_into(cgroup: int) -> int:
     """Fork; the child is in the group whose directory is open as ``cgroup``.
 

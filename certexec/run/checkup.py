@@ -14,7 +14,7 @@ import time
 from certexec.errors import CertexecError
 from certexec.kernel import binfmt, filesystem
 from certexec.kernel.ownership import check_file, root_owners
-from certexec.run import child, deploy, handler, probe, version_tree
+from certexec.run import child, deploy, handler, probe, server_state, version_tree
 from certexec.run.layout import Layout
 from certexec.trust.store import load_store
 
@@ -167,6 +167,23 @@ def check_server(layout: Layout, uid: int | None, package: str) -> Iterable[Find
         yield Finding(name, WARN, identifier, "it is not of this command's version", SETUP_HINT)
         return
     yield Finding(name, OK, identifier, "it is whole and passes its self-test")
+
+
+def check_resident(layout: Layout) -> Finding:
+    """Judge the resident server: nobody needs it, everybody starts sooner with it."""
+    name = "resident server"
+    state = server_state.look(layout)
+    by_systemd = " for systemd" if state.activated else ""
+    if state.pid and not state.current:
+        meaning = "it is of another version, and gives way with the next execution"
+        return Finding(name, WARN, f"process {state.pid}", meaning, SETUP_HINT)
+    if state.pid and state.listens:
+        meaning = f"it serves{by_systemd}, with the version that counts"
+        return Finding(name, OK, f"process {state.pid}", meaning)
+    if state.activated:
+        return Finding(name, OK, "activated", "systemd starts it with the next execution")
+    meaning = 'each execution starts a server; "certexec server" saves that'
+    return Finding(name, OK, "none", meaning)
 
 
 def check_trust_store(layout: Layout) -> Finding:
@@ -366,6 +383,7 @@ def examine(layout: Layout, places: Sequence[str], package: str) -> list[Finding
         *handlers,
         check_launcher(layout),
         *check_server(layout, uid, package),
+        check_resident(layout),
         check_trust_store(layout),
         *check_kernel(),
         *check_tracing(),

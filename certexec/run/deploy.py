@@ -107,6 +107,14 @@ def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
     _publish(fresh, path)
 
 
+def read_text(path: str) -> str | None:
+    """Return the text of a small file, None where there is none."""
+    try:
+        return read_file(path).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
 def unlink_if_there(path: str) -> bool:
     """Remove one name; tell whether it was there. Raises OSError."""
     try:

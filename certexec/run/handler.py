@@ -13,8 +13,7 @@ from certexec.errors import KernelError, RunError
 from certexec.kernel import binfmt
 from certexec.kernel.libc import syscall
 from certexec.kernel.ownership import check_chain, root_owners
-from certexec.kernel.procfs import read_file
-from certexec.run import deploy, probe
+from certexec.run import deploy, probe, server_state, units
 from certexec.run.layout import ENTRY_FILE, Layout
 
 _SUCCESSOR = f"{binfmt.NAME}-next"
@@ -146,13 +145,6 @@ def unmount(layout: Layout, report: deploy.Report) -> None:
         report.changes.append(f'unmounted "{binfmt.MOUNT_POINT}"')
 
 
-def _read_entry_file(path: str) -> str | None:
-    try:
-        return read_file(path).decode("utf-8", "replace")
-    except OSError:
-        return None
-
-
 def _is_ours(text: str) -> bool:
     return f":{binfmt.NAME}:M:" in text
 
@@ -160,7 +152,7 @@ def _is_ours(text: str) -> bool:
 def boot_entry(layout: Layout) -> str:
     """Return the path of an entry that registers the handler at boot, "" for none."""
     for directory in reversed(layout.entry_directories):
-        text = _read_entry_file(f"{directory}/{ENTRY_FILE}")
+        text = deploy.read_text(f"{directory}/{ENTRY_FILE}")
         if text is not None:  # the later directory overrides the earlier one, whatever it says
             right = binfmt.registration(layout.launcher) in text.splitlines()
             return f"{directory}/{ENTRY_FILE}" if right else ""
@@ -176,7 +168,7 @@ def write_boot_entry(layout: Layout, report: deploy.Report) -> None:
         return
     for directory in layout.entry_directories[1:]:
         path = f"{directory}/{ENTRY_FILE}"
-        if os.path.lexists(path) and not _is_ours(_read_entry_file(path) or ""):
+        if os.path.lexists(path) and not _is_ours(deploy.read_text(path) or ""):
             report.notes.append(f'"{path}" keeps the handler from being registered at boot')
             return
     for directory in layout.entry_directories:
@@ -196,7 +188,7 @@ def remove_boot_entry(layout: Layout, report: deploy.Report) -> None:
     """Remove the entry for systemd-binfmt wherever it is ours. Raises OSError."""
     for directory in layout.entry_directories:
         path = f"{directory}/{ENTRY_FILE}"
-        text = _read_entry_file(path)
+        text = deploy.read_text(path)
         if text is not None and _is_ours(text):
             os.unlink(path)
             report.changes.append(f'removed "{path}"')
@@ -216,6 +208,8 @@ def set_up(layout: Layout) -> deploy.Report:
             deploy.install_version(layout, report)
             write_boot_entry(layout, report)
             activate(layout, report)
+            units.install(layout, report)
+            server_state.wait_for_change(layout)
             deploy.sweep(layout, report)
             if probe.keeps_ids(no_new_privs=False) is False:
                 report.notes.append("this kernel takes granted identities away at exec")
@@ -235,6 +229,7 @@ def take_down(layout: Layout, purge: bool = False) -> deploy.Report:
         deactivate(report)
         unmount(layout, report)
         remove_boot_entry(layout, report)
+        units.remove(layout, report)
         if lock is not None:
             deploy.remove_files(layout, report, purge)
         elif purge:
@@ -244,4 +239,12 @@ def take_down(layout: Layout, purge: bool = False) -> deploy.Report:
     finally:
         if lock is not None:
             lock.release()
+    end_server(layout)
     return report
+
+
+def end_server(layout: Layout) -> None:
+    """See a server go whose version is gone, and take away what is left of it. Raises OSError."""
+    server_state.wait_for_change(layout)
+    if server_state.look(layout).pid == 0:
+        server_state.forget()

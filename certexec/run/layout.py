@@ -14,6 +14,10 @@ STATE = "/run/certexec"
 ENTRY_DIRECTORIES = ("/usr/lib/binfmt.d", "/etc/binfmt.d")
 """Where systemd-binfmt finds the handler's entry, in order of preference (binfmt.d(5))."""
 ENTRY_FILE = "certexec.conf"
+UNITS = "/etc/systemd/system"
+"""Where systemd's units stand that an administrator installs (systemd.unit(5))."""
+BOOTED = "/run/systemd/system"
+"""Is there where systemd runs (sd_booted(3))."""
 
 
 class Layout:
@@ -23,9 +27,10 @@ class Layout:
         libexec: the directory of launcher and versions; config: that of the trust store; state:
             that of cached plans, which the launcher was compiled with.
         entry_directories: where the handler's entry may stand, in order of preference.
+        units: where systemd's units stand; booted: a directory that is there where systemd runs.
     """
 
-    __slots__ = ("config", "entry_directories", "libexec", "state")
+    __slots__ = ("booted", "config", "entry_directories", "libexec", "state", "units")
 
     def __init__(
         self,
@@ -33,11 +38,15 @@ class Layout:
         config: str = CONFIG,
         entry_directories: tuple[str, ...] = ENTRY_DIRECTORIES,
         state: str = STATE,
+        units: str = UNITS,
+        booted: str = BOOTED,
     ) -> None:
         self.libexec = libexec
         self.config = config
         self.state = state
         self.entry_directories = entry_directories
+        self.units = units
+        self.booted = booted
 
     @property
     def launcher(self) -> str:

@@ -63,7 +63,7 @@ class Caller:
     """What a server would inherit of who asks.
 
     Attributes:
-        uid, gid, groups: real ids; elevated: the effective uid is 0.
+        uid, gid, groups: real ids; elevated: the effective uid is 0, and not because that is so.
         limits: soft and hard ones, by number; nice, oom, login: as in /proc; cgroups: where.
     """
 
@@ -72,7 +72,7 @@ class Caller:
     def __init__(self, pid: int, status: Status) -> None:
         """Read what is not in the status. Raises OSError."""
         self.uid, self.gid, self.groups = status.uids[0], status.gids[0], tuple(status.groups)
-        self.elevated = status.uids[1] == 0
+        self.elevated = status.uids[1] != self.uid
         self.limits = tuple(resource.prlimit(pid, number) for number in range(RLIMITS))
         self.nice = os.getpriority(os.PRIO_PROCESS, pid)
         self.oom = read_file(proc(pid, "oom_score_adj"))
@@ -150,40 +150,62 @@ def resemble(caller: Caller, ours: Surroundings) -> None:
     Session, directory and scheduling are such already, the control group by birth. Raises
     ElsewhereError, or RunError("internal").
 
-    1. what only root may take over: oom score, login uid, limits;
-    2. without elevation: the caller's nice value and ids, which end every capability; read back.
+    1. what only root may take over: oom score, login uid;
+    2. nice value and limits: first the caller's, then what the caller's own server would change;
+    3. ids: root's in every way with an elevated caller, else the caller's, which ends every
+       capability of who is not root; all read back.
     """
+    ids = (0, 0, []) if caller.elevated else (caller.uid, caller.gid, list(caller.groups))
+    uid, gid, groups = ids
     try:
         # 1.
         if caller.oom != ours.oom:
             _write(proc("self", "oom_score_adj"), caller.oom)
         if caller.login != ours.login:
             _write(proc("self", "loginuid"), caller.login)
-        for number, theirs in enumerate(caller.limits):
-            _take_limit(number, theirs, caller.elevated)
         # 2.
-        if caller.elevated:
-            return
         if caller.nice > 0:
             os.setpriority(os.PRIO_PROCESS, 0, caller.nice)
-        uid, gid, groups = caller.uid, caller.gid, list(caller.groups)
+        for number, theirs in enumerate(caller.limits):
+            resource.setrlimit(number, theirs)
+        if uid == 0:
+            _lift(caller)
+        # 3.
         os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
         forbid_attach()  # anew: the change of ids has set it as fs.suid_dumpable says
+        if uid != 0:
+            _lift(caller)
     except (OSError, ValueError) as error:
         raise ElsewhereError(f"the caller cannot be resembled: {error}") from None
     if (
         os.getresuid() != (uid,) * 3
         or os.getresgid() != (gid,) * 3
         or sorted(os.getgroups()) != sorted(groups)
-        or own_capabilities() != (0, 0, 0)
+        or uid != 0 and own_capabilities() != (0, 0, 0)
     ):
         raise RunError("internal", "the policy server could not become the invoker")
 
 
-def limit_for(number: int, theirs: tuple[int, int], elevated: bool) -> tuple[int, int]:
-    """Return the limit of a server whose invoker has ``theirs``, as ``lift_limits`` sets it."""
+def _lift(caller: Caller) -> None:
+    """Leave the caller's limits and nice value behind, as far as its own server could."""
+    for number, theirs in enumerate(caller.limits):
+        try:
+            resource.setrlimit(number, limit_for(number, theirs, unbound=True))
+        except ValueError:  # that needs CAP_SYS_RESOURCE
+            resource.setrlimit(number, limit_for(number, theirs, unbound=False))
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    except PermissionError:
+        return  # nor could its own server
+
+
+def limit_for(number: int, theirs: tuple[int, int], unbound: bool) -> tuple[int, int]:
+    """Return the limit of a server whose invoker has ``theirs``, as binfmt/server.h sets it.
+
+    ``unbound``: the hard limit can be raised.
+    """
     if number in (RLIMIT_NICE, RLIMIT_RTPRIO):
         return theirs
     soft = hard = _UNLIMITED
@@ -193,16 +215,9 @@ def limit_for(number: int, theirs: tuple[int, int], elevated: bool) -> tuple[int
         soft = STACK
     elif number == RLIMIT_NOFILE:
         soft = hard = FILES
-    if elevated or _at_most(hard, theirs[1]):
+    if unbound:
         return soft, hard
     return (soft if _at_most(soft, theirs[1]) else theirs[1]), theirs[1]
-
-
-def _take_limit(number: int, theirs: tuple[int, int], elevated: bool) -> None:
-    try:
-        resource.setrlimit(number, limit_for(number, theirs, elevated))
-    except ValueError:  # a root without CAP_SYS_RESOURCE
-        resource.setrlimit(number, limit_for(number, theirs, elevated=False))
 
 
 def _at_most(one: int, other: int) -> bool:

@@ -18,7 +18,7 @@ import time
 from certexec.errors import CertexecError, RunError
 from certexec.kernel.credentials import forbid_attach
 from certexec.kernel.digest import stay_with_openssl
-from certexec.kernel.fork import fork_into, open_cgroup
+from certexec.kernel.fork import fork_into, open_cgroup, other_group
 from certexec.kernel.procfs import in_initial_user_namespace, keep_view_as, settle_in
 from certexec.run.channel import peer_pidfd, ready
 from certexec.run.decide import confinement_of
@@ -26,7 +26,16 @@ from certexec.run.known import Known
 from certexec.run.layout import SYSTEM
 from certexec.run.peer import ElsewhereError, Surroundings, examine, has_ended
 from certexec.run.server import STDERR, Settings, self_test
-from certexec.run.server_socket import GIVEN, SO_PASSCRED, SOCKET, inherited, listen
+from certexec.run.server_socket import (
+    GIVEN,
+    NOTE,
+    SO_PASSCRED,
+    SOCKET,
+    inherited,
+    is_ours,
+    listen,
+    note,
+)
 from certexec.run.turns import Turns
 from certexec.run.warm import (
     IDLE,
@@ -311,7 +320,7 @@ class Resident:
         return self._fork(groups)
 
     def _fork(self, groups: str) -> Child:
-        group = _other_group(self.ours.cgroups, groups)
+        group = other_group(self.ours.cgroups, groups)
         directory = open_cgroup(group) if group else -1
         try:
             ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
@@ -424,25 +433,6 @@ class Resident:
                 self.turns.ended(child.uid)
 
 
-def _other_group(ours: str, theirs: str) -> str:
-    """Return the control group of version 2 to fork into, "" where ours will do.
-
-    Raises OSError where a hierarchy of version 1 differs: there one would have to move.
-    """
-    if ours == theirs:
-        return ""
-    unified = ""
-    mine, others = ours.splitlines(), theirs.splitlines()
-    for one, other in zip(mine, others, strict=False):
-        if one != other and not (one.startswith("0::") and other.startswith("0::")):
-            raise OSError("another control group")
-        if other.startswith("0::"):
-            unified = other[3:]
-    if len(mine) != len(others):
-        raise OSError("other hierarchies")
-    return unified
-
-
 def _listen_to_signals(end: Callable[[int, object], None]) -> int:
     """Return a descriptor that becomes readable with each signal that matters."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -497,10 +487,12 @@ def stay(settings: Settings, layout: Layout = SYSTEM) -> int:
     version = os.readlink(layout.current)
     given = inherited(GIVEN)
     listener = listen() if given is None else given
+    note(os.path.basename(version))
     if Resident(listener, layout, version).run() == REPLACED:
         os.dup2(listener.fileno(), GIVEN, inheritable=True)
         python, server = f"{layout.current}/python", f"{layout.current}/serve.py"
         os.execve(python, ["python", "-I", "-S", server, RESIDENT], {})  # noqa: S606
-    if given is None:
+    os.unlink(NOTE)
+    if is_ours():
         os.unlink(SOCKET)
     return 0

@@ -18,6 +18,9 @@ from certexec.kernel.ownership import ROOT_ONLY, check_chain
 DIRECTORY = "/run/certexec"
 SOCKET = f"{DIRECTORY}/server.sock"
 """Also in binfmt/resident.h, and in the unit of systemd."""
+LOCK_FILE = f"{DIRECTORY}/server.lock"
+NOTE = f"{DIRECTORY}/server.pid"
+"""Where the server notes its pid and version."""
 BACKLOG = 512
 """connections that the kernel keeps until they are taken; whoever finds no room does not wait."""
 GIVEN = 3
@@ -26,8 +29,7 @@ LOCK = 5
 """The lock's; above those that children keep."""
 SO_PASSCRED = 16
 _FRESH = f"{SOCKET}.new"
-_LOCK_FILE = f"{DIRECTORY}/server.lock"
-_MODE = 0o666
+_DIRECTORY_MODE, _MODE = 0o755, 0o666
 
 
 def inherited(fd: int) -> _socket.socket | None:
@@ -62,12 +64,13 @@ def listen() -> _socket.socket:
     try:
         # 1.
         try:
-            os.mkdir(DIRECTORY, 0o755)
+            os.mkdir(DIRECTORY, 0o700)
+            os.chmod(DIRECTORY, _DIRECTORY_MODE)  # whatever the umask
         except FileExistsError:
             pass
         os.close(check_chain(DIRECTORY, ROOT_ONLY))
         # 2.
-        lock = os.open(_LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        lock = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -87,6 +90,26 @@ def listen() -> _socket.socket:
     except OSError as error:
         raise RunError("internal", f'"{SOCKET}" cannot be made: {error.strerror}') from None
     return _ready(found)
+
+
+def is_ours() -> bool:
+    """Tell whether this process, or the version before it, has made the socket; else systemd."""
+    try:
+        return os.path.samestat(os.fstat(LOCK), os.stat(LOCK_FILE))
+    except OSError:
+        return False
+
+
+def note(version: str) -> None:
+    """Write down who serves here. Raises OSError."""
+    fresh = f"{NOTE}.new"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.fchmod(fd, 0o644)
+        os.write(fd, f"{os.getpid()} {version}\n".encode())
+    finally:
+        os.close(fd)
+    os.rename(fresh, NOTE)
 
 
 def _ready(listener: _socket.socket) -> _socket.socket:

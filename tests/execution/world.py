@@ -364,7 +364,7 @@ class World:
 
     def start(
         self, *argv: str, uid: int = ALICE, before: str = "", env: dict[str, str] | None = None,
-        cwd: str | Path = "/", **options: Any,
+        groups: Sequence[int] = (), cwd: str | Path = "/", **options: Any,
     ) -> subprocess.Popen[str]:  # fmt: skip
         """Start ``argv[0]`` as a user; its pid is the returned one."""
         settings: dict[str, Any] = {
@@ -372,7 +372,8 @@ class World:
             "text": True, **options,
         }  # fmt: skip
         return subprocess.Popen(
-            self.command(*argv, uid=uid, before=before, env=env, cwd=cwd), **settings
+            self.command(*argv, uid=uid, before=before, env=env, groups=groups, cwd=cwd),
+            **settings,
         )
 
     def python(self, code: str, *argv: str, uid: int = ALICE, **options: Any) -> str:

@@ -186,7 +186,9 @@ class Rig:
         (self.home / "probe.py").write_text(PROBE)
         self.launcher = self.home / "launch"
         hook = load_hook()
-        hook.compile_launcher(self.launcher, [f'CERTEXEC_HOME="{self.home}"'])
+        self.socket = self.home / "server.sock"
+        places = [f'CERTEXEC_HOME="{self.home}"', f'RESIDENT_SOCKET="{self.socket}"']
+        hook.compile_launcher(self.launcher, places)
         (self.home / "noop.c").write_text(NOOP)
         subprocess.run(
             ["gcc", "-nostdlib", "-static", "-O2", "-o", self.home / "noop", self.home / "noop.c"],

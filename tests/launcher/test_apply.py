@@ -200,6 +200,6 @@ def test_only_the_calls_of_the_description_are_made(rig: Rig) -> None:
     calls = {line.split("(")[0] for line in trace.read_text().splitlines() if "(" in line}
     assert calls <= {
         "execve", "prctl", "getresuid", "getresgid", "setfsuid", "setfsgid", "fstat", "prlimit64",
-        "fcntl", "socketpair", "clone", "wait4", "close", "recvmsg", "sendmsg", "mmap",
-        "getrandom", "seccomp", "execveat", "exit_group",
+        "fcntl", "socket", "connect", "socketpair", "clone", "wait4", "close", "recvmsg", "sendmsg",
+        "mmap", "getrandom", "seccomp", "execveat", "exit_group",
     }  # fmt: skip
