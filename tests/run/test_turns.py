@@ -1,0 +1,69 @@
+"""Users take turns, whatever the others do."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certexec.run.turns import ROOT, RUNNING_MAX, WAITING_MAX, Turns
+
+
+def drained(turns: Turns[int]) -> list[tuple[int, int]]:
+    found = []
+    while (turn := turns.next()) is not None:
+        found.append(turn)
+    return found
+
+
+def test_a_crowd_of_one_user_does_not_come_before_another() -> None:
+    turns: Turns[int] = Turns()
+    for number in range(50):
+        assert turns.add(1, number)
+    assert turns.add(2, 0)
+    assert turns.next() == (1, 0)
+    assert turns.next() == (2, 0)
+    assert turns.next() == (1, 1)
+
+
+@given(st.lists(st.integers(0, 4), max_size=80))
+def test_nothing_is_lost_each_user_keeps_the_order_and_nobody_waits_two_rounds(
+    uids: list[int],
+) -> None:
+    turns: Turns[int] = Turns()
+    taken = [(uid, number) for number, uid in enumerate(uids) if turns.add(uid, number)]
+    assert turns.waiting == len(taken)
+    served = drained(turns)
+    assert sorted(served) == sorted(taken)
+    assert turns.waiting == 0
+    for uid in set(uids):
+        own = [number for who, number in served if who == uid]
+        assert own == sorted(own)
+    left = {uid: uids.count(uid) for uid in set(uids)}
+    last: dict[int, int] = {}
+    for place, (uid, _) in enumerate(served):
+        waiting = [who for who, count in left.items() if count]
+        assert place - last.get(uid, place) <= len(set(uids))
+        last[uid] = place
+        left[uid] -= 1
+        assert uid in waiting
+
+
+def test_a_user_with_enough_waiting_is_left_to_itself() -> None:
+    turns: Turns[int] = Turns()
+    assert all(turns.add(1, number) for number in range(WAITING_MAX))
+    assert not turns.add(1, 0)
+    assert turns.add(2, 0)
+    turns.next()
+    assert turns.add(1, 0)
+
+
+def test_a_user_with_enough_running_is_left_to_itself_until_one_ends() -> None:
+    turns: Turns[int] = Turns()
+    for _ in range(RUNNING_MAX):
+        turns.started(1)
+        turns.started(ROOT)
+    assert not turns.add(1, 0)
+    assert turns.add(ROOT, 0)
+    assert turns.add(2, 0)
+    turns.ended(1)
+    assert turns.add(1, 0)
