@@ -66,6 +66,8 @@ def settle_in() -> None:
 
 def keep_view_as(number: int) -> None:
     """Keep what ``settle_in`` opened under this number, for children that close all others."""
+    if _view.fd == number:
+        return
     os.dup2(_view.fd, number, inheritable=False)
     os.close(_view.fd)
     _view.fd = number

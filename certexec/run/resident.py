@@ -489,7 +489,9 @@ def stay(settings: Settings, layout: Layout = SYSTEM) -> int:
     listener = listen() if given is None else given
     note(os.path.basename(version))
     if Resident(listener, layout, version).run() == REPLACED:
-        os.dup2(listener.fileno(), GIVEN, inheritable=True)
+        os.dup2(listener.fileno(), GIVEN)
+        os.set_inheritable(GIVEN, True)
+        os.chdir("/")
         python, server = f"{layout.current}/python", f"{layout.current}/serve.py"
         os.execve(python, ["python", "-I", "-S", server, RESIDENT], {})  # noqa: S606
     os.unlink(NOTE)

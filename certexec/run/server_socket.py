@@ -29,6 +29,7 @@ LOCK = 5
 """The lock's; above those that children keep."""
 SO_PASSCRED = 16
 _FRESH = f"{SOCKET}.new"
+"""The name under which ``listen`` binds; the kernel goes on calling it so."""
 _DIRECTORY_MODE, _MODE = 0o755, 0o666
 
 
@@ -46,7 +47,7 @@ def inherited(fd: int) -> _socket.socket | None:
         return None
     listens = found.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
     kind = found.getsockopt(_socket.SOL_SOCKET, _socket.SO_TYPE)
-    if not listens or kind != _socket.SOCK_SEQPACKET or found.getsockname() != SOCKET:
+    if not listens or kind != _socket.SOCK_SEQPACKET or found.getsockname() not in (SOCKET, _FRESH):
         found.detach()
         return None
     return _ready(found)

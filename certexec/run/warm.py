@@ -120,7 +120,8 @@ def settle(leash: int) -> None:
         _signal.signal(number, _signal.SIG_DFL)
     for standard in (1, 2):
         os.dup2(0, standard)
-    os.dup2(leash, LEASH, inheritable=False)
+    if leash != LEASH:
+        os.dup2(leash, LEASH, inheritable=False)
     syscall(_CLOSE_RANGE, FIRST_FREE, _ANY, 0)
 
 
