@@ -1,0 +1,180 @@
+"""Starts with the resident server, what it and each running program take, and a load of starts.
+
+The load lasts ``CERTEXEC_BENCH_LOAD`` seconds, 5 where that is not set; 60 are what is judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+
+from bench.frame import ENVIRONMENT, OURS, UNPINNED, Bench, Limit, Line, spread_line
+from bench.programs import every_name_policy, everything_policy
+
+NAME = "server"
+ABOUT = "the resident server: fork+exec of /bin/true, memory, a load of starts"
+ORDER = 12
+START = "supervised, resident server"
+PLAIN = "kernel-only, resident server"
+MEMORY = "memory of the resident server"
+EACH = "memory of a supervised program's own"
+FAILED = "failed starts"
+TAIL_PLAIN = "p99 to median, kernel-only at 1,000 per second"
+TAIL_SUPERVISED = "p99 to median, supervised at 60 % of capacity"
+LIMITS = (
+    Limit(START, 2.5), Limit(MEMORY, 40), Limit(EACH, 6), Limit(FAILED, 0.5), Limit(TAIL_PLAIN, 10),
+    Limit(TAIL_SUPERVISED, 10),
+)  # fmt: skip
+PEERS = ()
+PLACEMENTS = (UNPINNED,)
+ALIVE = 200
+"""supervised programs that are there meanwhile."""
+PER_SECOND = 1000
+SHARE = 0.6
+SECONDS = float(os.environ.get("CERTEXEC_BENCH_LOAD", "5"))
+CURRENT = "/usr/libexec/certexec/current"
+MB = 1 << 20
+SETTLE = 1.5
+"""seconds until what was just signed, and the trust store, count as unchanged."""
+
+
+def measure(bench: Bench) -> list[Line]:
+    """Start the server, measure with it, and end it again."""
+    true, sleep = os.path.realpath("/bin/true"), os.path.realpath("/bin/sleep")
+    directory = bench.place.directory
+    plain = bench.sign("server-plain", true, everything_policy(directory, true))
+    supervised = bench.sign("server-supervised", true, every_name_policy(directory, true))
+    sleeper = bench.sign("server-sleeper", sleep, every_name_policy(directory, sleep))
+    with server() as pid:
+        time.sleep(SETTLE)
+        for certificate in (plain, supervised):
+            subprocess.run([certificate], check=True, env=ENVIRONMENT)
+        time.sleep(SETTLE)
+        lines = bench.compare(
+            {(START, OURS): [supervised], (PLAIN, OURS): [plain]}, ("/bin/true", [true]),
+            rounds=bench.rounds * 3,
+        )  # fmt: skip
+        with alive(sleeper) as programs:
+            lines.append(_line(MEMORY, [_own_memory(pid) / MB], "MB"))
+            lines.append(_line(EACH, [_own_memory(one) / MB for one in _supervisors(pid)], "MB"))
+            capacity = _capacity(supervised)
+            failed = 0
+            for case, certificate, rate in (
+                (TAIL_PLAIN, plain, PER_SECOND), (TAIL_SUPERVISED, supervised, SHARE * capacity)
+            ):  # fmt: skip
+                taken, bad = offer(certificate, rate, SECONDS)
+                failed += bad
+                middle = statistics.median(taken)
+                tail = statistics.quantiles(taken, n=100)[98]
+                line = _line(case, [tail / middle], "x")
+                line.detail |= {
+                    "per_second": rate, "seconds": SECONDS, "median_milliseconds": middle * 1000,
+                    "p99_milliseconds": tail * 1000, "alive": float(len(programs)),
+                }  # fmt: skip
+                lines.append(line)
+            failed += sum(one.poll() is not None for one in programs)
+            lines.append(_line(FAILED, [float(failed)], ""))
+    return lines
+
+
+def _line(case: str, values: Sequence[float], unit: str) -> Line:
+    return spread_line(case, OURS, "", values, unit=unit)
+
+
+@contextlib.contextmanager
+def server() -> Iterator[int]:
+    """Let a resident server run; yields its pid."""
+    command = [f"{CURRENT}/python", "-I", "-S", f"{CURRENT}/serve.py", "--resident"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while not os.path.exists("/run/certexec/server.pid"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the resident server does not start")
+            time.sleep(0.01)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def alive(certificate: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Let ``ALIVE`` supervised programs run."""
+    programs = [
+        subprocess.Popen([certificate, "600"], stdin=subprocess.DEVNULL, env=ENVIRONMENT)
+        for _ in range(ALIVE)
+    ]
+    try:
+        for one in programs:
+            while os.path.basename(os.readlink(f"/proc/{one.pid}/exe")) != "sleep":
+                time.sleep(0.001)
+        time.sleep(SETTLE)
+        yield programs
+    finally:
+        for one in programs:
+            one.send_signal(signal.SIGKILL)
+        for one in programs:
+            one.wait()
+
+
+def _supervisors(server_pid: int) -> list[int]:
+    with open(f"/proc/{server_pid}/task/{server_pid}/children") as file:
+        return [int(word) for word in file.read().split()]
+
+
+def _own_memory(pid: int) -> int:
+    """Return what a process alone keeps in memory, in bytes (proc_pid_smaps(5))."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        lines = dict(line.split(":", 1) for line in file if line.startswith("Private"))
+    return sum(int(value.split()[0]) << 10 for value in lines.values())
+
+
+def _capacity(certificate: str, seconds: float = 2.0) -> float:
+    """Return how many starts end in a second when as many run at once as there are processors."""
+    running: set[int] = set()
+    done = 0
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
+        while len(running) < (os.cpu_count() or 1):
+            running.add(os.posix_spawn(certificate, [certificate], ENVIRONMENT))
+        pid, status = os.wait()
+        running.discard(pid)
+        done += status == 0
+    taken = time.monotonic() - began
+    while running:
+        running.discard(os.wait()[0])
+    return done / taken
+
+
+def offer(certificate: str, rate: float, seconds: float) -> tuple[list[float], int]:
+    """Start something ``rate`` times a second, however long each takes.
+
+    Returns the seconds from when each was due until it had ended, and how many failed.
+    """
+    due: dict[int, float] = {}
+    taken: list[float] = []
+    failed = 0
+    began = time.monotonic()
+    moments = [began + number / rate for number in range(int(rate * seconds))]
+    moments.reverse()
+    while moments or due:
+        now = time.monotonic()
+        while moments and moments[-1] <= now:
+            due_at = moments.pop()
+            due[os.posix_spawn(certificate, [certificate], ENVIRONMENT)] = due_at
+            now = time.monotonic()
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid in due:
+            taken.append(time.monotonic() - due.pop(pid))
+            failed += status != 0
+        elif pid == 0:
+            time.sleep(0.0002)
+        else:
+            failed += 1  # one of those that should live on
+    return taken, failed
