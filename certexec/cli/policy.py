@@ -10,14 +10,15 @@ from certexec.cli import (
     policy_explain,
     policy_fmt,
     policy_import,
+    policy_merge,
     policy_score,
     policy_template,
     policy_test,
 )
 
 MODULES = (
-    policy_check, policy_diff, policy_explain, policy_fmt, policy_import, policy_score,
-    policy_template, policy_test,
+    policy_check, policy_diff, policy_explain, policy_fmt, policy_import, policy_merge,
+    policy_score, policy_template, policy_test,
 )  # fmt: skip
 
 
