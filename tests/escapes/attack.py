@@ -16,6 +16,10 @@ class Attack:
         rules: of its policy, written without "native-"; every other call is permitted.
         without: calls that no rule permits; policies: more in the certificate's file, each
             (program, rules, ...).
+        lines: of the policy, beyond systrace's language, right after its header.
+        inside: certificates that are signed beforehand, (program, options, rules) each; their
+            paths are <INSIDE0>, <INSIDE1>.
+        agent: how an agent of the invoker's answers meanwhile (programs/agent.py); "" for none.
         options: of "certexec sign"; uid: who runs it.
         opens: only what lies in the permitted place may be opened besides what programs need.
         defence: the mutation with which it must succeed; "" where the kernel itself is the defence.
@@ -23,7 +27,6 @@ class Attack:
         races: permitted and forbidden things take turns, so both must be seen in a run.
         before: Python code that is run before the certificate is; a template, too.
         env: environment variables of whoever runs the certificate; templates, too.
-        most: rounds that it takes at most, where each takes long or a run has room for few only.
         chances: rounds within which it must succeed without the defence.
         needs: a path that the machine must have.
         act: what the stage does meanwhile (tests.escapes.play.ACTS).
@@ -55,7 +58,9 @@ class Attack:
         self.races: bool = options.pop("races", False)
         self.before: str = options.pop("before", "")
         self.env: dict[str, str] = options.pop("env", {})
-        self.most: int = options.pop("most", 1 << 30)
+        self.lines: Sequence[str] = options.pop("lines", ())
+        self.inside: Sequence[tuple[str, Sequence[str], Sequence[str]]] = options.pop("inside", ())
+        self.agent: str = options.pop("agent", "")
         self.chances: int = options.pop("chances", 5000)
         self.needs: str = options.pop("needs", "")
         self.act: str = options.pop("act", "")

@@ -55,7 +55,7 @@ def _argv(stage: Stage, attack: Attack, rounds: int, first: bool) -> tuple[str, 
     if attack.program in SOURCES:
         return stage.program(SOURCES[attack.program]), words
     code = "\n".join([PRELUDE, *((PROGRAMS / name).read_text() for name in (
-        "common.py", attack.program))])  # fmt: skip
+        "common.py", "variable.py", attack.program))])  # fmt: skip
     return PYTHON, ["-I", "-S", "-c", code, *words]
 
 
@@ -75,11 +75,14 @@ def run(
     limit: int = TIME_LIMIT,
 ) -> tuple[dict[str, int], str, str]:
     """Run the program once; returns its tally, all that it printed, and "" or what went wrong."""
+    stage.sign_inside(attack)
     program, words = _argv(stage, attack, rounds, first)
     path = program
     if not bare:
         rules = stage.rules(attack.rules, attack.opens)
-        text = stage.policy(program, rules, attack.without)
+        text = stage.policy(
+            program, rules, attack.without, [stage.fill(one) for one in attack.lines]
+        )
         if attack.native is not None:
             part = text.replace("\tnative-", "\tlinux-").replace("native\n", "linux\n", 1)
             own = stage.policy(program, stage.rules(attack.native, attack.opens), ())
@@ -95,10 +98,11 @@ def run(
     try:
         if attack.act and not bare:
             ACTS[attack.act](stage)
-        done = stage.world.run(
-            path, *words, uid=uid, before=_before(stage, attack, fds), timeout=limit,
-            pass_fds=fds, env={name: stage.fill(text) for name, text in attack.env.items()},
-        )  # fmt: skip
+        with stage.agent(attack.agent):
+            done = stage.world.run(
+                path, *words, uid=uid, before=_before(stage, attack, fds), timeout=limit,
+                pass_fds=fds, env={name: stage.fill(text) for name, text in attack.env.items()},
+            )  # fmt: skip
     except subprocess.TimeoutExpired:
         stage.world.sweep()
         return dict.fromkeys(WORDS, 0), "", f"it did not end within {limit} seconds"
@@ -142,7 +146,7 @@ def play(stage: Stage, attack: Attack, rounds: int) -> Result:
     result = Result(attack)
     begin = time.perf_counter()
     stage.reset()
-    result.counts, _, wrong = run(stage, attack, min(rounds, attack.most))
+    result.counts, _, wrong = run(stage, attack, rounds)
     _settle(stage, result)
     result.seconds = time.perf_counter() - begin
     counts = result.counts
@@ -169,11 +173,10 @@ def prove(stage: Stage, attack: Attack) -> Result:
     result = Result(attack, check)
     begin = time.perf_counter()
     stage.reset()
-    rounds = min(attack.chances, attack.most)
     with nullcontext() if bare else stage.without(attack.defence):
         for _ in range(ATTEMPTS):
             result.counts, _, wrong = run(
-                stage, attack, rounds, first=True, bare=bare, limit=PROOF_LIMIT
+                stage, attack, attack.chances, first=True, bare=bare, limit=PROOF_LIMIT
             )
             stage.world.settle()
             stage.world.sweep()

@@ -11,11 +11,13 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests.escapes.attack import Attack
 from tests.execution.world import ALICE, World, policy
 from tests.supervision.conftest import PYTHON, only
 
@@ -23,8 +25,12 @@ HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
 FLAGS = ("-O1", "-Wall", "-Wextra", "-Werror", "-Wno-format-truncation", "-pthread")
 SECRET, PUBLIC = b"secret", b"public"
+FILES = (("file", 0, 0o666), ("own", ALICE, 0o600), ("roots", 0, 0o600))
+"""What lies in both places: name, owner, mode."""
 UFFD_DEVICE, PASSED = 8, 9
 """Descriptors that programs find open: the device of userfaultfd, the forbidden directory."""
+GRANTS = ("--set", "--cap", "--add-group", "--elevate")
+"""What options of "certexec sign" begin with that grant something."""
 TIME_LIMIT = 900
 """seconds for one run of a program; what takes longer hangs."""
 SERVER = """\
@@ -46,7 +52,7 @@ class Stage:
 
     Attributes:
         world: the machine.
-        good, evil: what is permitted, and what is not; both hold "file", "own" (Alice's), "prog"
+        good, evil: what is permitted, and what is not; both hold FILES, "prog"
             and a listening "sock". Of equal length.
         ports: (permitted, forbidden) for TCP and UDP.
     """
@@ -59,10 +65,12 @@ class Stage:
             self.ground = self.world.directory("ground")
             self.good, self.evil = self.ground / "good", self.ground / "evil"
             self._compiled: dict[str, str] = {}
+            self.inside: list[str] = []
             self._signed: dict[tuple[object, ...], str] = {}
             self._programs = [self.program("prog.c", "-static", f"-DCODE={n}") for n in (0, 42)]
             self._servers()
             self.reset()
+            self._place_for_agents()
         except BaseException:
             self.close()
             raise
@@ -91,7 +99,7 @@ class Stage:
                 place.mkdir()
             place.chmod(0o777)
             os.chown(place, ALICE, ALICE)
-            for name, owner, mode in (("file", 0, 0o666), ("own", ALICE, 0o600)):
+            for name, owner, mode in FILES:
                 (place / name).write_bytes(text)
                 os.chown(place / name, owner, owner)
                 (place / name).chmod(mode)
@@ -104,9 +112,9 @@ class Stage:
     def disturbed(self) -> str:
         """Say what was changed in the forbidden place, "" for nothing."""
         names = sorted(os.listdir(self.evil))
-        if names != ["file", "own", "prog", "sock"]:
+        if names != ["file", "own", "prog", "roots", "sock"]:
             return f"the forbidden directory holds {', '.join(names)}"
-        for name in ("file", "own"):
+        for name, _, _ in FILES:
             if (self.evil / name).read_bytes() != SECRET:
                 return f"the forbidden {name} was written to"
         if (self.evil / "own").stat().st_mode & 0o777 != 0o600:
@@ -162,6 +170,35 @@ class Stage:
             self._answer(datagram, word)
             self.ports.append(stream.getsockname()[1])
 
+    # -- agents ---------------------------------------------------------------------------------
+
+    def _place_for_agents(self) -> None:
+        """Make the directory in which Alice's agent is looked for; it belongs to her session."""
+        script = f"mkdir -p -m 755 /run/user && mkdir -m 700 /run/user/{ALICE} && " \
+            f"chown {ALICE}:{ALICE} /run/user/{ALICE}"
+        done = self.world.machine.run("sh", "-c", script)
+        if done.returncode != 0:
+            raise SystemExit(done.stderr)
+
+    @contextmanager
+    def agent(self, mode: str) -> Iterator[None]:
+        """Have an agent of Alice's answer meanwhile, in its way; "": there is none."""
+        where = self.world.machine.path(f"/run/user/{ALICE}/certexec")
+        shutil.rmtree(where, ignore_errors=True)
+        if not mode:
+            yield
+            return
+        command = self.world.machine.command(
+            sys.executable, str(PROGRAMS / "agent.py"), str(self.world.package), mode, uid=ALICE
+        )
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as started:
+            try:
+                assert started.stdout is not None
+                assert started.stdout.readline() == b"ready\n"
+                yield
+            finally:
+                started.kill()
+
     # -- programs -------------------------------------------------------------------------------
 
     def program(self, sources: str, *flags: str) -> str:
@@ -189,6 +226,9 @@ class Stage:
             ("READER", self.helper("reader.c", "-static", "-no-pie")),
             ("CHILDREN", self.helper("children.c", "-static")),
             ("PRELOAD", self.helper("preload.c", "-shared", "-fPIC")),
+            ("TAKER", self.helper("taker.c", "-static")),
+            ("PACKAGE", self.world.package), ("BIN", self.world.bin),
+            *((f"INSIDE{number}", path) for number, path in enumerate(self.inside)),
             ("PORT0", self.ports[0]), ("PORT1", self.ports[1]), ("PYTHON", PYTHON),
         ):  # fmt: skip
             text = text.replace(f"<{name}>", str(value))
@@ -211,14 +251,28 @@ class Stage:
         key = (program, text, tuple(options))
         if key not in self._signed:
             name = f"attack{len(self._signed)}"
-            grants = any(one.startswith(("--set", "--cap", "--add-group")) for one in options)
+            grants = any(one.startswith(GRANTS) for one in options)
             make = self.world.install if grants else self.world.sign
             self._signed[key] = make(name, program, *options, text=text)
         return self._signed[key]
 
-    def policy(self, program: str, rules: Sequence[str], without: Sequence[str]) -> str:
-        """Permit every call but those that the rules govern."""
-        return policy(os.path.realpath(program), *rules, without=without)
+    def policy(
+        self, program: str, rules: Sequence[str], without: Sequence[str], lines: Sequence[str] = ()
+    ) -> str:
+        """Permit every call but those that the rules govern. ``lines``: beyond systrace's."""
+        text = policy(os.path.realpath(program), *rules, without=without)
+        if not lines:
+            return text
+        header, _, rest = text.partition("\n")
+        return "\n".join(["Language: certexec 1", header, *lines, rest])
+
+    def sign_inside(self, attack: Attack) -> None:
+        """Sign the certificates that the attack's program may execute: <INSIDE0> and so on."""
+        self.inside = []
+        for program, options, rules in attack.inside:
+            path = self.fill(program)
+            text = self.policy(path, [self.fill(one) for one in rules], ())
+            self.inside.append(self.certificate(path, text, options))
 
     # -- the defence taken out ------------------------------------------------------------------
 
@@ -231,7 +285,7 @@ class Stage:
         # modules out of a bundle would take the place of those that were patched
         bundle, aside = version / "bundle", version / "aside"
         mode = entry.stat().st_mode & 0o7777
-        shutil.copy(HERE / "mutations.py", version / "mutations.py")
+        shutil.copytree(HERE / "mutations", version / "mutations")
         os.rename(entry, real)
         os.rename(bundle, aside)
         try:
@@ -239,6 +293,6 @@ class Stage:
             entry.chmod(mode)
             yield
         finally:
-            os.rename(real, entry)
             os.rename(aside, bundle)
-            (version / "mutations.py").unlink()
+            os.rename(real, entry)
+            shutil.rmtree(version / "mutations")

@@ -58,7 +58,7 @@ SUPERVISOR = [
     at_supervisor("unreadable", "unreadable", "to become unreadable for the supervisor",
                   "dumpable_free"),
     at_supervisor("starve", "starve", "to be judged by nobody when the supervisor has no "
-                  "descriptor left", "fails_open", "200", rules=(), most=300,
+                  "descriptor left", "fails_open", "60", rules=(),
                   before="resource.setrlimit(resource.RLIMIT_NOFILE, (73, 73))"),
     at_supervisor("killed", "killed", "to run on unsupervised when the supervisor was killed from "
                   "outside", "", rules=(), act="kill", kernel="a listener that is closed fails "

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.escapes.attack import Attack
 
+PROGRAMS = Path(__file__).parent / "programs"
+VARIABLES = 10_000
+"""how many an invoker gives; each is a try of its own."""
 GOOD_PROGRAM = ('execve: filename eq "<GOOD>/prog" then permit',)
 OWN = ("--no-inherit",)
 ANY_READ = 'fsread: filename re "^" then permit'
 READS = tuple(f'fsread: filename match "{place}" then permit' for place in (
     "/usr/*", "/lib*", "/etc/*", "/dev/*", "/proc/*", "/", "<GOOD>/*"))  # fmt: skip
+
+
+GIVES_VARIABLES = f"""
+import ctypes
+{(PROGRAMS / "variable.py").read_text()}
+given = [variable(number) + "=<PRELOAD>" for number in range({VARIABLES})]
+given += ["LD_PRELOAD=<PRELOAD>", "=LD_PRELOAD=<PRELOAD>", "LD_PRELOAD"]  # again, and oddly
+words = [(ctypes.c_char_p * (len(one) + 1))(*map(os.fsencode, one), None) for one in (argv, given)]
+ctypes.CDLL(None).execve(program.encode(), *words)
+"""
 
 
 def executing(
@@ -48,9 +63,9 @@ TREES = [
               without=("execveat",)),
     executing("set_user_id", "exec/set-user-id", "root's uid from a set-user-ID file in a tree "
               "with a grant", "gains_ignored", "<GROUND>/suid", options=("--setuid", "service")),
-    executing("preload", "exec/preload", "code of the invoker's in a program with a grant",
-              "environment_passed", options=("--cap", "net_bind_service"),
-              env={"LD_PRELOAD": "<PRELOAD>"}, opens=False, most=1),
+    executing("preload", "exec/preload", "code of the invoker's in a program with a grant, by one "
+              "of 10,000 variables", "environment_passed", options=("--cap", "net_bind_service"),
+              before=GIVES_VARIABLES, opens=False),
     executing("memory_of_other", "tree/memory-of-other", "what a program under another policy has "
               "in its memory", "others_free", "<READER>", options=OWN,
               policies=[("<READER>", ANY_READ)]),

@@ -50,8 +50,8 @@ def set_user_id(number):
     return executed(lambda: os.execv(MORE[0], ["x"]))
 
 def preload(number):
-    "Whoever runs us had LD_PRELOAD set: had that been heeded, this would not run."
-    return BLOCKED
+    "Whoever runs us gave us a variable for each try. Had LD_PRELOAD been heeded, we would not run."
+    return ESCAPED if variable(number).encode() in os.environb else BLOCKED
 
 def memory_of_other(number):
     "A program under another policy has read what we must not: take it out of its memory."

@@ -207,6 +207,7 @@ static const struct goal {
     enum shape shape;
 } goals[] = {
     { "read", "file", read_file, PATH },       { "write", "file", write_file, PATH },
+    { "as-root", "roots", read_file, PATH },
     { "openat2", "file", open_again, HOW },    { "mkdir", "new", make_directory, PATH },
     { "mknod", "new", make_node, PATH },       { "symlink", "new", make_symlink, PATH },
     { "link", "file", make_link, PATH },       { "chmod", "own", change_mode, PATH },

@@ -99,7 +99,7 @@ def starve(number):
                 libc.prctl(1, 9, 0, 0, 0)
                 while True:  # turned away for want of descriptors: once more
                     why(os.open, f"{GOOD}/fifo", os.O_WRONLY)
-                    time.sleep(0.0001)
+                    time.sleep(0.002)
     # names that need many descriptors to be looked up, and names that need few
     names = (f"/proc/self/fd/{PLACE}/file", f"{EVIL}/file", f"{GOOD}/../evil/file")
     return taken(names[number % 3])

@@ -1,21 +1,11 @@
-"""Each defence taken out by itself: the attack that it stops must then succeed.
-
-The functions run in the process of one policy server, which becomes the supervisor, before it
-serves; so only what the run path may import is imported here. Launcher, kernel, certificate and
-policy stay as they are. The text of each is its docstring.
-"""
+"""Defences of judged calls, of the supervisor and of what the filter lets through."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-
-def patch(owner: Any, **changes: Any) -> None:
-    """Replace attributes that must be there: a mutation of nothing would prove nothing."""
-    for name, value in changes.items():
-        assert hasattr(owner, name), (owner, name)
-        setattr(owner, name, value)
+from .patching import patch
 
 
 def continued() -> None:
