@@ -25,11 +25,6 @@ def serve(server):
             pass
         one.close()
 
-def in_background(function, *arguments):
-    if os.fork() == 0:
-        libc.prctl(1, 9, 0, 0, 0)
-        function(*arguments)
-
 def own_agent():
     "Listen elsewhere, and bring the socket to the agent's place."
     def be_agent():

@@ -19,6 +19,10 @@ def wider(number):
     "Execute a certificate whose policy permits more, and let it play."
     os.execv(MORE[0], ["children", "-", "-", *sys.argv[3:7]])
 
+def exchange(first, second):
+    while True:
+        libc.renameat2(-100, first, -100, second, 2)
+
 def exchanged(number):
     "A link leads now to the certificate that may be executed, now to another."
     if number == 0:
@@ -26,11 +30,7 @@ def exchanged(number):
             if os.path.lexists(f"{GOOD}/{name}"):
                 os.unlink(f"{GOOD}/{name}")
             os.symlink(target, f"{GOOD}/{name}")
-        if os.fork() == 0:
-            libc.prctl(1, 9, 0, 0, 0)
-            first, second = (f"{GOOD}/link{n}".encode() for n in (0, 1))
-            while True:
-                libc.renameat2(-100, first, -100, second, 2)
+        in_background(exchange, *(f"{GOOD}/link{n}".encode() for n in (0, 1)))
     return execute(f"{GOOD}/link{number % 2}", "read", f"{GOOD}/file")
 
 def renamed_over(number):

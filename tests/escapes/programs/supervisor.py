@@ -92,14 +92,15 @@ def unreadable(number):
 
 def starve(number):
     "Calls that block hold descriptors of the supervisor: when it has none left, who judges?"
+    def hold():
+        while True:  # turned away for want of descriptors: once more
+            why(os.open, f"{GOOD}/fifo", os.O_WRONLY)
+            time.sleep(0.002)
     if number == 0:
-        os.mkfifo(f"{GOOD}/fifo")
+        if not os.path.exists(f"{GOOD}/fifo"):
+            os.mkfifo(f"{GOOD}/fifo")
         for _ in range(int(MORE[0])):
-            if os.fork() == 0:
-                libc.prctl(1, 9, 0, 0, 0)
-                while True:  # turned away for want of descriptors: once more
-                    why(os.open, f"{GOOD}/fifo", os.O_WRONLY)
-                    time.sleep(0.002)
+            in_background(hold)
     # names that need many descriptors to be looked up, and names that need few
     names = (f"/proc/self/fd/{PLACE}/file", f"{EVIL}/file", f"{GOOD}/../evil/file")
     return taken(names[number % 3])
