@@ -17,7 +17,7 @@ FREESTANDING = ("-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector"
 PADDING = 2 << 20
 """bytes: the largest binary of the issue's line."""
 POLICY_LINES = 200
-HEAVY_RULES, TREES = 60, 20
+HEAVY_RULES, TREES, FEW_RULES = 60, 20, 57
 FIRST = (
     "brk", "mmap", "munmap", "mprotect", "close", "read", "pread64",
     "fstat", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "getrandom",
@@ -68,6 +68,15 @@ def everything_policy(directory: str, program: str) -> str:
     """Write a policy that permits every call, so that the kernel enforces it alone."""
     rules = [f"native-{name}: permit" for name in _constant(())]
     return _write(directory, program, "everything", rules)
+
+
+def few_rules_policy(directory: str, program: str) -> str:
+    """Write a policy as people write it for one program: some trees, and what it calls."""
+    rules = ['native-fsread: filename match "/usr/*" then permit']
+    rules += ['native-fsread: filename match "/etc/*" then permit', "native-execve: deny[eperm]"]
+    names = [name for name in _constant(_by_name()) if name not in FIRST]
+    rules += [f"native-{name}: permit" for name in (*FIRST, *names[: FEW_RULES - len(FIRST)])]
+    return _write(directory, program, "few", rules)
 
 
 def every_name_policy(directory: str, program: str) -> str:

@@ -51,3 +51,10 @@ class RunError(CertexecError):
 
 class CliError(CertexecError):
     """A command was called in a way that cannot work."""
+
+
+def unreadable(path: str, error: OSError) -> CliError:
+    """Make the error for a file that the system does not let us read."""
+    if isinstance(error, FileNotFoundError):
+        return CliError("not-found", f'"{path}" does not exist')
+    return CliError("unreadable", f'cannot read "{path}": {error.strerror}')

@@ -7,7 +7,6 @@ import grp
 import os
 import pwd
 import re
-import stat
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,10 +14,11 @@ from typing import Any, TypeVar
 
 import click
 
-from certexec.certificate.envelope import MAX_SIZE, PREFIX
+from certexec.certificate.envelope import MAX_SIZE
 from certexec.certificate.fields import MAX_ID, MAX_TIME
-from certexec.errors import CertexecError, CliError
+from certexec.errors import CertexecError, CliError, unreadable
 from certexec.kernel.ownership import PersonalOwners, root_owners
+from certexec.run.certificate_files import read_named
 from certexec.trust.constraints import parse_duration
 from certexec.trust.store import DEFAULT_DIRECTORY
 
@@ -156,13 +156,6 @@ def store_directory(given: str | None) -> tuple[str, frozenset[int]]:
 # -- files -----------------------------------------------------------------------------------------
 
 
-def unreadable(path: str, error: OSError) -> CliError:
-    """Make the error for a file that the system does not let us read."""
-    if isinstance(error, FileNotFoundError):
-        return CliError("not-found", f'"{path}" does not exist')
-    return CliError("unreadable", f'cannot read "{path}": {error.strerror}')
-
-
 def read_bounded(path: str, limit: int, reason: str) -> bytes:
     """Read a file of at most ``limit`` bytes; ``reason`` is the word for one that is longer.
 
@@ -187,23 +180,9 @@ def read_certificate(path: str) -> bytes:
     try:
         if path == "-":
             return sys.stdin.buffer.read(MAX_SIZE + 1)
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        with open(os.open(path, flags), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise CliError("unreadable", f'"{path}" is not a regular file')
-            return file.read(MAX_SIZE + 1)
+        return read_named(path)
     except OSError as error:
         raise unreadable(path, error) from None
-
-
-def looks_like_certificate(path: str) -> bool:
-    """Tell whether a file begins like a certificate; False for what cannot be read."""
-    try:
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
-        with open(os.open(path, flags), "rb") as file:
-            return stat.S_ISREG(os.fstat(file.fileno()).st_mode) and file.read(8) == PREFIX
-    except OSError:
-        return False
 
 
 def check_writable(path: str) -> None:

@@ -15,11 +15,10 @@ from certexec.cli.common import (
     check_output,
     check_writable,
     printable,
-    unreadable,
     write_file,
 )
 from certexec.cli.signing_keys import load_key, the_agent
-from certexec.errors import CertexecError, CliError, TrustError
+from certexec.errors import CertexecError, CliError, TrustError, unreadable
 from certexec.trust.agent import ssh_blob, ssh_fingerprint
 from certexec.trust.key_files import read_public, wrong_private
 from certexec.trust.keys import PublicKey

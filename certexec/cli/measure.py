@@ -8,8 +8,7 @@ import stat
 
 from certexec.certificate.envelope import PREFIX
 from certexec.certificate.model import FileDigest, Program
-from certexec.cli.common import unreadable
-from certexec.errors import CliError
+from certexec.errors import CliError, unreadable
 from certexec.run.content import Digests
 
 SHEBANG_MAX = 255

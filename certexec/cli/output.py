@@ -61,13 +61,22 @@ def painted(text: str, color: str, descriptor: int = 1) -> str:
     return click.style(text, fg=color) if settings.colorful(descriptor) else text
 
 
-def _say(kind: str, color: str, message: str) -> None:
+def _line(kind: str, color: str, message: str) -> str:
     label = f"{painted(kind, color, 2)}: " if kind else ""
+    return f"certexec: {label}{message}\n"
+
+
+def _say(kind: str, color: str, message: str) -> None:
+    say_lines(_line(kind, color, message))
+
+
+def say_lines(lines: str) -> None:
+    """Write whole lines, as ``note_lines`` and ``error_lines`` make them, to standard error."""
     # a result that cannot be written is told at the end, see finish
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     try:
-        sys.stderr.write(f"certexec: {label}{message}\n")
+        sys.stderr.write(lines)
         sys.stderr.flush()
     except OSError:
         _drop(sys.stderr)  # the exit status still tells
@@ -186,9 +195,20 @@ def error(message: str) -> None:
 
 def error_with_hint(message: str, hint: str) -> None:
     """Say what went wrong and, where a hint is given, what mends it."""
-    error(message)
-    if hint:
-        _say("hint", "cyan", hint)
+    say_lines(error_lines(message, hint))
+
+
+def error_lines(message: str, hint: str) -> str:
+    """Return what ``error_with_hint`` says, for ``say_lines`` in another process."""
+    lines = _line("error", "red", message)
+    return lines + _line("hint", "cyan", hint) if hint else lines
+
+
+def note_lines(message: str, *, odd: bool) -> str:
+    """Return what ``info`` or, if it is odd, ``warn`` says; "" if nothing is to be said."""
+    if settings.quiet:
+        return ""
+    return _line("warning", "yellow", message) if odd else _line("", "", message)
 
 
 def print_json(value: object) -> None:

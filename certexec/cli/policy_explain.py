@@ -19,7 +19,6 @@ from certexec.cli.policy_input import (
     shown_name,
     writable,
 )
-from certexec.cli.reached import reached, text_of
 from certexec.errors import CertexecError, CliError, PolicyError
 from certexec.kernel import landlock
 from certexec.kernel.bpf import HIGH, INSTRUCTION_SIZE, WORD
@@ -67,6 +66,7 @@ from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.question import calls_of
 from certexec.policy.select import ACTIVE_EMULATIONS, admit_foreign
 from certexec.run.policy_directory import load_directory
+from certexec.run.reached import reached, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

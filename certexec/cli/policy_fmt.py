@@ -10,7 +10,7 @@ import sys
 import click
 
 from certexec.cli import output
-from certexec.cli.common import printable, unreadable
+from certexec.cli.common import printable
 from certexec.cli.policy_input import (
     EXIT_FINE,
     EXIT_NOT_A_POLICY,
@@ -19,7 +19,7 @@ from certexec.cli.policy_input import (
     shown_name,
 )
 from certexec.cli.presets import load_presets
-from certexec.errors import CertexecError, CliError
+from certexec.errors import CertexecError, CliError, unreadable
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.include import expand
 from certexec.policy.join import join_lines

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-from certexec.certificate.model import Certificate
-from certexec.cli.common import read_bounded
-from certexec.cli.output import warn
+from certexec.cli.common import printable, read_bounded
+from certexec.cli.output import info, warn
 from certexec.cli.presets import load_presets
-from certexec.cli.reached import tell
 from certexec.errors import CliError, PolicyError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.calls import reaches
@@ -21,8 +19,8 @@ from certexec.policy.lint import DETACH, lint
 from certexec.policy.model import Policy, PolicyFile, parts
 from certexec.policy.reach import Reach
 from certexec.policy.syntax import PolicySyntaxError, parse_policy
-from certexec.run import decide
 from certexec.run.confinement import confine, left_out
+from certexec.run.reached import notes
 
 TOLD_WHEN_SIGNING = ("inactive", "pending")
 """The lint findings that mean: this rule permits nothing here."""
@@ -85,7 +83,7 @@ def check_policy(
         inherit=inherit, full_log=log == "full", privileged=grant, capable=grant,
         elevations=elevations, foreign=foreign,
     )  # fmt: skip
-    tell(reach.policies)
+    _tell(reach.policies)
     wanted = elevations_of(parts(reach.policies[0]))
     for elevate in elevations:
         if elevate not in wanted:
@@ -126,10 +124,7 @@ def _warn_of_grants_let_go(
             )
 
 
-def check_certificate_policy(certificate: Certificate) -> None:
-    """Judge a certificate's policy as it is judged at every execution.
-
-    Raises RunError("policy-mismatch"), or PolicyError as ``check_policy`` does.
-    """
-    reach, _, _ = decide.confinement_of(certificate, capable=certificate.is_grant())
-    tell(reach.policies)
+def _tell(policies: Iterable[Policy]) -> None:
+    """Say on stderr what comes of it when the program executes a certificate."""
+    for odd, text in notes(policies):
+        (warn if odd else info)(printable(text))

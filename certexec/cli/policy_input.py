@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from certexec.cli import output
-from certexec.cli.common import describe, printable, unreadable
+from certexec.cli.common import describe, printable
 from certexec.cli.policy_gate import MAX_POLICY, read_policy_file
 from certexec.cli.presets import load_presets
-from certexec.errors import CertexecError, CliError
+from certexec.errors import CertexecError, CliError, unreadable
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.lexer import PolicySyntaxError, decode_policy
 from certexec.policy.model import Policy, PolicyFile

@@ -102,11 +102,21 @@ class Comparison:
         except OSError as error:
             raise self._unreadable(error) from None
         if found != (signed.sha256, signed.sha512):
-            raise RunError(
-                self._reason,
-                f'"{signed.path}" is not the file that was signed',
-                'it changed after signing; if that is right, sign it anew with "certexec sign"',
-            )
+            raise mismatch(signed, self._reason)
 
     def _unreadable(self, error: OSError) -> RunError:
-        return RunError("binary-unusable", f'"{self._signed.path}": {error.strerror}')
+        return unreadable(self._signed, error)
+
+
+def mismatch(signed: Program | FileDigest, reason: str) -> RunError:
+    """Make the refusal of a file whose size or digests are not the signed ones."""
+    return RunError(
+        reason,
+        f'"{signed.path}" is not the file that was signed',
+        'it changed after signing; if that is right, sign it anew with "certexec sign"',
+    )
+
+
+def unreadable(signed: Program | FileDigest, error: OSError) -> RunError:
+    """Make the refusal of a file that could be opened, but not read."""
+    return RunError("binary-unusable", f'"{signed.path}": {error.strerror}')

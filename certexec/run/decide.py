@@ -302,6 +302,21 @@ def read_policy(
 
     Raises RunError("policy-mismatch") and PolicyError.
     """
+    text, name = policy_bytes(certificate, text)
+    try:
+        decoded = text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RunError("policy-syntax", f'the policy "{name}" is not UTF-8 text') from None
+    if known is not None:
+        return known.policy(decoded, name)
+    return parse_policy(decoded, name=name, users=SystemUsers(), privileged=True)
+
+
+def policy_bytes(certificate: Certificate, text: bytes | None = None) -> tuple[bytes, str]:
+    """Read the policy once, compare its digest; return it and what it is called in messages.
+
+    ``text``: it has been read already. Raises RunError("policy-mismatch").
+    """
     signed = certificate.policy
     name = signed.path or certificate.claims.sub
     if signed.text is not None:
@@ -314,13 +329,7 @@ def read_policy(
             f'the policy "{name}" is not the one that was signed',
             'if the change is right, sign the certificate anew with "certexec sign"',
         )
-    try:
-        decoded = text.decode("utf-8")
-    except UnicodeDecodeError:
-        raise RunError("policy-syntax", f'the policy "{name}" is not UTF-8 text') from None
-    if known is not None:
-        return known.policy(decoded, name)
-    return parse_policy(decoded, name=name, users=SystemUsers(), privileged=True)
+    return text, name
 
 
 def _read_policy_file(path: str) -> bytes:

@@ -116,7 +116,7 @@ def judge(
     info = os.fstat(fd)
     if os.fstatvfs(fd).f_flag & os.ST_NOEXEC:
         raise RunError("binary-unusable", f'"{signed.path}" is on a mount without execution')
-    if not _executable(fd, info, permitted):
+    if not may_execute(fd, info, permitted):
         raise RunError("binary-unusable", f'"{signed.path}" is not executable for this identity')
     is_script = os.pread(fd, len(SHEBANG), 0) == SHEBANG
     interpreters = [one for one in certificate.files if one.role == "interpreter"]
@@ -192,7 +192,8 @@ def _why_not_held(
     return None
 
 
-def _executable(fd: int, info: os.stat_result, permitted: Permitted) -> bool:
+def may_execute(fd: int, info: os.stat_result, permitted: Permitted) -> bool:
+    """Tell whether an open file is executable for the identity that it will run as."""
     if os.geteuid() == permitted.euid and os.geteuid() != 0:
         return os.access(own_fd(fd), os.X_OK, effective_ids=True)
     if permitted.euid == 0:

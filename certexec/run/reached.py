@@ -6,16 +6,13 @@ are only read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from certexec.certificate.verify import read_unverified
-from certexec.cli import output
-from certexec.cli.common import printable
 from certexec.errors import CertexecError
 from certexec.kernel.digest import sha256
 from certexec.run.decide import policy_inside
 from certexec.run.inside import Inside, gather, read_if_certificate
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,13 +35,16 @@ def _look(path: str) -> Inside | None:
         return Inside(path, sha256(data), why=error.message)
 
 
-def tell(policies: Iterable[Policy]) -> None:
-    """Say on stderr what comes of it when a program executes a certificate."""
+def notes(policies: Iterable[Policy]) -> list[tuple[bool, str]]:
+    """Say what comes of it when a program executes a certificate: whether to warn, and the text."""
+    told = []
     for one in reached(policies):
         if one.policy is None:
-            output.warn(printable(f'executing the certificate "{one.path}" is refused: {one.why}'))
+            refused = f'executing the certificate "{one.path}" is refused: {one.why}'
+            told.append((True, refused))
         else:
-            output.info(printable(text_of(one)))
+            told.append((False, text_of(one)))
+    return told
 
 
 def text_of(one: Inside) -> str:

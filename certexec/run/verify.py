@@ -1,0 +1,220 @@
+"""Whether a certificate would be accepted on this machine, without executing anything.
+
+One way for one certificate and for a hundred thousand: what several of them have in common is
+found out once (``Memory``), nothing is left out.
+"""
+
+from __future__ import annotations
+
+import os
+
+from certexec.certificate.verify import Verified, verify_certificate
+from certexec.errors import CertexecError, CertificateError, CliError, RunError, unreadable
+from certexec.run import decide, integrity
+from certexec.run.content import mismatch
+from certexec.run.content import unreadable as content_unreadable
+from certexec.run.identity import Permitted, permitted_identity
+from certexec.run.invoker import Invoker
+from certexec.run.memory import Memory, Note
+from certexec.run.reached import notes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from certexec.certificate.identity import Pair
+    from certexec.certificate.model import Certificate, FileDigest, Program
+    from certexec.run.certificate_files import Item
+    from certexec.trust.store import TrustedKey
+
+UNREADABLE_HINT = 'be root, or leave it out: "--no-binary"'
+
+
+class Result:
+    """What became of one file: the verified certificate, or the error.
+
+    Attributes:
+        path: as in its ``Item``; notes: what is to be said about its policy.
+    """
+
+    __slots__ = ("error", "notes", "path", "verified")
+
+    def __init__(
+        self, path: str, verified: Verified | None, error: CertexecError | None,
+        notes: list[Note] | None = None,
+    ) -> None:  # fmt: skip
+        self.path = path
+        self.verified = verified
+        self.error = error
+        self.notes = notes or []
+
+
+class Verifier:
+    """Judges certificates against the keys of one trust store, at one moment."""
+
+    def __init__(
+        self,
+        keys: Mapping[bytes, TrustedKey],
+        now: int,
+        *,
+        binary: bool = True,
+        signer: str | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        """``binary``: look at the program, too; ``signer``: a fingerprint that must be there."""
+        self._keys = keys
+        self._now = now
+        self._binary = binary
+        self._signer = signer
+        self._memory = memory or Memory()
+        self._invoker = Invoker(os.getpid())
+        self._nobody_granted = permitted_identity(None, self._invoker)
+
+    def judge(self, item: Item) -> Result | None:
+        """Judge one file; None for what was found in a directory and is no certificate.
+
+        1. the signature, the validity and the constraints of its keys;
+        2. a signer that was asked for;
+        3. names and numbers of users and groups;
+        4. the policy: digest, syntax, nothing that cannot be enforced;
+        5. unless it is left out, the program and its interpreter: there, executable, unchanged.
+        """
+        try:
+            data = item.read()
+        except OSError as error:
+            return Result(item.path, None, unreadable(item.path, error))
+        if data is None:
+            return None
+        said: list[Note] = []
+        try:
+            verified = verify_certificate(data, self._keys, self._now)  # 1.
+            self._check_signer(verified)  # 2.
+            self._check_numbers(verified.certificate)  # 3.
+            said = self._check_policy(verified.certificate)  # 4.
+            if self._binary:
+                self._check_binary(verified.certificate)  # 5.
+        except CertexecError as error:
+            return Result(item.path, None, error, said)
+        return Result(item.path, verified, None, said)
+
+    def _check_signer(self, verified: Verified) -> None:
+        wanted = self._signer
+        if wanted is not None and wanted not in [one.key.fingerprint for one in verified.signers]:
+            raise CertificateError("untrusted-key", f"it is not signed by {wanted}")
+
+    # -- users and groups ----------------------------------------------------------------------
+
+    def _check_numbers(self, certificate: Certificate) -> None:
+        """See that every user and group has the name and the number here that was signed.
+
+        Raises RunError("identity-mismatch").
+        """
+        identity = certificate.identity
+        if identity is not None:
+            if identity.user is not None:
+                self._check_number("user", identity.user)
+            for pair in (*([identity.group] if identity.group else []), *(identity.groups or [])):
+                self._check_number("group", pair)
+            for elevation in identity.elevations or []:
+                for kind, one in zip(("user", "group"), elevation, strict=True):
+                    if one is not None:
+                        self._check_number(kind, one)
+        for _, kind, name, number in certificate.invocation.entries:
+            if kind != "everyone":
+                self._check_number(kind, (name, number))
+
+    def _check_number(self, kind: str, pair: Pair) -> None:
+        name, number = pair
+        if not name:
+            return
+        here = self._memory.number(kind, name)
+        if here is None:
+            raise RunError("identity-mismatch", f'there is no {kind} "{name}" here')
+        if here != number:
+            raise RunError("identity-mismatch", f'{kind} "{name}" is {here} here, not {number}')
+
+    # -- the policy ----------------------------------------------------------------------------
+
+    def _check_policy(self, certificate: Certificate) -> list[Note]:
+        """Judge a certificate's policy as it is judged at every execution.
+
+        Raises RunError("policy-mismatch"), or PolicyError. The digest is compared for each
+        certificate; what follows from the same text for the same program, once.
+        """
+        signed = certificate.policy
+        decide.policy_bytes(certificate)
+        question = repr(
+            (
+                signed.sha256, certificate.program.path, signed.inherit, signed.log_all,
+                certificate.log, certificate.is_grant(), certificate.elevations(),
+            )
+        )  # fmt: skip
+
+        def judge() -> list[Note]:
+            reach, _, _ = decide.confinement_of(certificate, capable=certificate.is_grant())
+            return notes(reach.policies)
+
+        return self._memory.policy(question.encode("utf-8", "surrogatepass"), judge)
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def _check_binary(self, certificate: Certificate) -> None:
+        """Judge the program and its interpreter as an execution by the caller would.
+
+        Raises RunError, or CliError("unreadable") when they may not be read, which says nothing
+        about whether they are the right ones.
+        """
+        permitted = self._nobody_granted
+        if certificate.identity is not None:
+            permitted = permitted_identity(certificate.identity, self._invoker)
+        self._check_file(certificate.program, "binary-missing", "binary-mismatch", permitted)
+        for one in certificate.files:
+            self._check_file(one, "file-mismatch", "file-mismatch", permitted)
+
+    def _check_file(
+        self, signed: Program | FileDigest, missing: str, changed: str, permitted: Permitted
+    ) -> None:
+        try:
+            fd = integrity.open_file(signed.path, missing, changed)
+        except RunError as error:
+            raise _could_not_tell(error) from None
+        try:
+            info = os.fstat(fd)
+            _check_place(fd, info, signed.path, permitted)
+            try:
+                same = info.st_size == signed.size and self._memory.digests(fd, info) == (
+                    signed.sha256, signed.sha512,
+                )  # fmt: skip
+            except OSError as error:
+                raise _could_not_tell(content_unreadable(signed, error)) from None
+            if not same:
+                raise mismatch(signed, changed)
+        finally:
+            os.close(fd)
+
+
+def _could_not_tell(error: RunError) -> CertexecError:
+    """Turn the error for a file that cannot be read into one that is neither yes nor no."""
+    if error.reason != "binary-unusable":
+        return error
+    return CliError("unreadable", error.message, UNREADABLE_HINT)
+
+
+def _check_place(fd: int, info: os.stat_result, path: str, permitted: Permitted) -> None:
+    """See that an open file may be executed where it stands; raises RunError("binary-unusable").
+
+    The digests would not tell: neither the mode nor the mount is part of the content.
+    """
+    if os.fstatvfs(fd).f_flag & os.ST_NOEXEC:
+        raise RunError(
+            "binary-unusable",
+            f'"{path}" is on a mount without execution',
+            f'"findmnt -T {path}" shows the mount; take "noexec" from its options',
+        )
+    if not integrity.may_execute(fd, info, permitted):
+        who = "you" if permitted.uid == permitted.euid else "the identity that is granted"
+        raise RunError(
+            "binary-unusable",
+            f'"{path}" is not executable for {who}',
+            f'"ls -l {path}" shows the mode; "chmod +x {path}" mends it',
+        )
