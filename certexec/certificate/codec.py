@@ -46,27 +46,28 @@ def _malformed(message: str) -> CertificateError:
     return CertificateError("malformed", message)
 
 
+_BYTE = [bytes((value,)) for value in range(256)]
+"""Every single byte: most heads are one of them."""
+
+
 def _head(major: int, argument: int) -> bytes:
     """Encode a head in its shortest form."""
     top = major << 5
     if argument < 24:
-        return bytes((top | argument,))
+        return _BYTE[top | argument]
     if argument < 1 << 8:
-        return bytes((top | 24, argument))
+        return _BYTE[top | 24] + _BYTE[argument]
     if argument < 1 << 16:
-        return bytes((top | 25,)) + argument.to_bytes(2, "big")
+        return _BYTE[top | 25] + argument.to_bytes(2, "big")
     if argument < 1 << 32:
-        return bytes((top | 26,)) + argument.to_bytes(4, "big")
-    return bytes((top | 27,)) + argument.to_bytes(8, "big")
+        return _BYTE[top | 26] + argument.to_bytes(4, "big")
+    return _BYTE[top | 27] + argument.to_bytes(8, "big")
 
 
 def _encode_into(out: list[bytes], value: object, depth: int) -> None:
     kind = type(value)
     if kind is int:
-        number: int = value  # type: ignore[assignment]
-        if not -1 - MAX_UINT <= number <= MAX_UINT:
-            raise _malformed("an integer does not fit into 64 bits")
-        out.append(_head(_UINT, number) if number >= 0 else _head(_NEGATIVE, -1 - number))
+        out.append(_encode_integer(value))  # type: ignore[arg-type]
     elif kind is str:
         try:
             text = value.encode("utf-8")  # type: ignore[attr-defined]
@@ -88,18 +89,7 @@ def _encode_into(out: list[bytes], value: object, depth: int) -> None:
         for item in value:  # type: ignore[attr-defined]
             _encode_into(out, item, depth - 1)
     elif kind is dict:
-        pairs = []
-        for key, item in value.items():  # type: ignore[attr-defined]
-            if type(key) is not int and type(key) is not str:
-                raise _malformed("a map key is neither an integer nor a text")
-            encoded: list[bytes] = []
-            _encode_into(encoded, key, 0)
-            pairs.append((b"".join(encoded), item))
-        pairs.sort(key=lambda pair: pair[0])
-        out.append(_head(_MAP, len(pairs)))
-        for encoded_key, item in pairs:
-            out.append(encoded_key)
-            _encode_into(out, item, depth - 1)
+        _encode_map(out, value, depth)  # type: ignore[arg-type]
     elif kind is Tag:
         if not 0 <= value.number <= MAX_UINT:  # type: ignore[attr-defined]
             raise _malformed("a tag number does not fit into 64 bits")
@@ -107,6 +97,36 @@ def _encode_into(out: list[bytes], value: object, depth: int) -> None:
         _encode_into(out, value.value, depth - 1)  # type: ignore[attr-defined]
     else:
         raise _malformed(f"a value of type {kind.__name__} has no place in a certificate")
+
+
+def _encode_integer(number: int) -> bytes:
+    if 0 <= number < 24:
+        return _BYTE[number]
+    if not -1 - MAX_UINT <= number <= MAX_UINT:
+        raise _malformed("an integer does not fit into 64 bits")
+    return _head(_UINT, number) if number >= 0 else _head(_NEGATIVE, -1 - number)
+
+
+def _encode_map(out: list[bytes], value: dict[object, object], depth: int) -> None:
+    pairs: list[tuple[bytes, object]] = []
+    for key, item in value.items():
+        if type(key) is int:
+            pairs.append((_encode_integer(key), item))
+        elif type(key) is str:
+            encoded: list[bytes] = []
+            _encode_into(encoded, key, 0)
+            pairs.append((b"".join(encoded), item))
+        else:
+            raise _malformed("a map key is neither an integer nor a text")
+    pairs.sort(key=_first)
+    out.append(_head(_MAP, len(pairs)))
+    for encoded_key, item in pairs:
+        out.append(encoded_key)
+        _encode_into(out, item, depth - 1)
+
+
+def _first(pair: tuple[bytes, object]) -> bytes:
+    return pair[0]
 
 
 def encode(value: object) -> bytes:
@@ -131,19 +151,14 @@ class _Reader:
         self.end = len(data)
         self.tags = tags
 
-    def take(self, length: int) -> bytes:
-        start = self.at
-        if length > self.end - start:
-            raise _malformed(f"the data ends in the middle of an item at byte {start}")
-        self.at = start + length
-        return self.data[start : self.at]
-
     def item(self, depth: int) -> object:
         start = self.at
         if start >= self.end:
             raise _malformed(f"the data ends where an item should begin, at byte {start}")
         first = self.data[start]
         self.at = start + 1
+        if first < 24:
+            return first  # most items are small integers
         major = first >> 5
         argument = first & 31
         if major == _SIMPLE:
@@ -155,24 +170,23 @@ class _Reader:
                 return None
             raise _malformed(f"a simple or floating point value at byte {start}")
         if argument >= 24:
-            width = _WIDTHS.get(argument)
-            if width is None:
-                raise _malformed(f"an indefinite length or a reserved head at byte {start}")
-            least = _LEAST[argument]
-            argument = int.from_bytes(self.take(width), "big")
-            if argument < least:
-                raise _malformed(f"a head longer than it needs to be at byte {start}")
+            argument = self.argument(argument, start)
+        if major in (_TEXT, _BYTES):
+            begin = self.at
+            if argument > self.end - begin:
+                raise _malformed(f"the data ends in the middle of an item at byte {begin}")
+            self.at = begin + argument
+            taken = self.data[begin : self.at]
+            if major == _BYTES:
+                return taken
+            try:
+                return taken.decode("utf-8")
+            except UnicodeDecodeError:
+                raise _malformed(f"a text that is not UTF-8 at byte {start}") from None
         if major == _UINT:
             return argument
         if major == _NEGATIVE:
             return -1 - argument
-        if major == _BYTES:
-            return self.take(argument)
-        if major == _TEXT:
-            try:
-                return self.take(argument).decode("utf-8")
-            except UnicodeDecodeError:
-                raise _malformed(f"a text that is not UTF-8 at byte {start}") from None
         if depth == 0:
             raise _malformed(f"more than {MAX_DEPTH} levels at byte {start}")
         if major == _ARRAY:
@@ -185,17 +199,32 @@ class _Reader:
             raise _malformed(f"a tag at byte {start}")
         return Tag(argument, self.item(depth - 1))
 
+    def argument(self, code: int, start: int) -> int:
+        """Read the argument of a head that is longer than a byte, in its shortest form."""
+        width = _WIDTHS.get(code)
+        if width is None:
+            raise _malformed(f"an indefinite length or a reserved head at byte {start}")
+        begin = self.at
+        if width > self.end - begin:
+            raise _malformed(f"the data ends in the middle of an item at byte {begin}")
+        self.at = begin + width
+        argument = int.from_bytes(self.data[begin : self.at], "big")
+        if argument < _LEAST[code]:
+            raise _malformed(f"a head longer than it needs to be at byte {start}")
+        return argument
+
     def map(self, length: int, depth: int, start: int) -> dict[int | str, object]:
         if length > self.end - self.at:
             raise _malformed(f"a map longer than the data at byte {start}")
         result: dict[int | str, object] = {}
+        data = self.data
         previous = b""
         for _ in range(length):
             begin = self.at
             key = self.item(0)
             if type(key) is not int and type(key) is not str:
                 raise _malformed(f"a map key that is no integer and no text at byte {begin}")
-            encoded = self.data[begin : self.at]
+            encoded = data[begin : self.at]
             if encoded <= previous:
                 raise _malformed(f"a map key out of order or twice at byte {begin}")
             previous = encoded

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
-from certexec.kernel.digest import sha256
+from certexec.kernel.digest import sha256, stay_with_openssl
 from certexec.kernel.userdb import SystemUsers
 from certexec.run.content import Digests
 from certexec.run.once import VALUE_SIZE, Once
@@ -35,6 +35,9 @@ class Memory:
     """Answers of this run; with a table that processes share, those of all of them."""
 
     def __init__(self, shared: Once | None = None) -> None:
+        """``shared``: for many, so that loading OpenSSL at the start pays."""
+        if shared is not None:
+            stay_with_openssl()
         self._shared = shared
         self._digests: dict[bytes, bytes] = {}
         self._policies: dict[bytes, list[Note]] = {}

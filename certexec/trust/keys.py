@@ -14,6 +14,7 @@ from certexec.kernel.digest import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 ED25519 = "ed25519"
@@ -132,7 +133,7 @@ class PublicKey:
         kid: the SHA-256 COSE_Key thumbprint (RFC 9679).
     """
 
-    __slots__ = ("comment", "kid", "kind", "raw")
+    __slots__ = ("_check", "comment", "kid", "kind", "raw")
 
     def __init__(self, kind: str, raw: bytes, comment: str = "") -> None:
         """Check the key; raises TrustError("bad-key") for a damaged or weak one."""
@@ -150,6 +151,7 @@ class PublicKey:
         self.raw = raw
         self.comment = comment
         self.kid: bytes = sha256(_thumbprint_input(kind, raw))
+        self._check: Callable[[bytes, bytes], None] | None = None
 
     @property
     def algorithm(self) -> int:
@@ -173,26 +175,36 @@ class PublicKey:
         """
         if len(signature) != SIGNATURE_SIZES[self.kind]:
             return False
-        openssl = _library()
         try:
-            if self.kind == ED25519:
-                openssl.ed25519.from_public_bytes(self.raw).verify(signature, message)
-            elif self.kind == MLDSA65:
-                openssl.mldsa.from_mldsa65_public_bytes(self.raw).verify(signature, message)
-            else:
-                self._verify_p256(signature, message)
-        except (KeyboardInterrupt, SystemExit):
+            if self._check is None:
+                self._check = self._load()
+            self._check(signature, message)
+        except (KeyboardInterrupt, SystemExit, TrustError):
             raise
         except BaseException:  # a panic in the library is no Exception
             return False
         return True
 
-    def _verify_p256(self, signature: bytes, message: bytes) -> None:
+    def _load(self) -> Callable[[bytes, bytes], None]:
+        """Return what raises for a signature that does not hold; kept, as loading a key takes time.
+
+        Raises TrustError("internal") where the library cannot be loaded.
+        """
+        openssl = _library()
+        check: Callable[[bytes, bytes], None]
+        if self.kind == ED25519:
+            check = openssl.ed25519.from_public_bytes(self.raw).verify
+            return check
+        if self.kind == MLDSA65:
+            check = openssl.mldsa.from_mldsa65_public_bytes(self.raw).verify
+            return check
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.hazmat.primitives.hashes import SHA256
 
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), self.raw)
-        key.verify(_der_signature(signature), message, ec.ECDSA(SHA256()))
+        return lambda signature, message: key.verify(
+            _der_signature(signature), message, ec.ECDSA(SHA256())
+        )
 
 
 def fingerprint_of(kid: bytes) -> str:
