@@ -166,6 +166,16 @@ def finish() -> bool:
     return False
 
 
+def check() -> None:
+    """Raise the OSError with which standard output failed before, if it did.
+
+    For what prints much: the work need not go on for a reader that is gone.
+    """
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, Descriptor) and raw.failure is not None:
+        raise raw.failure
+
+
 def done(message: str) -> None:
     """Print what a verb did as its result, unless only the exit status is wanted.
 

@@ -162,6 +162,7 @@ def _print(told: Told) -> None:
     sys.stdout.write(told.result)
     if told.after:
         output.say_lines(told.after)
+    output.check()
 
 
 def _processors() -> int:

@@ -103,9 +103,12 @@ class _Pool:
         while True:
             while self._idle and (chunk := self._take()):
                 self._send(self._idle.pop(), *chunk)
+            before = self._next
             while self._next in self._done:
                 yield self._done.pop(self._next)
                 self._next += 1
+            if self._next != before:
+                continue  # there may be room in the window now
             if not self._busy:
                 if self._idle or not (chunk := self._take()):
                     return
