@@ -58,13 +58,10 @@ class Memory:
         identity = _identity(info)
         both = self._digests.get(identity)
         if both is None:
-            try:
-                both = self._answer(FILES + identity, lambda: _hash(fd, info))
-            except _UnstableError as changed:
-                both = changed.digests
-            else:
-                _make_room(self._digests)
-                self._digests[identity] = both
+            # what changes meanwhile has another change time, and is asked for anew the next time
+            both = self._answer(FILES + identity, lambda: _hash(fd, info.st_size))
+            _make_room(self._digests)
+            self._digests[identity] = both
         return both[:SHORT], both[SHORT:]
 
     def policy(self, question: bytes, judge: Callable[[], list[Note]]) -> list[Note]:
@@ -98,25 +95,14 @@ class _NotesError(Exception):
     """A verdict that comes with notes, which the shared table has no room for."""
 
 
-class _UnstableError(Exception):
-    """A file that changed while it was hashed: what was found is not what it is."""
-
-    def __init__(self, digests: bytes) -> None:
-        super().__init__()
-        self.digests = digests
-
-
 def _identity(info: os.stat_result) -> bytes:
     return IDENTITY.pack(
         info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
     )
 
 
-def _hash(fd: int, info: os.stat_result) -> bytes:
-    both = b"".join(Digests(fd, info.st_size).finish())
-    if _identity(os.fstat(fd)) != _identity(info):
-        raise _UnstableError(both)
-    return both
+def _hash(fd: int, size: int) -> bytes:
+    return b"".join(Digests(fd, size).finish())
 
 
 def _make_room(kept: dict[Any, Any]) -> None:

@@ -169,13 +169,13 @@ class _Pool:
     def _add(self) -> bool:
         """Fork a worker; False where the system does not let us."""
         ours, theirs = Pipe()
-        # ^C is for the caller, who ends the workers; none may see it before it ignores it
+        # ^C is for the caller, who ends the workers; in them it stays blocked. A child that is
+        # interrupted before its "try" would go on as a second caller.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             pid = os.fork()
             if pid == 0:
                 try:
-                    signal.signal(signal.SIGINT, signal.SIG_IGN)
                     ours.close()
                     # a sibling that held these would keep us from seeing the caller's end
                     for other in [*self._idle, *self._busy]:

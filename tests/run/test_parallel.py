@@ -155,6 +155,31 @@ def test_no_process_outlives_the_one_that_started_it(number: signal.Signals) -> 
     assert not [pid for pid in workers if _is_alive(pid)]
 
 
+INTERRUPTED = """
+    import os, signal
+    from certexec.run import parallel
+    real = os.fork
+    def fork():
+        pid = real()
+        if pid == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return pid
+    parallel.os.fork = fork
+    try:
+        print(list(parallel.in_order(range(3), abs, None, 2)), flush=True)
+    finally:
+        print("the end", flush=True)
+"""
+
+
+def test_a_process_that_is_interrupted_at_once_does_not_become_a_second_caller() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTED)], cwd=PROJECT, text=True,
+        capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("[0, 1, 2]\nthe end\n", "")
+
+
 def _is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -246,34 +246,13 @@ def test_a_mode_and_a_name_are_looked_at_for_each_certificate(where: Path, tmp_p
     assert judged(one, data) == "binary-mismatch"
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_what_changes_while_it_is_hashed_is_not_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
-) -> None:
-    program = tmp_path / "program"
-    program.write_bytes(b"one")
-    program.chmod(0o755)
-    simulator = simulated(str(program), b"one")
-    data = simulator.build()
-    once = Once() if shared else None
-    one = verifier(simulator.trust, Memory(once))
-    real = memory_module.Digests
-
-    class Meddling(real):  # type: ignore[misc, valid-type]
-        def finish(self) -> tuple[bytes, bytes]:
-            found: tuple[bytes, bytes] = super().finish()
-            os.utime(program, ns=(7, 7))
-            return found
-
-    monkeypatch.setattr(memory_module, "Digests", Meddling)
-    assert judged(one, data) is None
-    info = os.stat(program)
-    monkeypatch.setattr(memory_module, "Digests", real)
-    program.write_bytes(b"two")
-    os.utime(program, ns=(info.st_atime_ns, info.st_mtime_ns))
-    assert judged(one, data) == "binary-mismatch"
-    if once is not None:
-        once.close()
+def test_a_policy_that_claims_the_digest_of_a_good_one_is_refused(where: Path) -> None:
+    good = simulated(f"{where}/a", CONTENTS["a"])
+    bad = simulated(f"{where}/a", CONTENTS["a"])
+    bad.payload[3][0] += "\tnative-open: permit\n"
+    one = verifier(good.trust)
+    assert judged(one, good.build()) is None
+    assert judged(one, bad.build()) == "policy-mismatch"
 
 
 def test_a_refused_policy_is_judged_for_each_certificate(where: Path, counted: list[str]) -> None:
