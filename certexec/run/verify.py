@@ -143,10 +143,12 @@ class Verifier:
         """
         signed = certificate.policy
         decide.policy_bytes(certificate)
+        # whatever is signed about the policy; of its text the digest, which was just compared
+        terms = [getattr(signed, name) for name in signed.__slots__ if name != "text"]
         question = repr(
             (
-                signed.sha256, certificate.program.path, signed.inherit, signed.log_all,
-                certificate.log, certificate.is_grant(), certificate.elevations(),
+                terms, certificate.program.path, certificate.log, certificate.is_grant(),
+                certificate.elevations(),
             )
         )  # fmt: skip
 

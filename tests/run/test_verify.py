@@ -263,17 +263,18 @@ def test_a_refused_policy_is_judged_for_each_certificate(where: Path, counted: l
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [(5, False), (6, True)], ids=["inherit", "log-all"]
+    ("field", "value", "reason"),
+    [(5, False, None), (6, True, None), (7, ["native", "linux"], "policy-mismatch")],
+    ids=["inherit", "log-all", "emulations"],
 )
 def test_a_verdict_on_a_policy_is_not_that_on_other_terms(
-    where: Path, counted: list[str], field: int, value: object
+    where: Path, counted: list[str], field: int, value: object, reason: str | None
 ) -> None:
     simulator = simulated(f"{where}/a", CONTENTS["a"])
     plain = simulator.build()
     simulator.payload[3][field] = value
     other, one = simulator.build(), verifier(simulator.trust)
-    for data in (plain, other, plain, other):
-        judged(one, data)
+    assert [judged(one, data) for data in (plain, other, plain)] == [None, reason, None]
     assert counted.count("policy") == 2
 
 
