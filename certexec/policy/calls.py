@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.model import ALIASES
-from certexec.policy.names import SOCKET_CALLS, canonical
+from certexec.policy.names import FOREIGN_EMULATION, MULTIPLEXERS, canonical
 from certexec.policy.register_arguments import REGISTER_ARGUMENTS, ids
 from certexec.policy.translators import TRANSLATORS
 
@@ -457,9 +457,10 @@ def governing_names(
             raise KeyError(variant)
     if emulation in _OPENBSD:
         return chosen
-    if emulation == "linux" and not SOCKET_CALLS.isdisjoint(chosen):
+    if emulation == FOREIGN_EMULATION:
         # All socket calls of the 32-bit table are one; a rule for that one came first.
-        chosen = ("socketcall", *chosen)
+        first = [one for one, behind in MULTIPLEXERS.items() if not behind.isdisjoint(chosen)]
+        chosen = (*first, *chosen)
     return tuple(governing for governing in chosen if _aliased(name, governing, emulation))
 
 
@@ -482,8 +483,9 @@ def reaches(rule: Rule) -> tuple[str, ...]:
                     reached = _reach.setdefault(governing, [])
                     if name not in reached:
                         reached.append(name)
-                    if governing in SOCKET_CALLS:
-                        _reach.setdefault("socketcall", []).append(name)
+                    for multiplexer, behind in MULTIPLEXERS.items():
+                        if governing in behind:
+                            _reach.setdefault(multiplexer, []).append(name)
     return tuple(
         name for name in dict.fromkeys(_reach.get(meaning, ()))
         if _aliased(name, meaning, rule.emulation)

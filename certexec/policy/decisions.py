@@ -57,6 +57,7 @@ from certexec.policy.guards import (
     watch_moves,
 )
 from certexec.policy.model import Subject
+from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.narrowing import watch_for_state
 from certexec.policy.split import BRANCHES_MAX, split
 from certexec.policy.tree import ALONE, Facts, TreeOptions
@@ -111,9 +112,6 @@ MEETINGS = ("connect", "bind")
 """The calls by which a program gets at the socket of an agent, or makes one."""
 FORKS = numbers_of("clone", "fork", "vfork")
 LANDLOCK_RESTRICT_SELF = NUMBERS["landlock_restrict_self"]
-
-SOCKETCALL_EMULATION = "linux"
-"""The 32-bit emulation, in which rules for socketcall come before a socket call's own."""
 
 
 NOBODY = Subject(-1, -1, "", "", "")
@@ -445,8 +443,8 @@ def _bare_rule(policy: Policy, name: str) -> Rule | None:
 
     ``effective_rules`` says the same of each use; most rules are of this kind, and this is quicker.
     """
-    if policy.emulation == SOCKETCALL_EMULATION:
-        return None  # there the rules for socketcall would come before
+    if policy.emulation == FOREIGN_EMULATION:
+        return None  # there the rules for socketcall and ipc would come before
     if policy.exec_in is not None and name in EXECS:
         return None
     for rule in reversed(rules_named(policy, name)):

@@ -41,7 +41,7 @@ WITH_ALIASES = frozenset(("native", "openbsd", "netbsd", "darwin", "linux", "lin
 
 CLASSIC = _words(
     "sigaction sigprocmask sigreturn sigsuspend sigpending sigtimedwait mkfifo seteuid setegid "
-    "futimens lutimes tfork closefrom send recv socketcall"
+    "futimens lutimes tfork closefrom send recv socketcall ipc"
 )
 """Canonical names that are no calls of Linux x86-64 but govern some."""
 
@@ -51,6 +51,14 @@ SOCKET_CALLS = _words(
 )
 """What the 32-bit socketcall(2) multiplexes: in emulation ``linux`` these are aliases of it, no
 calls of their own, so a bare permit for one keeps its place among the other rules."""
+
+IPC_CALLS = _words(
+    "semop semget semctl semtimedop msgsnd msgrcv msgget msgctl shmat shmdt shmget shmctl"
+)
+"""What the 32-bit ipc(2) multiplexes. Each is a call of its own, too."""
+MULTIPLEXERS = {"socketcall": SOCKET_CALLS, "ipc": IPC_CALLS}
+"""Calls of the 32-bit table that are none of x86-64: in emulation ``linux`` a rule for one comes
+before those for the calls behind it."""
 
 _SAME_AS: dict[str, str] = {}
 for _canonical, _others in {
@@ -167,7 +175,7 @@ def canonical(emulation: str, name: str) -> str | None:
         return None
     if emulation == "linux" and name == "sysctl":  # elsewhere sysctl has nothing to do with it
         return "_sysctl"
-    if name == "socketcall" and emulation != "linux":
+    if name in MULTIPLEXERS and emulation != FOREIGN_EMULATION:
         return None
     if name in CLASSIC:
         return name

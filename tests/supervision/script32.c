@@ -4,7 +4,7 @@
  *
  * ARGUMENT: a number; s:TEXT, x:HEX or w:(ARGUMENT;...) a pointer to a string, to bytes, to 32-bit
  * words; b:SIZE a pointer to so many bytes of zeroes; r:N what call N (from 0) gave, v:N the first
- * word in its first buffer.
+ * word in its first buffer; a:N what the kernel told the program in its vector (AT_ number N).
  * Prints for each call its number, its result and the content of its buffers.
  *
  * Builds as a 32-bit program and as a 64-bit one, without a library. The 64-bit one leaves rubbish
@@ -14,6 +14,7 @@ typedef unsigned int word;
 
 static unsigned char arena[1 << 18] __attribute__((aligned(16)));
 static word used, results[128], firsts[128];
+static const unsigned long *vector; /* pairs: what, and its value */
 
 static struct { word at, size; } buffers[8];
 static word count;
@@ -105,6 +106,13 @@ static word argument(const char **text) {
     switch (kind) {
     case 0: return number(text);
     case 'r': return results[number(text)];
+    case 'a':
+        from = *text;
+        size = number(text);
+        for (const unsigned long *pair = vector; pair[0]; pair += 2)
+            if (pair[0] == size)
+                return (word)pair[1];
+        return -1;
     case 'v': return *(word *)(arena + firsts[number(text)]);
     case 'b':
         size = number(text);
@@ -140,6 +148,9 @@ static word argument(const char **text) {
 __attribute__((used, noreturn)) void run(unsigned long *stack) {
     unsigned long argc = stack[0];
     const char **argv = (const char **)(stack + 1);
+    vector = stack + 1 + argc + 1;
+    while (*vector++)
+        ; /* the environment */
     for (unsigned long at = 1, calls = 0; at < argc; at++, calls++) {
         word a[6] = {0}, have = 0;
         const char *text = argv[at];
