@@ -527,3 +527,15 @@ def test_whatever_could_change_rights_is_told_by_either_abi():
         assert filtered(compiled, name, 1, 2, 3) == NOTIFIED, name
     for option in (24, 28):
         assert filtered(compiled, "prctl", option) == NOTIFIED
+
+
+def test_a_rule_for_ipc_comes_before_those_for_the_calls_behind_it():
+    compiled = made((), ["ipc: permit", "semget: deny[enosys]"])
+    for name, args in (("ipc", (2,)), ("ipc", (24, 1)), ("semget", ()), ("shmctl", ())):
+        assert filtered(compiled, name, *args) == ALLOW, name
+    assert filtered(compiled, "ipc", 5) == errno_of(errno.EPERM)
+    compiled = made((), ["semget: permit", "semop: deny[enosys]"])
+    for version in (0, 1 << 16):
+        assert filtered(compiled, "ipc", version | 2) == ALLOW
+        assert filtered(compiled, "ipc", version | 1) == errno_of(errno.ENOSYS)
+        assert filtered(compiled, "ipc", version | 23) == errno_of(errno.EPERM)
