@@ -96,11 +96,12 @@ class Memory:
             _rooms.append(room)
         return None
 
-    def write(self, address: int, data: bytes) -> None:
+    def write(self, address: int, data: bytes | ctypes.Array[ctypes.c_char]) -> None:
         """Write ``data`` as the process itself could; raises OSError (EFAULT)."""
         if data:
-            buffer = ctypes.create_string_buffer(data, len(data))
-            self._transfer(_PROCESS_VM_WRITEV, buffer, address, len(data))
+            size = len(data)
+            buffer = ctypes.create_string_buffer(data, size) if isinstance(data, bytes) else data
+            self._transfer(_PROCESS_VM_WRITEV, buffer, address, size)
 
     def _text(self, room: _Room, address: int, size: int) -> bytes:
         local, remote = _VECTOR.pack(room.address, size), _VECTOR.pack(address, size)

@@ -14,6 +14,7 @@ from certexec.run.task import Task
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ctypes import Array, c_char
 
     from certexec.policy.decisions import Table
     from certexec.policy.guards import Decision
@@ -202,7 +203,7 @@ class Call:
         except OSError:
             raise Fault(errno.EFAULT) from None
 
-    def write(self, index: int, data: bytes) -> None:
+    def write(self, index: int, data: bytes | Array[c_char]) -> None:
         """Write a result to where a register points. Raises Fault(EFAULT)."""
         self.still_waits()
         try:

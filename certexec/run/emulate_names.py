@@ -75,7 +75,7 @@ class Statx(OnObject):
         buffer = ctypes.create_string_buffer(_STATX_SIZE)
         flags = AT_EMPTY_PATH | self.flags & _AT_STATX_SYNC
         syscall(_STATX, self.object(), b"", flags, self.call.int_arg(3) & 0xFFFFFFFF, buffer)
-        self.call.write(4, buffer.raw)
+        self.call.write(4, buffer)
         self.call.finish(0)
 
 

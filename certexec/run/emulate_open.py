@@ -67,7 +67,7 @@ class Open(Operation):
             "filename": [self.found.text],
             "oflags": [oflags_text(self.flags)],
         }
-        if call.name != "creat":
+        if call.name == "openat2":  # of the others it is known, from registers
             args = call.notification.args
             self.variant = choose_variant(call.name, args, flags=self.flags).label
 

@@ -101,10 +101,11 @@ class Judge:
     def _by(self, operation: Operation, place: int) -> Verdict | None:
         call, values = operation.call, operation.values
         subject = self.subject(call)
-        question = (
-            place, call.name, operation.variant, subject,
-            *((name, *texts) for name, texts in values.items()),
-        )  # fmt: skip
+        asked: list[object] = [place, call.name, operation.variant, subject]
+        for name, texts in values.items():
+            asked.append(name)
+            asked.append(tuple(texts))
+        question = tuple(asked)
         known = self._verdicts.get(question, self)
         if not isinstance(known, Judge):
             return known
