@@ -626,3 +626,17 @@ def test_who_moves_in_a_supervised_tree_is_told_of(name):
     assert decide(alone, name, *MOVES[name][0]) == PASS
     refused = table(judged("open"), deny(name))
     assert decide(refused, name, *MOVES[name][0]) == EPERM
+
+
+def test_the_32_bit_forms_of_what_changes_rights_are_told_of_too():
+    from certexec.kernel.syscalls_i386 import NUMBERS_I386
+    from certexec.policy.foreign import MEANINGS
+
+    words = ("setuid", "setgid", "setre", "setfs", "setgroups", "capset", "execve", "prctl")
+    names = [
+        name for name in NUMBERS_I386
+        if name.startswith(words)
+    ]
+    assert {"setuid32", "setgroups", "setgroups32", "execveat"} <= set(names)
+    for name in names:
+        assert MEANINGS[NUMBERS_I386[name]].number in guards.CHANGING, name
