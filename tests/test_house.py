@@ -44,6 +44,17 @@ BESIDE_THE_RUN_PATH = {
     "certexec.observe.report",
     "certexec.observe.report_page",
     "certexec.observe.collector",
+    "certexec.run.gated_start",
+    "certexec.run.learning",
+    "certexec.run.processes",
+    "certexec.run.record",
+    "certexec.observe.event_log",
+    "certexec.observe.seen",
+    "certexec.observe.strace_log",
+    "certexec.policy.learn",
+    "certexec.policy.learned_paths",
+    "certexec.policy.observation",
+    "certexec.policy.watch",
 }
 """Modules of run-path rooms that only the command line loads."""
 FORBIDDEN = {

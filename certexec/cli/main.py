@@ -72,6 +72,7 @@ VERBS = (
     Verb("doctor", "certexec.cli.doctor", "Set-up", "Say what this machine can promise."),
     Verb("binfmt", "certexec.cli.binfmt", "Set-up", "Register the kernel's handler by hand."),
     Verb("completion", "certexec.cli.completion", "Set-up", "Print a shell's completion script."),
+    Verb("learn", "certexec.cli.learn", "Policy", "Write a policy from what a program does."),
     Verb("policy", "certexec.cli.policy", "Policy", "Check, explain and try policies."),
     Verb("monitor", "certexec.cli.monitor", "Watching", "Show denied calls as they come."),
     Verb("log", "certexec.cli.log", "Watching", "Show denied calls of the past; write a report."),

@@ -135,3 +135,26 @@ class Memory:
         if done < 0:
             raise last_error()
         return done
+
+
+class Glimpse:
+    """Reads short texts of any process, again and again, into the same place.
+
+    Only for looking: what it shows is not yet known to be of the process that was meant.
+    """
+
+    __slots__ = ("_buffer", "_local", "_room")
+
+    def __init__(self, room: int) -> None:
+        """``room``: bytes of the longest text, with its NUL."""
+        self._room = room
+        self._buffer = ctypes.create_string_buffer(room)
+        self._local = _VECTOR.pack(ctypes.addressof(self._buffer), room)
+
+    def text(self, tid: int, address: int) -> bytes | None:
+        """Return the bytes up to the NUL; None where there is none in the room, or no memory."""
+        remote = _VECTOR.pack(address, self._room)
+        done = _copy(_PROCESS_VM_READV, tid, self._local, 1, remote, 1, 0)
+        text = self._buffer.raw
+        end = text.find(b"\0", 0, max(done, 0))
+        return text[:end] if end >= 0 else None

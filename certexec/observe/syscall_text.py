@@ -150,3 +150,11 @@ def result_text(value: int, code: int, resumed: bool) -> str:
         name = errno.errorcode.get(code, "ERESTARTSYS" if code == 512 else f"errno {code}")
         return f"-1 {name} ({os.strerror(code)})"
     return str(value)
+
+
+def argument_names(name: str) -> list[str]:
+    """Return what the arguments of a system call are called, in order; none for an unknown one."""
+    prototype = _HIDDEN_PROTOTYPES.get(name)
+    if prototype is None:
+        prototype = SYSCALL_PROTOTYPES.get(name, ("", ()))[1]
+    return [label for _, label in prototype]

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from certexec.policy.model import Policy
     from certexec.policy.reach import Reach
     from certexec.policy.tree import TreeOptions
+    from certexec.policy.watch import Watched
 
 GATED = frozenset(
     numbers_of("sendmsg", "write", "prctl", "exit_group", "execveat", "getgroups")
@@ -83,8 +84,9 @@ class Compiled:
     __slots__ = ("bpf", "landlocked", "own_policies", "patches", "table", "tables")
 
     def __init__(
-        self, table: Table | Combined | Dropped, bpf: bytes, patches: list[tuple[int, int]]
-    ) -> None:
+        self, table: Table | Combined | Dropped | Watched, bpf: bytes,
+        patches: list[tuple[int, int]],
+    ) -> None:  # fmt: skip
         self.table = table
         self.own_policies = isinstance(table, Combined)
         self.tables: Sequence[Table] = [table] if isinstance(table, Table) else table.tables
@@ -153,7 +155,7 @@ def compile_reach(
     return compile_table(Combined([*tables, *inside], LauncherTable()))
 
 
-def compile_table(table: Table | Combined | Dropped) -> Compiled:
+def compile_table(table: Table | Combined | Dropped | Watched) -> Compiled:
     """Return the filter for a table of decisions.
 
     Raises PolicyError("policy-unsupported") when the filter exceeds the kernel's limit.

@@ -1,0 +1,246 @@
+"""``certexec learn``: a policy from what a program was seen to do."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import click
+
+from certexec.cli import output
+from certexec.cli.common import check_output, check_writable, printable, write_file
+from certexec.cli.learn_notes import from_log, from_strace
+from certexec.cli.policy_input import count, read_text
+from certexec.cli.presets import load_presets
+from certexec.errors import CliError
+from certexec.kernel.userdb import SystemUsers
+from certexec.observe.syscall_text import render
+from certexec.policy.evaluate import subject_of
+from certexec.policy.learn import ACCEPT, DROP, EXACT, Learned, Learner, Rule
+from certexec.policy.learned_paths import FULL, LEVELS, WHY, Places
+from certexec.policy.lexer import source_lines
+from certexec.policy.syntax import parse_policy
+from certexec.run.learning import Learning
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from certexec.policy.model import Subject
+    from certexec.policy.observation import Observation
+    from certexec.run.call import Call
+
+LANGUAGE_LINE = "Language: certexec 1"
+SHOWN = 5
+"""names that are shown of those that made a widened rule."""
+_MODE = 0o644
+_ANSWERS = {"a": ACCEPT, "e": EXACT, "d": DROP}
+
+
+@click.command(
+    "learn",
+    context_settings={"allow_interspersed_args": False},
+    short_help="Write the policy of a program from what it does.",
+)
+@click.option("-o", "out", metavar="FILE", help="Where the policy goes; standard output without.")
+@click.option("-a", "--append", is_flag=True, help="Add to the policy in FILE what it lacks.")
+@click.option("-f", "--force", is_flag=True, help="Replace FILE.")
+@click.option(
+    "--inherit", is_flag=True, help="One policy for all that the program executes, too.",
+)
+@click.option("-i", "--interactive", is_flag=True, help="Ask about each rule that was widened.")
+@click.option(
+    "--generalize", "level", type=click.Choice(LEVELS), default=FULL, show_default=True,
+    help="How far exact names are widened. none: not at all, and every call is counted.",
+)
+@click.option("--from-log", "logs", multiple=True, metavar="FILE",
+              help="Learn from JSON events of certexec; may be repeated.")  # fmt: skip
+@click.option("--from-strace", "traces", multiple=True, metavar="FILE",
+              help='Learn from what "strace -f" wrote; may be repeated.')  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.argument("words", metavar="[-- PROG [ARG]...]", nargs=-1, type=click.UNPROCESSED)
+def command(
+    out: str | None, append: bool, force: bool, inherit: bool, interactive: bool, level: str,
+    logs: tuple[str, ...], traces: tuple[str, ...], as_json: bool, words: tuple[str, ...],
+) -> None:  # fmt: skip
+    r"""Run PROG, unconfined, and write a policy that permits what it and its children did.
+
+    \b
+    certexec learn -o nginx.policy --inherit -- /usr/sbin/nginx -g 'daemon off;'
+    certexec learn -o nginx.policy --inherit --append -- /usr/sbin/nginx -t
+
+    Each program that is executed gets a policy of its own, unless --inherit is given. Nothing is
+    written before the end; ^C ends PROG, and what was seen is written. Read the result before you
+    sign it: it permits whatever PROG did, also what it should not have done.
+    """
+    # 1. what cannot work is refused before anything runs
+    program = words[1:] if words[:1] == ("--",) else words
+    if not program and not logs and not traces:
+        raise CliError(
+            "usage", "nothing to learn from", "name a program: certexec learn -o FILE -- PROG"
+        )
+    if append and out is None:
+        raise CliError("usage", "--append needs the policy that it adds to", 'name it with "-o"')
+    existing: dict[str, str] = {}
+    if out is not None:
+        check_writable(out)
+        if append and os.path.exists(out):
+            existing = _blocks(out)
+        elif not append:
+            check_output(out, force)
+    # 2. what was seen
+    learner = Learner(
+        places=_places(), level=level, presets=load_presets(), users=SystemUsers(),
+        subject=_subject(), decide=_ask if interactive else None,
+    )  # fmt: skip
+    seen: dict[Observation, None] = {}
+    first, sockets = "", False
+    for path in logs:
+        seen.update(dict.fromkeys(from_log(path, inherit)))
+    for path in traces:
+        seen.update(dict.fromkeys(from_strace(path, inherit)))
+    if program:
+        learning = Learning(
+            program[0], program[1:], given=learner.given(), inherit=inherit,
+            noted=_tell if output.settings.verbose else None,
+        )
+        first, sockets = learning.program, _has_socket()
+        try:
+            learning.run()
+        finally:
+            # whatever went wrong: what was seen is worth something
+            seen.update(learning.observations)
+            if seen:
+                _write(learner, first, seen, existing, out, append or force, as_json, sockets)
+        _tell_end(learning, inherit)
+        return
+    # 3.
+    _write(learner, first, seen, existing, out, append or force, as_json, sockets)
+
+
+def _write(
+    learner: Learner, first: str, seen: Iterable[Observation], existing: dict[str, str],
+    out: str | None, replace: bool, as_json: bool, sockets: bool,
+) -> None:  # fmt: skip
+    learner.look_at(seen)
+    by_program: dict[str, list[Observation]] = {first: []} if first else {}
+    for one in seen:
+        by_program.setdefault(one.program, []).append(one)
+    order = [*existing, *sorted(set(by_program) - set(existing) - {first})]
+    if first and first not in existing:
+        order.insert(0, first)
+    learned = [
+        learner.learn(path, by_program.get(path, ()), sockets=sockets and path == first,
+                      existing=existing.get(path, ""))  # fmt: skip
+        for path in order
+    ]
+    text = LANGUAGE_LINE + "\n" + "\n".join(one.text for one in learned)
+    if out is not None:
+        write_file(out, text.encode("utf-8", "surrogateescape"), _MODE, force=replace)
+    if as_json:
+        output.print_json(_as_json(learned, text, out))
+    elif out is None:
+        click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
+    for each in learned:
+        for key, number in each.presets.items():
+            if number:
+                used = count(number, "call is", "calls are")
+                output.info(f'"{printable(each.program)}": {used} in "include {key}"')
+    if out is not None:
+        rules = sum(len(each.rules) for each in learned)
+        output.done(f'"{out}": {count(rules, "new rule", "new rules")}')
+
+
+def _as_json(learned: Sequence[Learned], text: str, out: str | None) -> object:
+    return {
+        "schema": 1, "file": out, "text": text,
+        "policies": [
+            {
+                "program": one.program, "presets": dict(one.presets),
+                "rules": [{"rule": f"native-{rule.text}", "why": WHY.get(rule.why, "")}
+                          for rule in one.rules],
+            }
+            for one in learned
+        ],
+    }  # fmt: skip
+
+
+def _blocks(path: str) -> dict[str, str]:
+    """Return the lines of each policy in a file, by program. Raises what reading one raises."""
+    text = read_text(path)
+    file = parse_policy(
+        text, name=path, users=SystemUsers(), privileged=True, presets=load_presets()
+    )
+    headers = {policy.line: policy.path for policy in file.policies}
+    blocks: dict[str, str] = {}
+    current = ""
+    for number, raw, line in source_lines(text, path):
+        if number in headers:
+            current = headers[number]
+            blocks.setdefault(current, "")
+        elif current and not line.lower().startswith("language:"):
+            blocks[current] += raw.rstrip("\n") + "\n"
+    return {program: lines.rstrip("\n") + "\n" for program, lines in blocks.items()}
+
+
+def _places() -> Places:
+    home = _subject().home
+    homes = {home, "/root", os.path.realpath(os.environ.get("HOME") or home)}
+    user = SystemUsers().name(os.getuid()) or ""
+    temporary = {"/tmp", "/var/tmp", os.path.realpath(tempfile.gettempdir())}  # noqa: S108
+    cwd = os.getcwd()
+    if any(home == cwd or home.startswith(cwd.rstrip("/") + "/") for home in homes):
+        cwd = ""  # what lies in somebody's home is not this program's own
+    return Places(cwd, home, user, tuple(sorted(homes)), tuple(sorted(temporary - homes)))
+
+
+def _subject() -> Subject:
+    users, uid = SystemUsers(), os.getuid()
+    return subject_of(
+        uid, os.getgid(), home=users.home(uid), user=users.name(uid), cwd=os.getcwd()
+    )
+
+
+def _has_socket() -> bool:
+    """Tell whether the program starts with a socket in its hands."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.get_inheritable(int(name)) and os.readlink(f"/proc/self/fd/{name}").startswith(
+                "socket:"
+            ):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _tell(observation: Observation, call: Call) -> None:
+    """Show what is new, as strace(1) would."""
+    text = render(call.name, call.notification.args, call.memory.read)
+    output.info(f"{printable(observation.program)}: {text}")
+
+
+def _tell_end(learning: Learning, inherit: bool) -> None:
+    for what in learning.strange:
+        output.warn(f"{what} has no name in this version, no rule can permit it")
+    if learning.stopped:
+        output.warn("processes of the program still run, and fail from now on")
+    if learning.status:
+        code = os.waitstatus_to_exitcode(learning.status)
+        how = f"exit status {code}" if code >= 0 else f"signal {-code}"
+        output.info(f'"{printable(learning.program)}" ended with {how}')
+    programs = {one.program for one in learning.observations}
+    if len(programs) > 1 and not inherit:
+        output.info('these are the policies of several programs: sign with "--no-inherit"')
+
+
+def _ask(rule: Rule, names: Sequence[str]) -> str:
+    """Ask about one widened rule."""
+    output.info(f"native-{printable(rule.text)}")
+    output.info(f"  {WHY[rule.why]}; seen: {len(names)}")
+    for name in names[:SHOWN]:
+        output.info(f"  {printable(name)}")
+    answer = click.prompt(
+        "accept, exact names only, or drop", type=click.Choice([*_ANSWERS]), default="a", err=True
+    )
+    return _ANSWERS[answer]

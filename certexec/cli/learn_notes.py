@@ -1,0 +1,94 @@
+"""Where observations come from that nobody watched: logs of ours, and strace's."""
+
+from __future__ import annotations
+
+import os
+
+from certexec.cli.common import unreadable
+from certexec.errors import CliError
+from certexec.observe.event_log import read_events
+from certexec.observe.strace_log import read_strace
+from certexec.policy.learned_paths import NON_EXISTENT
+from certexec.policy.observation import FRESH, MADE, MISSING, Observation, observed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from certexec.observe.seen import Seen
+
+_O_EXCL_CREAT = 0o300
+_OPENS = {"open": 1, "openat": 2}
+
+
+def from_log(path: str, inherit: bool) -> list[Observation]:
+    """Read JSON Lines of certexec's events. Raises CliError."""
+    try:
+        with _open(path) as lines:
+            return _observations(read_events(lines), inherit, resolve=False)
+    except ValueError as error:
+        raise CliError(
+            "malformed", f'"{path}": {error}', 'write one with "certexec run --log-format json"'
+        ) from None
+
+
+def from_strace(path: str, inherit: bool) -> list[Observation]:
+    """Read what strace wrote. Raises CliError."""
+    with _open(path) as lines:
+        found = _observations(read_strace(lines, os.getcwd()), inherit, resolve=True)
+    if not found:
+        raise CliError(
+            "malformed", f'"{path}" shows no program that is executed',
+            'make it with "strace -f -y -o FILE PROG"',
+        )
+    return found
+
+
+class _open:  # noqa: N801 - used as a function
+    """A log, or standard input for ``-``."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> Iterable[str]:
+        try:
+            where = 0 if self.path == "-" else self.path
+            self.file = open(  # noqa: SIM115 - closed below
+                where, encoding="utf-8", errors="surrogateescape", closefd=where != 0
+            )
+        except OSError as error:
+            raise unreadable(self.path, error) from None
+        return self.file
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def _observations(calls: Iterable[Seen], inherit: bool, resolve: bool) -> list[Observation]:
+    found: dict[Observation, None] = {}
+    first = ""
+    for seen in calls:
+        program = os.path.realpath(seen.program) if resolve else seen.program
+        first = first or program
+        texts = seen.texts
+        if resolve and texts and "filename" in texts:
+            texts = {**texts, "filename": [_real(path, seen.missing) for path in texts["filename"]]}
+        flags = seen.registers[_OPENS[seen.call]] if seen.call in _OPENS else 0
+        mark = MISSING if seen.missing else MADE if seen.made else ""
+        if flags & _O_EXCL_CREAT == _O_EXCL_CREAT:
+            mark = FRESH
+        whose = first if inherit else program
+        found[observed(whose, seen.call, seen.registers, texts, mark)] = None
+    return list(found)
+
+
+def _real(path: str, missing: bool) -> str:
+    """Return a name as rules see it, as far as the file system still is what it was."""
+    if not path:
+        return path
+    directory = os.path.realpath(os.path.dirname(path))
+    if missing and not os.path.isdir(directory):
+        return f"{NON_EXISTENT}: {path}"
+    return os.path.realpath(path) if os.path.exists(path) else os.path.join(
+        directory, os.path.basename(path)
+    )

@@ -1,0 +1,28 @@
+"""Calls that somebody else wrote down, before policies are thought of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+UNKNOWN_PROGRAM = ""
+"""Of a call before the log says what is executed."""
+
+
+class Seen(NamedTuple):
+    """One call in a log.
+
+    Attributes:
+        program: path of the image; number: of the line.
+        call: Linux's name of it.
+        registers: as far as the log shows them, else 0.
+        texts: argument name to its texts, as rules see them; None: the log does not show them.
+        missing: the call failed because something was not there; made: it made something new.
+    """
+
+    program: str
+    number: int
+    call: str
+    registers: tuple[int, int, int, int, int, int]
+    texts: dict[str, list[str]] | None
+    missing: bool = False
+    made: bool = False

@@ -1,0 +1,321 @@
+"""From what programs were seen to do to the policy that permits it (pure).
+
+    1. what an included preset decides needs no rule of its own;
+    2. presets are included for what was used of them;
+    3. every other call becomes a rule: of the name that governs it for good, with the arguments
+       that say what it may touch;
+    4. names are made as general as was asked for (``certexec.policy.learned_paths``);
+    5. rules that already stood in the policy stay, and what they permit makes no new one;
+    6. the result is sorted, and says above each widened rule what was widened.
+
+The text depends on the set of observations alone: not on their order, their number or the time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from certexec.policy.calls import governing_names
+from certexec.policy.evaluate import effective_rules, evaluate
+from certexec.policy.format import quote
+from certexec.policy.learned_paths import (
+    EXECUTE,
+    FULL,
+    NONE,
+    READ,
+    WHY,
+    WRITE,
+    Paths,
+    Pattern,
+    Places,
+)
+from certexec.policy.model import ALIASES
+from certexec.policy.observation import FRESH, MADE, MISSING
+from certexec.policy.sort import sorted_order
+from certexec.policy.syntax import parse_policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from certexec.policy.model import Policy, Subject, UserDb
+    from certexec.policy.observation import Observation
+
+GIVEN = ("base 1", "io 1")
+"""Presets that every learned policy includes: what they permit plainly is not counted."""
+WITH_SOCKETS = "sockets 1"
+"""Preset that is included where a program had a socket: what it permits is not counted either."""
+SOCKET_SOURCES = frozenset(("socket", "socketpair", "accept", "accept4"))
+OFFERED = (
+    "system 1", "nameservice 1", "dns 1", "tls 1", "children 1", "python 1", "tty 1",
+)  # fmt: skip
+"""Presets that are included where enough of them was used, in this order."""
+_MARKS = {"tty 1": "/dev/", "python 1": "/usr/bin/"}
+"""How a name begins without which the use of a preset is chance."""
+MANY_USED = 3
+"""different rules of a preset that were used, from which on it is included."""
+ACCEPT, EXACT, DROP = "accept", "exact", "drop"
+"""What may be answered about a widened rule."""
+_READS = frozenset(
+    "fsread statfs getxattr lgetxattr listxattr llistxattr chdir inotify_add_watch "
+    "name_to_handle_at".split()
+)
+_BY_TEXT = {
+    "socket": ("sockdom", "socktype"), "socketpair": ("sockdom", "socktype"),
+    "kill": ("pidname",), "tkill": ("signame",), "tgkill": ("signame",),
+    "rt_sigqueueinfo": ("signame",), "rt_tgsigqueueinfo": ("signame",),
+    "pidfd_send_signal": ("signame",), "setuid": ("uid",), "setgid": ("gid",),
+    "setreuid": ("uid",), "setregid": ("gid",), "setresuid": ("uid",), "setresgid": ("gid",),
+    "seteuid": ("uid",), "setegid": ("gid",), "setfsuid": ("uid",), "setfsgid": ("gid",),
+}  # fmt: skip
+"""Which registers of a call are part of its rule; of any other call the name is all."""
+_PREFERRED = {"utime": "utimes"}
+_PORTS = 3
+"""ports of one address that the kernel chose, from which on all of them are meant."""
+_CHOSEN_PORTS = 32768
+"""the lowest port that the kernel chooses by itself (net.ipv4.ip_local_port_range)."""
+
+
+class Rule(NamedTuple):
+    """One learned line: the text behind ``native-``, and the key of WHY that explains it."""
+
+    text: str
+    why: str = ""
+
+
+class Learned(NamedTuple):
+    """What was learned of one program.
+
+    Attributes:
+        program: the path in the header; text: its policy, without the language line.
+        rules: the lines that are not included; presets: those that are, with how many
+            observations each stands for.
+    """
+
+    program: str
+    text: str
+    rules: tuple[Rule, ...]
+    presets: Mapping[str, int]
+
+
+class Learner:
+    """Makes policies of observations."""
+
+    def __init__(
+        self, *, places: Places, level: str, presets: Mapping[str, str], users: UserDb,
+        subject: Subject, decide: Callable[[Rule, Sequence[str]], str] | None = None,
+    ) -> None:  # fmt: skip
+        """``subject``: whom the policy is tried for; ``level``: one of learned_paths.LEVELS.
+
+        ``decide``: asked about each widened rule, with the names that made it: ACCEPT, EXACT or
+        DROP.
+        """
+        self.decide = decide
+        self._wide: dict[str, str] = {}
+        self._fresh: set[str] = set()
+        self._made: set[str] = set()
+        self._temporary = tuple(f"{one}/" for one in places.temporary)
+        self.places = places
+        self.level = level
+        self.presets = presets
+        self.users = users
+        self.subject = subject
+
+    def look_at(self, observations: Iterable[Observation]) -> None:
+        """Note what was made: whoever made it, its name is as new to all programs."""
+        for one in observations:
+            if one.mark in (FRESH, MADE):
+                self._fresh.update(one.texts("filename"))
+            if one.mark == MADE:
+                self._made.update(one.texts("filename"))
+            created = one.mark == MISSING and any("c" in text[2:] for text in one.texts("oflags"))
+            if created and one.texts("filename")[0].startswith(self._temporary):
+                self._fresh.update(one.texts("filename"))
+
+    def given(self) -> Policy | None:
+        """Return the policy of which nothing need be counted, None where everything is."""
+        if self.level == NONE:
+            return None
+        return self._including((*GIVEN, WITH_SOCKETS), "/")
+
+    def learn(
+        self, program: str, observations: Iterable[Observation], *, sockets: bool = False,
+        existing: str = "", first: bool = True,
+    ) -> Learned:  # fmt: skip
+        """Return the policy of one program.
+
+        ``sockets``: it was started with one; ``existing``: the lines of its policy that are to
+        stay, without header; ``first``: nobody executes it under its policy.
+        """
+        seen = sorted(set(observations))
+        standing = self._parse(program, existing)
+        seen = [one for one in seen if not self._decides(standing, one)]
+        included = dict.fromkeys(key for policy in [standing] for _, key in policy.includes)
+        chosen: dict[str, int] = {}
+        if self.level != NONE:
+            # 1. and 2.
+            always = [*GIVEN]
+            if sockets or any(one.call in SOCKET_SOURCES for one in seen):
+                always.append(WITH_SOCKETS)
+            for key in (*always, *OFFERED):
+                if key in included:
+                    continue
+                preset = self._including((key,), program)
+                used = [one for one in seen if self._decides(preset, one)]
+                different = {self._deciding(preset, one) for one in used}
+                marked = key not in _MARKS or any(
+                    text.startswith(_MARKS[key]) for one in used for text in one.texts("filename")
+                )
+                if key in always or (marked and len(different) >= MANY_USED):
+                    chosen[key] = len(used)
+                    seen = [one for one in seen if one not in set(used)]
+        # 3. and 4.
+        rules = self._rules(seen)
+        return Learned(program, self._text(program, chosen, rules, existing), rules, chosen)
+
+    # -- what is decided already ------------------------------------------------------------------
+
+    def _including(self, keys: Sequence[str], program: str) -> Policy:
+        return self._parse(program, "".join(f"\tinclude {key}\n" for key in keys))
+
+    def _parse(self, program: str, lines: str) -> Policy:
+        text = f"Language: certexec 1\nPolicy: {program}, Emulation: native\n{lines}"
+        file = parse_policy(
+            text, name="learned policy", users=self.users, privileged=True, presets=self.presets
+        )
+        return file.policies[0]
+
+    def _deciding(self, policy: Policy, observation: Observation) -> str:
+        """Return the text of the rule that decides an observed call, "" for none.
+
+        A denial decides, too: what a preset turns away, or the owner of the policy, stays so.
+        """
+        rules = effective_rules(policy, observation.call, observation.variant)
+        verdict = evaluate(rules, dict(observation.values), self.subject)
+        return "" if verdict is None else str(verdict.rule)
+
+    def _decides(self, policy: Policy, observation: Observation) -> bool:
+        return bool(self._deciding(policy, observation))
+
+    # -- rules ------------------------------------------------------------------------------------
+
+    def _rules(self, observations: Sequence[Observation]) -> tuple[Rule, ...]:
+        read: set[str] = set()
+        written: set[str] = set()
+        for one in observations:
+            names = one.texts("filename")
+            (read if rule_name(one) in _READS else written).update(names)
+        self._wide = self._many_ports(observations)
+        paths = Paths(self.places, self.level, read=read, written=written, made=self._made)
+        found: dict[Rule, list[Observation]] = {}
+        for one in observations:
+            found.setdefault(self._rule(one, paths), []).append(one)
+        if self.decide is not None:
+            found = self._decided(found, self.decide)
+        return tuple({rule.text: rule for rule in found}.values())
+
+    def _decided(
+        self, found: Mapping[Rule, Sequence[Observation]],
+        decide: Callable[[Rule, Sequence[str]], str],
+    ) -> dict[Rule, list[Observation]]:  # fmt: skip
+        """Let somebody choose, for each widened rule, between it, its names alone, and none."""
+        chosen: dict[Rule, list[Observation]] = {}
+        for rule, seen in found.items():
+            answer = ACCEPT
+            if rule.why and rule.why != "missing":
+                names = sorted({" ".join(one.texts("filename")) for one in seen})
+                answer = decide(rule, names)
+            if answer == ACCEPT:
+                chosen[rule] = [*seen]
+            elif answer == EXACT:
+                for one in seen:
+                    exact = Paths(self.places, NONE)
+                    chosen.setdefault(self._rule(one, exact), []).append(one)
+        return chosen
+
+    def _rule(self, one: Observation, paths: Paths) -> Rule:
+        name = rule_name(one)
+        files, addresses = one.texts("filename"), one.texts("sockaddr")
+        if files:
+            use = READ if name in _READS else EXECUTE if name == "execve" else WRITE
+            patterns = [paths.pattern(path, use, path in self._fresh) for path in files]
+            argument = [f"filename[{at}]" if at else "filename" for at in range(len(files))]
+            missing = next((each for each in patterns if each.why == "missing"), None)
+            if missing is not None:
+                condition = _compare(argument[patterns.index(missing)], missing)
+                return Rule(f"{name}: {condition} then deny[enoent]", "missing")
+            conditions = list(map(_compare, argument, patterns))
+            why = next((pattern.why for pattern in patterns if pattern.why), "")
+            return Rule(f"{name}: {' and '.join(conditions)} then permit", why)
+        if addresses:
+            where = self._wide.get(addresses[0].rpartition(":")[0])
+            if where is not None and _chosen_port(addresses[0]):
+                return Rule(f"{name}: sockaddr in {quote(where)} then permit", "port")
+            return Rule(f"{name}: sockaddr eq {quote(addresses[0])} then permit")
+        conditions = [
+            f"{register}{f'[{at}]' if at else ''} eq {quote(text)}"
+            for register in _BY_TEXT.get(name, ())
+            for at, text in enumerate(one.texts(register))
+        ]
+        if conditions:
+            return Rule(f"{name}: {' and '.join(conditions)} then permit")
+        return Rule(f"{name}: permit")
+
+    def _many_ports(self, observations: Iterable[Observation]) -> dict[str, str]:
+        """Return the hosts of which many ports were met that the kernel chose, and a network."""
+        ports: dict[str, set[str]] = {}
+        for one in observations:
+            for text in one.texts("sockaddr"):
+                if _chosen_port(text):
+                    ports.setdefault(text.rpartition(":")[0], set()).add(text)
+        if self.level != FULL:
+            return {}
+        return {
+            host: f"{host}:{_CHOSEN_PORTS}-65535" for host, met in ports.items()
+            if len(met) >= _PORTS
+        }
+
+    # -- text -------------------------------------------------------------------------------------
+
+    def _text(
+        self, program: str, presets: Iterable[str], rules: Sequence[Rule], existing: str
+    ) -> str:
+        lines = [f"Policy: {program}, Emulation: native"]
+        keys = list(presets)
+        if keys:
+            lines.append("# presets that say what it was seen to do, or that is not counted")
+        lines += [f"\tinclude {key}" for key in keys]
+        lines += existing.splitlines()
+        # 6.
+        texts = [f"native-{rule.text}" for rule in rules]
+        parsed = self._parse(program, "".join(f"\t{text}\n" for text in texts)).rules
+        before = ""
+        for index in sorted_order(parsed, texts):
+            why = rules[index].why
+            if why != before and why:
+                lines.append(f"# {WHY[why]}")
+            elif why != before:
+                lines.append("#")
+            before = why
+            lines.append("\t" + texts[index])
+        return "\n".join(lines) + "\n"
+
+
+def rule_name(observation: Observation) -> str:
+    """Return the name by which a rule governs an observed call: the alias, or the classic name."""
+    names = governing_names(observation.call, observation.variant)
+    if names[-1] in ALIASES:
+        return names[-1] if observation.texts("filename") else names[0]
+    return _PREFERRED.get(names[-1], names[-1])
+
+
+def _chosen_port(address: str) -> bool:
+    port = address.rpartition(":")[2]
+    return address.startswith("inet-[") and port.isdigit() and int(port) >= _CHOSEN_PORTS
+
+
+def _compare(argument: str, pattern: Pattern) -> str:
+    condition = f"{argument} {pattern.operator} {quote(pattern.data)}"
+    if pattern.hidden:
+        condition += f" and not {argument} match {quote(pattern.data + '/.*')}"
+    return condition

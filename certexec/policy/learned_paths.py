@@ -1,0 +1,342 @@
+"""Names of files that were seen, as patterns: the steps by which exact paths become general (pure).
+
+Each step widens by something that can be said in a sentence, and none by what is precious: nothing
+becomes a tree that holds the secrets of a person or of the machine, and nothing that is executed
+becomes more than the one file. Where several steps fit the first in this order counts:
+
+    1. what is not there is said not to be there
+    2. a directory that the program made itself is its own, with all that is in it
+    3. numbers of processes in /proc
+    4. names that are new each time: temporary files, digests, numbers
+    5. versions of shared libraries
+    6. several files of one directory that are read: that tree
+    7. several files of one directory, with the same suffix, that are written: that suffix
+    8. the path itself, with $CWD, $HOME and $USER for what they stand for
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+READ, WRITE, EXECUTE = "read", "write", "execute"
+NONE, DIRS, FULL = "none", "dirs", "full"
+LEVELS = (NONE, DIRS, FULL)
+
+NON_EXISTENT = "/<non-existent filename>"
+MANY_READ = 4
+"""entries of one directory that are read, from which on the tree is."""
+MANY_WRITTEN = 3
+"""files of one suffix in one directory that are written, from which on the suffix is."""
+DIGITS = 3
+"""digits in the name of a new file from which on they are taken for another number each time."""
+RANDOM = 6
+"""characters that mkstemp(3) and its like choose."""
+
+_SHARED = frozenset(
+    "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv "
+    "/sys /tmp /usr /usr/local /usr/local/etc /var /var/cache /var/lib /var/log /var/mail "
+    "/var/opt /var/run /var/spool /var/tmp /etc/ssl /usr/bin /usr/sbin /usr/local/bin "
+    "/usr/local/sbin".split()
+)
+"""Directories that hold the things of many: never a tree of one program's."""
+_SECRET = frozenset(
+    ".ssh .gnupg .aws .azure .kube .docker .password-store .pki .mozilla .thunderbird .netrc "
+    ".gem .npmrc .pypirc .git-credentials ssh private shadow sudoers.d sudoers keyrings "
+    "letsencrypt autostart cron.d cron.daily cron.hourly cron.weekly cron.monthly crontabs "
+    "systemd init.d pam.d security credentials hooks".split()
+)
+"""Names of directories and files whose neighbours are never concluded from them."""
+_NUMBERED = re.compile(r"^/proc/[0-9]+(?=/|$)")
+_LIBRARY = re.compile(r"^(.*\.so)\.[0-9][0-9.]*$")
+_DIGEST = re.compile(r"^[0-9a-f]{16,}$")
+_FANNED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{38,}$")
+_FAN = re.compile(r"/[0-9a-f]{2}$")
+_TEMPORARY = re.compile(r"^(.*(?:tmp|temp|TMP)(?:[._-][A-Za-z]+)?[._-])[A-Za-z0-9]{6}$")
+_CHOSEN = re.compile(
+    r"^(.*?)((?=[^.]*[A-Z0-9])(?=[^.]*[a-z])[A-Za-z0-9]{6})((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
+)
+"""A new file whose name ends like one of mkstemp(3), before its suffix."""
+_PYTHON = re.compile(r"^tmp[a-z0-9_]{8}(?=$|[./-])")
+_WHOLE = re.compile(r"^(?!cc)[a-z0-9_]{8}$")
+"""The first name that Python tries; a compiler's begins with "cc"."""
+_PREFIXED = re.compile(r"^(.+[-.])[a-z0-9_]{8}$")
+_SUFFIXES = re.compile(r"((?:\.[A-Za-z][A-Za-z0-9]{0,4})+)$")
+
+WHY = {
+    "missing": "what is not there is said not to be there, without a line in the log",
+    "made": "directories that it makes itself, with all that is in them",
+    "process": "processes, whatever their numbers",
+    "new": "names that are new each time",
+    "library": "shared libraries, whatever their versions",
+    "tree": "several files of these directories",
+    "suffix": "files of these kinds",
+    "port": "ports that the kernel chooses",
+}  # fmt: skip
+"""What the comment above a widened rule says."""
+
+
+class Pattern(NamedTuple):
+    """A comparison: ``filename OPERATOR "DATA"``.
+
+    Attributes:
+        operator: eq, match or re; data: not yet quoted.
+        why: a key of WHY, "" for a path that stands for itself.
+        hidden: of the tree what begins with a dot is left out.
+    """
+
+    operator: str
+    data: str
+    why: str = ""
+    hidden: bool = False
+
+
+class Places(NamedTuple):
+    """Where the program was started, and by whom.
+
+    Attributes:
+        cwd, home, user: what $CWD, $HOME and $USER stand for, "" for what is not to be used.
+        homes: all directories that hold what is a person's own.
+        temporary: directories for temporary files.
+    """
+
+    cwd: str
+    home: str
+    user: str
+    homes: tuple[str, ...] = ()
+    temporary: tuple[str, ...] = ("/tmp", "/var/tmp")  # noqa: S108 - the names, not files there
+
+
+class Paths:
+    """What one program did with names; ``pattern`` says by which one a name is permitted."""
+
+    def __init__(
+        self, places: Places, level: str, *,
+        read: Iterable[str] = (), written: Iterable[str] = (), made: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """``made``: directories that were not there before; ``read`` and ``written``: all names."""
+        self.places = places
+        self.level = level
+        self._all = frozenset(read) | frozenset(written)
+        self._made = self._own(made)
+        self._trees = self._collapse(path for path in read if path not in self._made)
+        self._suffixes = self._count_suffixes(written)
+
+    def pattern(self, path: str, use: str, new: bool = False) -> Pattern:
+        """Return the pattern for a path; ``new``: the call made what must not have been there."""
+        if path.startswith(NON_EXISTENT):
+            return Pattern("match", NON_EXISTENT + "*", "missing")
+        if self.level == NONE:
+            return self._exact(path, macros=False)
+        if use == EXECUTE:
+            return self._exact(path)
+        own = next((top for top in self._made if _below(path, top)), "")
+        if own:
+            regex = self._temporary(own, new=True) if self.level == FULL else ""
+            if regex:
+                return Pattern("re", f"^{regex}(/|$)", "made")
+            return Pattern("match", self._macros(_literal(own)), "made")
+        if self.level == FULL:
+            if _NUMBERED.match(path):
+                rest = _NUMBERED.sub("", path)
+                return Pattern("re", "^/proc/[0-9]+" + _regex(rest) + "$", "process")
+            regex = self._temporary(path, new)
+            if regex:
+                return Pattern("re", f"^{regex}$", "new")
+            glob, why = self._glob(path, new)
+            if why:
+                return Pattern("match", glob, why)
+        if use == READ:
+            tree = self._tree_of(path)
+            if tree:
+                own_directory = tree == self.places.cwd
+                return Pattern("match", self._macros(_literal(tree)), "tree", own_directory)
+        else:
+            suffix = _suffix(path)
+            directory = _directory(path)
+            if self._suffixes.get((directory, suffix), 0) >= MANY_WRITTEN:
+                glob = self._macros(_literal(directory)) + "/*" + suffix
+                return Pattern("match", glob, "suffix")
+        return self._exact(path)
+
+    # -- the steps --------------------------------------------------------------------------------
+
+    def _own(self, made: Iterable[str]) -> tuple[str, ...]:
+        """Return the topmost directories that were made and used, none that is precious."""
+        tops: list[str] = []
+        for path in sorted(made):
+            if any(_below(path, top) for top in tops) or _is_secret(path):
+                continue
+            if _hidden_at_home(path, self.places.homes):
+                continue
+            if any(one != path and _below(one, path) for one in self._all):
+                tops.append(path)
+        return tuple(tops)
+
+    def _temporary(self, path: str, new: bool) -> str:
+        """Return a regular expression for the name of a new temporary file, "" for none.
+
+        An expression, as a pattern for a directory would be one for all that is in it.
+        """
+        if not new or (self.places.cwd and _below(path, self.places.cwd)):
+            return ""
+        for temporary in self.places.temporary:
+            if _below(path, temporary) and path != temporary:
+                first, *rest = path[len(temporary) + 1 :].split("/")
+                return "/".join([_regex(temporary), _random(first), *map(_regex, rest)])
+        return ""
+
+    def _glob(self, path: str, new: bool) -> tuple[str, str]:
+        """Return the path as a pattern, and why it is one; "" for none."""
+        directory, name = _directory(path), path.rpartition("/")[2]
+        if _FANNED.search(path):
+            return self._macros(_literal(_directory(directory))) + "/??/*", "new"
+        if _DIGEST.match(name):
+            return self._macros(_literal(directory)) + "/*", "new"
+        temporary_name = _TEMPORARY.match(name)
+        if temporary_name:
+            base = self._macros(_literal(_FAN.sub("", directory)))
+            base += "/??" if _FAN.search(directory) else ""
+            return f"{base}/{_literal(temporary_name.group(1))}??????", "new"
+        chosen = _CHOSEN.match(name) if new else None
+        if chosen:
+            base = self._macros(_literal(directory))
+            return f"{base}/{_literal(chosen.group(1))}??????{_literal(chosen.group(3))}", "new"
+        library = _LIBRARY.match(name)
+        if library:
+            return self._macros(_literal(directory)) + f"/{_literal(library.group(1))}.*", "library"
+        if new and re.search(rf"[0-9]{{{DIGITS},}}", name):
+            glob = re.sub(rf"[0-9]{{{DIGITS},}}", "*", name)
+            return self._macros(_literal(directory)) + "/" + glob, "new"
+        return self._macros(_literal(path)), ""
+
+    def _collapse(self, paths: Iterable[str]) -> frozenset[str]:
+        """Return the directories of which so much is read that the tree is meant."""
+        entries: dict[str, set[str]] = {}
+        for path in paths:
+            if not path.startswith(NON_EXISTENT) and path.startswith("/") and not _is_secret(path):
+                entries.setdefault(_directory(path), set()).add(path)
+        trees: set[str] = set()
+        for directory in sorted(entries, key=lambda one: -one.count("/")):
+            if len(entries[directory]) >= MANY_READ and self._may_be_tree(directory):
+                trees.add(directory)
+                entries.setdefault(_directory(directory), set()).add(directory)
+        # parents may have become so only by their trees: once more, from the deepest
+        for directory in sorted(entries, key=lambda one: -one.count("/")):
+            if len(entries[directory]) >= MANY_READ and self._may_be_tree(directory):
+                trees.add(directory)
+                entries.setdefault(_directory(directory), set()).add(directory)
+        return frozenset(
+            tree for tree in trees if not any(_below(tree, top) for top in trees if top != tree)
+        )
+
+    def _may_be_tree(self, directory: str) -> bool:
+        homes = self.places.homes
+        if directory in _SHARED or directory in self.places.temporary or _is_secret(directory):
+            return False
+        if any(_below(home, directory) for home in homes):
+            return False
+        if directory.startswith(("/proc", "/dev")):
+            return False
+        return not _hidden_at_home(directory, homes)
+
+    def _tree_of(self, path: str) -> str:
+        if _is_secret(path) or _hidden_at_home(path, self.places.homes):
+            return ""
+        for tree in self._trees:
+            if _below(path, tree):
+                top = path[len(tree) + 1 :]
+                if tree == self.places.cwd and top.startswith("."):
+                    return ""
+                return tree
+        return ""
+
+    def _count_suffixes(self, written: Iterable[str]) -> dict[tuple[str, str], int]:
+        counts: dict[tuple[str, str], int] = {}
+        for path in set(written):
+            suffix = _suffix(path)
+            hidden = path.rpartition("/")[2].startswith(".")
+            if suffix and not hidden and not _is_secret(path):
+                at = _directory(path), suffix
+                if at[0] not in _SHARED and at[0] not in self.places.homes:
+                    counts[at] = counts.get(at, 0) + 1
+        return counts
+
+    def _exact(self, path: str, macros: bool = True) -> Pattern:
+        return Pattern("eq", self._macros(path) if macros and self.level == FULL else path)
+
+    def _macros(self, path: str) -> str:
+        """Put macros in place of what they stand for."""
+        cwd, home, user = (_literal_if(path, one) for one in self.places[:3])
+        if self.level != FULL:
+            return path
+        if cwd and _below(path, cwd) and cwd not in _SHARED:
+            return "$CWD" + path[len(cwd) :]
+        if home and _below(path, home) and home not in _SHARED - {"/root"}:
+            return "$HOME" + path[len(home) :]
+        if user and user != "root" and f"/{user}" in path:
+            return re.sub(rf"/{re.escape(user)}(?=/|$)", "/$USER", path)
+        return path
+
+
+def _literal_if(path: str, place: str) -> str:
+    """Return a place as it stands in a path that may be escaped."""
+    return _literal(place) if "\\" in path else place
+
+
+def _random(name: str) -> str:
+    """Return the regular expression of a temporary file's name: what was chosen is any."""
+    if _PYTHON.match(name):
+        return "tmp[a-z0-9_]{8}" + _regex(name[11:])
+    if _WHOLE.match(name):
+        return "[a-z0-9_]{8}"
+    prefixed = _PREFIXED.match(name)
+    if prefixed:
+        return _regex(prefixed.group(1)) + "[a-z0-9_]{8}"
+    stem, dot, suffix = name.partition(".")
+    if len(stem) < RANDOM or not stem[-RANDOM:].isalnum():
+        stem, dot, suffix = name, "", ""  # the suffix was chosen, too
+    if len(stem) >= RANDOM and stem[-RANDOM:].isalnum():
+        return _regex(stem[:-RANDOM]) + f"[A-Za-z0-9]{{{RANDOM}}}" + _regex(dot + suffix)
+    return re.sub(r"[0-9]+", "[0-9]+", _regex(name))
+
+
+def _directory(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
+def _suffix(path: str) -> str:
+    name = path.rpartition("/")[2]
+    found = _SUFFIXES.search(name)
+    return found.group(1) if found and found.start() > 0 else ""
+
+
+def _below(path: str, top: str) -> bool:
+    """Tell whether a path is ``top`` or lies below it."""
+    return path == top or path.startswith(top.rstrip("/") + "/")
+
+
+def _is_secret(path: str) -> bool:
+    return not _SECRET.isdisjoint(path.split("/"))
+
+
+def _hidden_at_home(path: str, homes: Iterable[str]) -> bool:
+    """Tell whether a path is a hidden entry of somebody's home, and no directory within one."""
+    for home in homes:
+        if _below(path, home) and path != home:
+            rest = path[len(home) + 1 :].split("/")
+            return rest[0].startswith(".") and len(rest) < 3
+    return False
+
+
+def _literal(path: str) -> str:
+    """Return the pattern that matches just this path: fnmatch(3)'s special characters escaped."""
+    return "".join("\\" + one if one in "*?[]\\" else one for one in path)
+
+
+def _regex(text: str) -> str:
+    return "".join("\\" + one if one in "\\^$.[]|()*+?{}" else one for one in text)
