@@ -176,7 +176,7 @@ def compile_table(table: Table | Combined | Dropped | Watched) -> Compiled:
 
 
 def _ranges(
-    asm: Assembler, table: Table | Agreed | Dropped | ForeignTable,
+    asm: Assembler, table: Table | Agreed | Dropped | ForeignTable | Watched,
     gates: list[tuple[int, int]] | None = None,
 ) -> list[tuple[int, int]]:
     """Emit what a table decides; returns the ranges of numbers and where each goes on.

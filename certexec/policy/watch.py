@@ -52,6 +52,9 @@ class Watched:
         for number in IO_URING:  # whose operations pass no filter
             self.clauses[number] = [Clause((), deny(errno.EPERM))]
 
+    def of_foreign(self) -> None:
+        """Calls of the 32-bit ABI kill: their programs cannot be watched."""
+
     def of(self, number: int) -> list[Clause]:
         """Return the clauses of a call."""
         return self.clauses.get(number) or [Clause((), self.default)]
