@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 
 all: $(STAMP)
 
-$(STAMP): pyproject.toml binfmt/build_hook.py $(wildcard binfmt/*.[ch])
+$(STAMP): pyproject.toml binfmt/build_hook.py $(wildcard binfmt/*.[ch] binfmt/*.ld)
 	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11 to 3.13 in /usr/bin: see README.md" >&2; exit 1; }
 	@[ -x $(RUN) ] || $(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --upgrade "pip>=25.1"

@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("launch.c", "server.h", "domain.h", "nested.h", "resident.h", "plan.h", "sys.h")
+SOURCES = (
+    "launch.c", "server.h", "domain.h", "nested.h", "resident.h", "cache.h", "plan.h", "sys.h",
+    "launch.ld",
+)  # fmt: skip
 TARGET = HERE.parent / "certexec" / "libexec" / "launch"
 WHEEL_PATH = "certexec/libexec/launch"
 WHEEL_TAG = "py3-none-linux_x86_64"
@@ -36,8 +39,10 @@ FLAGS = shlex.split(
     # nothing that needs relocations (tables of pointers), vector registers or our own memcpy
     "-fno-jump-tables -fno-tree-switch-conversion -fno-tree-loop-distribute-patterns "
     "-mgeneral-regs-only -fno-asynchronous-unwind-tables -fno-unwind-tables "
-    "-fno-lto -Wl,-z,noexecstack,-z,relro,-z,now,--build-id=none,--no-dynamic-linker,--gc-sections"
+    "-fno-lto -Wl,-z,noexecstack,-z,norelro,-z,now,--build-id=none,--no-dynamic-linker "
+    "-Wl,--gc-sections"
 )
+SCRIPT = "launch.ld"
 _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _PT_DYNAMIC, _PT_INTERP, _PT_GNU_STACK, _PF_X = 2, 3, 0x6474E551, 1
@@ -56,6 +61,7 @@ def compile_launcher(output: Path, defines: Sequence[str] = ()) -> None:
         *shlex.split(os.environ.get("CC") or "gcc"),
         *shlex.split(os.environ.get("CFLAGS") or ""),
         *FLAGS,
+        f"-Wl,-T,{HERE / SCRIPT}",
         *(f"-D{define}" for define in defines),
         "-o",
         str(fresh),

@@ -1,7 +1,7 @@
 /* certexec's launcher: what the kernel starts when somebody executes a certificate.
  *
- * It asks a policy server, applies the plan that comes back, and executes the program in its own
- * place: same pid, parent and terminal. It judges nothing. Whatever is not exactly as it must be
+ * It asks a policy server, or finds what one has said before (cache.h), applies that plan, and
+ * executes the program in its own place: same pid, parent and terminal. It judges nothing. Whatever is not exactly as it must be
  * ends with one line on stderr and exit 125 (certexec's own fault), 126 (refused) or 127 (not
  * found); then nothing was run and no privilege is left, because the process is gone.
  *
@@ -29,9 +29,13 @@ static struct {
     u32 gated, late_nofile;     /* late: the final limit waits until the listener exists */
     s32 certificate, channel, server_end, program, message; /* the last: nested, what came */
     s32 between;                /* the server's parent, until it is reaped */
+    s32 domain;                 /* the Landlock ruleset, once it is made */
+    u32 kept;                   /* the plan comes from the cache: there is no server */
     long server;                /* the server's pid; its parent writes it into our memory */
     struct limit nofile, final; /* RLIMIT_NOFILE: the invoker's, and what the program gets */
     u32 *groups;                /* room to read them back */
+    char **passed;              /* the invoker's variables beside the plan's, where it is kept */
+    u64 passed_count;
     struct instruction *filter;
 } self;
 static const struct plan *plan;
@@ -340,7 +344,15 @@ static void introduce(struct reply *buffer) {
 
 #include "resident.h"
 
+/* Zeroed memory for good. A mapping costs more than all that is looked at for a kept plan. */
 static void *map(u64 size) {
+    static u8 room[24 << 10] __attribute__((aligned(8)));
+    static u64 used;
+    size = (size + 7) & ~7UL;
+    if (size <= sizeof room - used) {
+        used += size;
+        return room + used - size;
+    }
     long where = sys6(SYS_mmap, 0, size, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1UL, 0);
     expect(where > 0 || where < -E_LARGEST, "no memory for the plan");
     return (void *)where;
@@ -452,16 +464,21 @@ static void validate(void) {
                 "the plan's launch gate is not where it says");
 }
 
+#include "domain.h"
+#include "cache.h"
+
 /* ---- 8. everything that needs no gate ---- */
 
-/* The vector for exec: `first` unless null, then the table's strings. */
-static char **vector(char *first, struct table table) {
+/* The vector for exec: `first` unless null, the table's strings, then more. */
+static char **vector(char *first, struct table table, char **more, u64 count) {
     const u64 *offset = (const u64 *)(block + table.offset);
-    char **list = map((table.count + 2) * sizeof *list), **next = list;
+    char **list = map((table.count + count + 2) * sizeof *list), **next = list;
     if (first)
         *next++ = first;
     for (u64 i = 0; i < table.count; i++)
         *next++ = (char *)(block + offset[i]);
+    for (u64 i = 0; i < count; i++)
+        *next++ = more[i];
     return list; /* fresh memory: the terminating null is there */
 }
 
@@ -520,9 +537,9 @@ static void apply_settings(void) {
         self.groups = map((plan->groups.count + 1) * sizeof *self.groups);
     }
     if (has(PLAN_ENV))
-        self.envp = vector(0, plan->env);
+        self.envp = vector(0, plan->env, self.passed, self.passed_count);
     if (has(PLAN_ARGV))
-        self.argv = vector(self.argv[0], plan->argv);
+        self.argv = vector(self.argv[0], plan->argv, 0, 0);
     if (has(PLAN_KEEP_PROGRAM_FD))
         need(sys(SYS_fcntl, self.program, F_SETFD, 0), "the script's descriptor cannot be kept");
     if (has(PLAN_GROUPS))
@@ -547,8 +564,6 @@ static void apply_settings(void) {
         set_oom_score((const char *)block + plan->oom_score_adj);
     apply_limits();
 }
-
-#include "domain.h"
 
 /* ---- 9. the filter, with this run's nonce in its launch gate ---- */
 
@@ -660,10 +675,14 @@ static NORETURN void launch(u64 *stack) {
         fetch_nested_plan(&reply);
     else {
         tidy_descriptors();
-        fetch_plan(&reply);
-        reap();
+        self.kept = !self.run_form && take_kept_plan();
+        if (!self.kept) {
+            fetch_plan(&reply);
+            reap();
+        }
     }
-    validate();
+    if (!self.kept)
+        validate();
     apply_settings();
     if (!self.nested) {
         enter_domain();

@@ -5,8 +5,11 @@
 
 /* Tells the launcher why there is no server, by a refusal in place of the reply it waits for. */
 static NORETURN void server_failed(int channel, const char *text, long error) {
-    static struct reply refusal = { .magic = REPLY_MAGIC, .version = PROTOCOL_VERSION,
-                                    .kind = REPLY_REFUSE, .exit_code = EXIT_INTERNAL };
+    static struct reply refusal;
+    refusal.magic = REPLY_MAGIC;
+    refusal.version = PROTOCOL_VERSION;
+    refusal.kind = REPLY_REFUSE;
+    refusal.exit_code = EXIT_INTERNAL;
     refusal.length = (u32)append(refusal.text, compose(refusal.text, "", text, error), " (internal)");
     send_packet(channel, &refusal, REPLY_HEAD + refusal.length, -1);
     for (;;)

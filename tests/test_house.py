@@ -174,4 +174,5 @@ def test_the_launcher_stays_small() -> None:
         for line in path.read_text().splitlines()
         if line.strip() and not line.strip().startswith(("/*", "*", "//"))
     )
-    assert code <= 900, (lines, code)
+    # some 900 lines ask and apply, 330 more find out whether a kept plan still counts
+    assert code <= 1250, (lines, code)

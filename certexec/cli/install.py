@@ -39,5 +39,7 @@ def command(certificate: str, destination: str, force: bool) -> None:
         output.warn(f"certificates do not run by name on this machine yet: {SETUP_HINT}")
     signers = ", ".join(signer.key.fingerprint for signer in done.verified.signers)
     output.info(f"signed by {signers}", detail=True)
+    if done.uncached:
+        output.info(f"its plan is not cached: {done.uncached}", detail=True)
     verb = "replaced" if done.replaced else "installed"
     output.done(f"{done.path}: {verb} (mode {done.mode:04o})")

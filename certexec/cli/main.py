@@ -70,6 +70,7 @@ VERBS = (
     Verb("trust", "certexec.cli.trust", "Set-up", "Choose the keys whose certificates count."),
     Verb("server", "certexec.cli.server", "Set-up", "Keep a policy server ready, for fast starts."),
     Verb("doctor", "certexec.cli.doctor", "Set-up", "Say what this machine can promise."),
+    Verb("cache", "certexec.cli.cache", "Set-up", "Look at the plans that are kept, or drop them."),
     Verb("binfmt", "certexec.cli.binfmt", "Set-up", "Register the kernel's handler by hand."),
     Verb("completion", "certexec.cli.completion", "Set-up", "Print a shell's completion script."),
     Verb("learn", "certexec.cli.learn", "Policy", "Write a policy from what a program does."),

@@ -97,7 +97,7 @@ class Entry:
         not_before, not_after: seconds since 1970, both included.
         file_systems: statfs(2)'s f_fsid of the certificate's and the program's.
         objects: what was judged, the certificate first, then the program.
-        texts: (path, content): files that must begin with this content.
+        texts: (path, content): files of the kernel's that must hold this content.
         listed: the numeric invocation list, (allow, EVERYONE or USER or GROUP, number) in order;
             the first line that fits decides, none denies.
         passed: (name, PREFIX and PLAIN): which of the invoker's variables pass beside those of

@@ -18,7 +18,7 @@ from certexec.errors import CertexecError, RunError
 from certexec.kernel import filesystem
 from certexec.kernel.leases import ReadLease
 from certexec.kernel.ownership import ROOT_ONLY, check_chain, check_object
-from certexec.kernel.procfs import in_initial_user_namespace, read_file
+from certexec.kernel.procfs import in_initial_user_namespace, own_fd, read_file
 from certexec.policy.model import parts, symbols
 from certexec.policy.operators import needs_expansion
 from certexec.run import decide, environment, freshness, identity, integrity, plan_cache
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from certexec.certificate.model import Certificate, Invocation
     from certexec.policy.compile import Compiled
     from certexec.policy.model import Policy
+    from certexec.run.decide import Approved
     from certexec.run.integrity import Judged
     from certexec.run.landlock import Tree
 
@@ -185,6 +186,7 @@ class _Verdict:
             if grant:
                 name = decide.SUID_DUMPABLE
                 entry.texts.append((os.fsencode(name), read_file(name)))
+                entry.texts.append((b"/proc/self/status", b"\nTracerPid:\t0\n"))
             first, last = _time(certificate, now)
             entry.not_before, entry.not_after = max(first, now), last
         except BaseException:
@@ -379,6 +381,18 @@ def _time(certificate: Certificate, now: int) -> tuple[int, int]:
     if not open_now:
         raise Unfit("it may not be run at this time")
     return max(first, open_now[0][0]), min(last, open_now[0][1])
+
+
+def keep(fd: int, invoker: Invoker, approved: Approved) -> None:
+    """Keep the plan of a verdict that a server has just come to, where that can be."""
+    try:
+        # what is plainly unfit costs nothing at each start
+        _check_conditions(approved.certificate)
+        _check_program(approved.judged, approved.certificate.program.path)
+        capable = invoker.is_elevated or invoker.capabilities != 0
+        remember(fd, os.readlink(own_fd(fd)), invoker, capable=capable)
+    except (Unfit, CertexecError, OSError, ValueError, KeyError):
+        return  # the next start asks again
 
 
 def warm(fd: int, path: str, layout: Layout = SYSTEM) -> list[str]:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from certexec.run.layout import Layout
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-USER_NAMESPACE = "/proc/self/ns/user"
-"""The entries of one user namespace say nothing in another, where numbers mean other people."""
 ACCOUNTS = ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf")
 _REALTIME_COARSE = 5
 """The clock that change times are taken from (clock_gettime(2))."""
@@ -51,10 +49,10 @@ def look_at(fd: int, path: str) -> Object:
 def surroundings(layout: Layout) -> list[Object]:
     """Return what every verdict here depends on, beside the files that a certificate names.
 
-    The trust store with each directory above it and each file in it, the accounts, the version of
-    certexec, and the user namespace. Raises OSError.
+    The trust store with each directory above it and each file in it, the accounts, and the
+    version of certexec. Raises OSError.
     """
-    found = [look(USER_NAMESPACE, PLACE), look(layout.current, LINK)]
+    found = [look(layout.current, LINK)]
     found += [look(path) for path in ACCOUNTS]
     store = layout.trust_store
     parts = store.strip("/").split("/")
@@ -119,7 +117,7 @@ def staleness(entry: Entry) -> str:
             content = read_file(path)
         except OSError:
             return f'"{path}" cannot be read'
-        if not content.startswith(text):
+        if text not in content:
             boot = path == BOOT_ID
             return "it is from before the last boot" if boot else f'"{path}" says something else'
     if len(entry.objects) <= PROGRAM:

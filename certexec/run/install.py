@@ -12,9 +12,9 @@ import stat
 
 from certexec.certificate import envelope
 from certexec.certificate.verify import Verified, verify_certificate
-from certexec.errors import CertificateError, RunError, TrustError
+from certexec.errors import CertexecError, CertificateError, RunError, TrustError
 from certexec.kernel.ownership import check_chain, root_owners
-from certexec.run import decide, identity, integrity
+from certexec.run import cacheable, decide, identity, integrity
 from certexec.run.content import Comparison
 from certexec.run.invoker import Invoker
 from certexec.run.layout import SYSTEM
@@ -36,9 +36,10 @@ class Installed:
         verified: the certificate and its signers.
         replaced: whether another certificate stood there.
         notes: what the user should know besides.
+        uncached: why each start is judged anew, "" where the plan was kept.
     """
 
-    __slots__ = ("mode", "notes", "path", "replaced", "verified")
+    __slots__ = ("mode", "notes", "path", "replaced", "uncached", "verified")
 
     def __init__(self, path: str, verified: Verified) -> None:
         self.path = path
@@ -46,6 +47,7 @@ class Installed:
         self.mode = MODE_GRANT if verified.certificate.is_grant() else MODE_PLAIN
         self.replaced = False
         self.notes: list[str] = []
+        self.uncached = ""
 
 
 def read_certificate(path: str) -> bytes:
@@ -257,4 +259,24 @@ def install(
         ) from None
     finally:
         os.close(directory)
+    # 4. the plan, judged anew on the file in its place
+    if os.geteuid() == 0 and store == SYSTEM.trust_store:
+        result.uncached = _keep_plan(result.path)
     return result
+
+
+def _keep_plan(path: str) -> str:
+    """Let the certificate start without a server; returns why not, if so."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            cacheable.warm(fd, path)
+        finally:
+            os.close(fd)
+    except cacheable.Unfit as unfit:
+        return str(unfit)
+    except CertexecError as error:
+        return error.message
+    except OSError as error:
+        return f'"{path}": {error.strerror}'
+    return ""

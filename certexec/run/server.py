@@ -235,6 +235,7 @@ class _Execution:
             return DONE
         self.channel.close()
         if self.listener is None:
+            self._keep_plan()
             self._forget_what_is_done()
             return DONE
         # loaded while the program starts: what it asks meanwhile waits at the listener, and would
@@ -247,6 +248,15 @@ class _Execution:
         supervisor.run()
         os.close(self.listener.fd)
         return DONE
+
+    def _keep_plan(self) -> None:
+        """Let the next start do without a server, where root may say so."""
+        by_kernel = self.settings.arguments_before == KERNEL_ARGUMENTS
+        if os.geteuid() == 0 and by_kernel and self.settings.store == SYSTEM.trust_store:
+            # the program runs: nobody waits for this
+            from certexec.run.cacheable import keep
+
+            keep(self.settings.certificate_fd, self.invoker, self.approved)
 
     def _follow_to_exec(self) -> bool:
         """Wait for listener and exec stop, in whichever order; True when the program runs on."""

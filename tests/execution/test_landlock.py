@@ -11,7 +11,7 @@ import pytest
 
 from certexec.kernel.landlock import abi
 from tests.execution.people import PYTHON
-from tests.execution.world import ALICE, World, policy
+from tests.execution.world import ALICE, World, policy, wait_for
 from tests.isolation import skip_or_fail
 
 PLAIN, GRANT, MIXED = "kernel alone", "with a grant", "beside a supervisor"
@@ -89,7 +89,13 @@ def says(world: World, path: str, code: str, home: Path, *, supervised: bool, **
     program = world.start(path, "-I", "-S", "-c", whole, **options)
     assert program.stdout is not None
     line = program.stdout.readline()
-    looked_on = any("serve.py" in each for each in world.processes().values())
+
+    def looks_on() -> bool:
+        return any("serve.py" in each for each in world.processes().values())
+
+    if not supervised:  # root's server keeps the plan before it ends
+        wait_for(lambda: not looks_on())
+    looked_on = looks_on()
     assert program.communicate(timeout=20)[1] == ""
     assert looked_on == supervised
     return line.split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certexec.errors import RunError
@@ -38,6 +38,7 @@ def entries(draw: st.DrawFn) -> Entry:
     return entry
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(entries())
 def test_an_entry_comes_back_as_it_was_written(entry: Entry) -> None:
     back = decode(entry.encode())
@@ -51,6 +52,7 @@ def test_an_entry_comes_back_as_it_was_written(entry: Entry) -> None:
     assert back.encode() == entry.encode()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(entries(), st.data())
 def test_no_entry_survives_one_changed_byte(entry: Entry, data: st.DataObject) -> None:
     block = bytearray(entry.encode())
@@ -59,6 +61,7 @@ def test_no_entry_survives_one_changed_byte(entry: Entry, data: st.DataObject) -
     assert decode(bytes(block)) is None
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(entries(), st.data())
 def test_no_entry_survives_being_cut_or_lengthened(entry: Entry, data: st.DataObject) -> None:
     block = entry.encode()

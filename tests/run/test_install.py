@@ -356,6 +356,7 @@ def test_a_mount_that_takes_the_identity_or_execution_away_is_refused(bench: Ben
         ".mode)\nexcept CertexecError as error: print(error.reason, error.message)"
     )
     try:
+        shutil.copytree(bench.root, machine.path(bench.root))  # the machine has a /run of its own
         assert machine.python(code) == str(0o4755)
         for option, reason in (("nosuid", "setuid-denied"), ("noexec", "binary-unusable")):
             machine.run("mount", "-o", f"remount,{option}", "/usr/local/bin")
