@@ -12,6 +12,7 @@ from certexec.cli.policy_input import (
     EXIT_FINE,
     EXIT_NOT_A_POLICY,
     SCHEMA,
+    by_name,
     count,
     read_file,
     read_text,
@@ -144,17 +145,21 @@ def _pairs(
 ) -> list[tuple[str, Policy | None, Policy | None]]:
     """Return the policies of each program. Raises CliError("usage")."""
     if program is not None:
-        pair = old.policy_for(program), new.policy_for(program)
-        if pair == (None, None):
+        old, new = _only(old, program), _only(new, program)
+        if not (old.policies or new.policies):
             raise CliError("usage", f'there is no policy for "{program}" in either file')
-        return [(program, *pair)]
     if len(old.policies) == len(new.policies) == 1:
         return [(new.policies[0].path, old.policies[0], new.policies[0])]
-    before = {policy.path: policy for policy in old.policies}
-    after = {policy.path: policy for policy in new.policies}
+    before, after = by_name(old), by_name(new)
     return [
-        (path, before.get(path), after.get(path)) for path in dict.fromkeys((*before, *after))
+        (name, before.get(name), after.get(name)) for name in dict.fromkeys((*before, *after))
     ]
+
+
+def _only(file: PolicyFile, program: str) -> PolicyFile:
+    chosen = file.policy_for(program)
+    policies = [one for one in file.policies if chosen is not None and one.path == chosen.path]
+    return PolicyFile(file.name, policies, file.extended)
 
 
 # ---- for people ----------------------------------------------------------------------------------

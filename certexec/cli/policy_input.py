@@ -83,6 +83,16 @@ def choose(file: PolicyFile, program: str | None, emulation: str | None = None) 
     return policies[0]
 
 
+def by_name(file: PolicyFile) -> dict[str, Policy]:
+    """Return the policies of a file by program, the part for the 32-bit ABI apart from another."""
+    found: dict[str, Policy] = {}
+    both = {policy.path for policy in file.policies if policy.emulation != FOREIGN_EMULATION}
+    for policy in file.policies:
+        apart = policy.emulation == FOREIGN_EMULATION and policy.path in both
+        found[f"{policy.path} ({policy.emulation})" if apart else policy.path] = policy
+    return found
+
+
 def refuse(error: CertexecError, as_json: bool) -> int:
     """Tell why a verb about policies cannot answer; returns its exit code, always 2."""
     if as_json:

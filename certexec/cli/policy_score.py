@@ -27,12 +27,15 @@ COLORS = {word: color for (_, word), color in zip(
 @click.command(name="score", short_help="Say how much a policy leaves open.")
 @click.argument("file")
 @click.option("--program", metavar="PATH", help="Whose policy, where the file holds several.")
+@click.option("--emulation", metavar="NAME",
+              help='Which part: "linux" is that of the 32-bit ABI.')
 @click.option("--all", "every", is_flag=True, help="Name the checks that find nothing, too.")
 @click.option("--max", "most", type=click.FloatRange(0, 10), metavar="FIGURE",
               help="End with 1 where the figure is higher.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    file: str, program: str | None, every: bool, most: float | None, as_json: bool
+    file: str, program: str | None, emulation: str | None, every: bool, most: float | None,
+    as_json: bool,
 ) -> int:
     """Say how much the policy in FILE leaves open, from 0.0 to 10.0, and why.
 
@@ -42,10 +45,17 @@ def command(
     it adds. Exit codes: 0 told, 1 more than --max, 2 no policy.
     """
     try:
-        policy = choose(read_file(file), program)
+        parsed = read_file(file)
+        policy = choose(parsed, program, emulation)
     except CertexecError as error:
         return refuse(error, as_json)
     exposure = Exposure(policy)
+    for other in parsed.policies:
+        if other.path == policy.path and other is not policy:
+            output.warn(printable(
+                f'{policy.path}: the part for emulation "{other.emulation}" is not counted: see '
+                f'"--emulation {other.emulation}"'
+            ))
     if as_json:
         output.print_json(writable(_as_json(shown_name(file), policy.path, exposure)))
     else:

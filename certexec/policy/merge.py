@@ -132,6 +132,11 @@ def _read(
     """Return the comments before the first header, and the parts by path."""
     rules = {rule.line: rule for policy in file.policies for rule in policy.rules}
     by_path = {policy.path: policy for policy in file.policies}
+    if len(by_path) != len(file.policies):
+        raise PolicyError(
+            "usage", f'"{file.name}" has a part for the 32-bit ABI beside another for its program',
+            "merge the two parts by hand",
+        )
     head: list[str] = []
     parts: dict[str, Part] = {}
     part: Part | None = None

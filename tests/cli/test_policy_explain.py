@@ -330,3 +330,24 @@ def test_a_file_without_a_part_for_it_explains_nothing_of_that_abi(script: Scrip
         stderr 'there is no part for emulation "linux"'
         """
     )
+
+
+def test_other_verbs_tell_the_two_parts_apart(script: Script) -> None:
+    script.write("x.policy", TWO_ABIS)
+    script.write("y.policy", TWO_ABIS.replace("linux-oldstat", "linux-chdir"))
+    script.write("z.policy", TWO_ABIS.replace("native-read", "native-write"))
+    script(
+        r"""
+        ! certexec policy diff --semantic x.policy y.policy
+        stdout '^/bin/x: 0 system calls widened, 0 system calls narrowed'
+        stdout '/bin/x \(linux\): 1 system call widened'
+        ! certexec policy diff --semantic --program /bin/x x.policy z.policy
+        stdout '^/bin/x: 1 system call widened, 1 system call narrowed'
+        stdout '/bin/x \(linux\): 0 system calls widened'
+        certexec policy score x.policy
+        stderr 'the part for emulation "linux" is not counted'
+        certexec policy score --emulation linux x.policy
+        ? certexec policy merge x.policy y.policy
+        stderr 'has a part for the 32-bit ABI beside another'
+        """
+    )
