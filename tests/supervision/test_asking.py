@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from certexec.run.asking import WAITING_MAX
 from tests.execution.world import ALICE, BOB, SUPERVISED, TIMEOUT, policy
 from tests.supervision.conftest import PRELUDE, PYTHON, Cage, wait_for
 
@@ -328,6 +329,26 @@ print(os.path.isdir("y"))
         for name in ("x", "y"):
             one = place / name
             one.rmdir() if one.is_dir() else one.unlink()
+
+
+def test_more_questions_than_a_tree_may_have_are_denied_at_once(
+    cage: Cage, people: People, place: Path
+) -> None:
+    people.agent("silent")
+    path = sign(cage, rules(place))
+    code = f"""
+import threading
+os.chdir(sys.argv[1])
+got = []
+for _ in range({WAITING_MAX} + 2):
+    threading.Thread(target=lambda: got.append(why(os.mkdir, "a")), daemon=True).start()
+while len(got) < 2:
+    time.sleep(0.01)
+time.sleep(0.3)
+print(got, flush=True)
+os._exit(0)
+"""
+    assert says(cage, path, code, str(place)) == "['EPERM', 'EPERM']"
 
 
 # -- who may answer --------------------------------------------------------------------------------

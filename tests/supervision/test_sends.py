@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import socket
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ import pytest
 from tests.execution.world import ALICE, SERVICE, World
 from tests.isolation import PROJECT
 from tests.supervision.conftest import SENDS, Cage
+from tests.supervision.same import WHO, compare
 from tests.supervision.test_elevation import install, says
-from tests.supervision.test_path_calls import LIKE_SET_USER_ID, SHOWN, WHO, outcome
 
 HERE = Path(__file__).parent
 PARTS = ["datagrams", "local datagrams", "streams", "netlink", "pointers", "control", "many",
@@ -36,17 +35,7 @@ def program(world_of_session: World) -> str:
 def test_they_give_and_do_the_same_with_and_without_supervision(
     cage: Cage, program: str, part: str, who: str
 ) -> None:
-    options, owner, uid = WHO[who]
-    certificate = cage.certificate(EVERYTHING, options, program=program)
-    if who == "grant":
-        bare = outcome(cage.world, program, part, owner, 0, LIKE_SET_USER_ID)
-    else:
-        bare = outcome(cage.world, program, part, owner, uid)
-    confined = outcome(cage.world, certificate, part, owner, uid)
-    assert len(bare) > 5
-    other = list(difflib.unified_diff(bare, confined, "bare", "confined", n=2, lineterm=""))
-    if other:
-        pytest.fail("\n".join(other[:SHOWN]), pytrace=False)
+    compare(cage, EVERYTHING, program, part, who)
 
 
 HELPERS = """
