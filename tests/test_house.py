@@ -31,6 +31,7 @@ BESIDE_THE_RUN_PATH = {
     "certexec.run.front",
     "certexec.run.agent",
     "certexec.run.certificate_files",
+    "certexec.run.agent_desk",
     "certexec.run.drop",
     "certexec.run.memory",
     "certexec.run.once",

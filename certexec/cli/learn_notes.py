@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from certexec.cli.common import unreadable
-from certexec.errors import CliError
+from certexec.errors import CliError, unreadable
 from certexec.observe.event_log import read_events
 from certexec.observe.strace_log import read_strace
 from certexec.policy.learned_paths import NON_EXISTENT

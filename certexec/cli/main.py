@@ -76,6 +76,7 @@ VERBS = (
     Verb("learn", "certexec.cli.learn", "Policy", "Write a policy from what a program does."),
     Verb("policy", "certexec.cli.policy", "Policy", "Check, explain and try policies."),
     Verb("monitor", "certexec.cli.monitor", "Watching", "Show denied calls as they come."),
+    Verb("agent", "certexec.cli.agent", "Watching", "Answer what policies leave to you."),
     Verb("log", "certexec.cli.log", "Watching", "Show denied calls of the past; write a report."),
 )
 SECTIONS = ("Daily", "Set-up", "Policy", "Watching")

@@ -14,7 +14,7 @@ from certexec.cli import output
 from certexec.cli.main import VERBS, cli
 
 MAN = Path(__file__).resolve().parents[2] / "man"
-PAGES = ("drop", "keygen", "key", "trust", "sign", "verify", "inspect", "monitor", "log")
+PAGES = ("drop", "keygen", "key", "trust", "sign", "verify", "inspect", "monitor", "log", "agent")
 
 
 def options(command: click.Command) -> set[str]:

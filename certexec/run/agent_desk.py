@@ -1,0 +1,86 @@
+"""The questions that wait for somebody's answer, one of them shown at a time.
+
+For the user interface of an agent (certexec.run.agent): whatever draws it asks here which question
+is shown, gives the answer, and is told what went away by itself: because its caller is gone, or
+because its time was over, which is a denial.
+"""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from certexec.run.agent import Question
+
+WITHDRAWN, LATE = "withdrawn", "too late"
+
+
+class Waiting:
+    """A question with its number here, and when it is too late to answer."""
+
+    __slots__ = ("end", "number", "question")
+
+    def __init__(self, number: int, question: Question, end: float) -> None:
+        self.number = number
+        self.question = question
+        self.end = end
+
+
+class Desk:
+    """The questions in the order in which they came.
+
+    Attributes:
+        waiting: all of them; the first is the one that is shown.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.waiting: list[Waiting] = []
+        self._clock = clock
+        self._count = 0
+
+    def add(self, question: Question) -> Waiting:
+        """Take a question."""
+        self._count += 1
+        milliseconds = question.milliseconds
+        left = milliseconds / 1000 if isinstance(milliseconds, int) else 0.0
+        made = Waiting(self._count, question, self._clock() + left)
+        self.waiting.append(made)
+        return made
+
+    @property
+    def shown(self) -> Waiting | None:
+        """The question to be answered now."""
+        return self.waiting[0] if self.waiting else None
+
+    def left(self, one: Waiting) -> float:
+        """Return how many seconds there are to answer."""
+        return max(one.end - self._clock(), 0.0)
+
+    def clear(self) -> list[tuple[Waiting, str]]:
+        """Take away the questions that nobody can answer any more.
+
+        Returns them with WITHDRAWN or LATE. A supervisor hangs up when the time is over, too.
+        """
+        gone = []
+        for one in list(self.waiting):
+            late = not self.left(one)
+            if late or one.question.is_withdrawn():
+                self.waiting.remove(one)
+                gone.append((one, LATE if late else WITHDRAWN))
+        return gone
+
+    def answer(self, number: int, word: str) -> bool:
+        """Answer the question with a number; False: nobody waits for it any more."""
+        for one in self.waiting:
+            if one.number == number:
+                self.waiting.remove(one)
+                return one.question.answer(word)
+        return False
+
+    def later(self) -> None:
+        """Put the question that is shown behind the others."""
+        if self.waiting:
+            self.waiting.append(self.waiting.pop(0))
