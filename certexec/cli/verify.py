@@ -25,6 +25,7 @@ from certexec.cli.common import (
 )
 from certexec.cli.main import COULD_NOT_TELL, EXIT_NO, EXIT_UNKNOWN
 from certexec.cli.progress import Progress
+from certexec.cli.report_file import check_report, write_verify_report
 from certexec.errors import CertexecError, CliError
 from certexec.run.certificate_files import NAMED, Item, expand
 from certexec.run.memory import Memory
@@ -180,6 +181,7 @@ def _processors() -> int:
     help="Judge in so many processes (default: one for each processor).",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each certificate.")
+@click.option("--html", "page", metavar="FILE", help="Write a report to FILE instead.")
 def command(
     paths: tuple[str, ...],
     trust: str | None,
@@ -188,6 +190,7 @@ def command(
     no_binary: bool,
     jobs: int | None,
     as_json: bool,
+    page: str | None,
 ) -> int:
     """Say whether certificates would be accepted on this machine.
 
@@ -203,6 +206,11 @@ def command(
             "usage", f'"{require_signer}" is not a fingerprint',
             'it begins with "SHA256:"; "certexec trust list" shows them',
         )  # fmt: skip
+    if page is not None:
+        if as_json:
+            raise CliError("usage", '"--html" and "--json" exclude each other')
+        check_report(page)
+    records: list[str] = []
     now = parse_time(at, int(time.time()))
     directory, owners = store_directory(trust)
     keys = by_kid(load_store(directory, owner_ok=owners))
@@ -215,10 +223,15 @@ def command(
     done = 0
     codes: set[int] = set()
     try:
-        for told in _results(iter(items), verifier, as_json, jobs or _processors()):
+        for told in _results(
+            iter(items), verifier, as_json or page is not None, jobs or _processors()
+        ):
             done += 1
             if told is not None:
                 codes.add(told.code)
+                if page is not None:
+                    records.append(told.result)
+                    told = told._replace(result="")
                 if told.before or told.result or told.after:
                     progress.hide()
                     _print(told)
@@ -227,4 +240,16 @@ def command(
         progress.hide()
     if not codes:
         raise CliError("not-found", "there is no certificate in what was named")
+    if page is not None:
+        _report(page, records)
     return EXIT_NO if EXIT_NO in codes else max(codes)
+
+
+def _report(page: str, records: list[str]) -> None:
+    """Write the report about results, which are lines of JSON. Raises CliError("unreadable")."""
+    report = write_verify_report(page, [json.loads(record) for record in records])
+    bad = sum(1 for one in report.results if not one["ok"])
+    output.done(
+        f"{page}: {len(records)} certificates, {bad} not valid"
+        + (f", {len(report.changes)} changed" if report.before else "")
+    )

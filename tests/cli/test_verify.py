@@ -344,6 +344,27 @@ def test_a_directory_stands_for_the_certificates_in_it(signed: Script) -> None:
     )
 
 
+def test_a_report_says_what_became_of_certificates_and_what_changed(signed: Script) -> None:
+    signed(
+        """
+        certexec verify --trust trust --html report.html hello.cert
+        stdout '^report.html: 1 certificates, 0 not valid$'
+        ! stderr .
+        mode report.html 644
+        ! certexec verify --trust trust --html report.html hello.cert hello
+        stdout '^report.html: 2 certificates, 1 not valid, 1 changed$'
+        ? certexec verify --trust trust --html report.html missing
+        stdout ' 1 not valid, 1 changed$'
+        ? certexec verify --trust trust --html report.html --json hello.cert
+        stderr 'exclude each other'
+        ? certexec verify --trust trust --html trust hello.cert
+        """
+    )
+    page = signed.path("report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>") and "not-found" in page and "<script" not in page
+    assert "Only in the last report" in page
+
+
 def test_json_says_the_same(signed: Script) -> None:
     signed("! certexec verify --trust trust --json hello.cert hello missing")
     good, bad, missing = (json.loads(line) for line in signed.stdout.splitlines())
