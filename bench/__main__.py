@@ -73,13 +73,22 @@ def measure_all(groups: Sequence[Group], rounds: int) -> list[Line]:
         bench = Bench(place, rounds)
         for group in groups:
             print(f"{group.NAME}: {group.ABOUT}", flush=True)
-            fresh = run_group(group, bench)
+            fresh = try_group(group, bench)
             for line in fresh:
                 print(report.line_text(line), flush=True)
             for case in missing_cases(group, fresh):
                 print(f"  {case:46} NOT MEASURED", flush=True)
             lines += fresh
     return lines
+
+
+def try_group(group: Group, bench: Bench) -> list[Line]:
+    """Measure a group; one that cannot be measured here takes none of the others with it."""
+    try:
+        return run_group(group, bench)
+    except (Exception, SystemExit) as error:
+        print(f"bench: {group.NAME}: {type(error).__name__}: {error}", file=sys.stderr)
+        return []
 
 
 def main() -> int:

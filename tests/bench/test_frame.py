@@ -120,6 +120,20 @@ def test_a_missing_peer_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -
     assert Bench(None, 5).peers(["sudo", "env"]) == {}  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("failure", [RuntimeError("no server"), SystemExit("certexec sign: x")])
+def test_a_group_that_cannot_be_measured_counts_as_missed(
+    failure: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Failing(Pretended):
+        def measure(self, bench: Bench) -> list[Line]:
+            raise failure
+
+    group = Failing()
+    lines = command.try_group(group, Bench(None, 5))  # type: ignore[arg-type]
+    assert lines == [] and missing_cases(group, lines) == ["quick", "slow", "never"]
+    assert f"bench: pretended: {type(failure).__name__}: {failure}" in capsys.readouterr().err
+
+
 def test_groups_are_listed_without_measuring_anything(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.show_groups(GROUPS) == 0
     shown = capsys.readouterr().out
