@@ -21,6 +21,7 @@ from certexec.policy.difference import (
 )
 from certexec.policy.evaluate import effective_rules
 from certexec.policy.model import Subject
+from certexec.policy.reformat import reformat
 from certexec.policy.syntax import parse_policy
 from tests.policy.common import USERS
 
@@ -179,6 +180,18 @@ def test_a_policy_is_the_same_as_itself_and_changes_are_mirrored(lines, seed):
     mirror = {WIDENED: NARROWED, NARROWED: WIDENED, OTHERWISE: OTHERWISE}
     there, back = changed(old, new), changed(new, old)
     assert {use: {mirror[kind] for kind in kinds} for use, kinds in there.items()} == back
+
+
+@settings(deadline=None, max_examples=60)
+@given(RULES, st.booleans())
+def test_the_canonical_form_changes_no_verdict(lines, sort):
+    text = EXTENDED + "".join(f"  {line}  # why\n" for line in lines)
+    old = parse_policy(text, name="x", users=USERS, privileged=True).policies[0]
+    tidy = reformat(text, name="x", users=USERS, sort=sort)
+    new = parse_policy(tidy, name="x", users=USERS, privileged=True).policies[0]
+    assert not changed(old, new)
+    assert tidy.count("# why") == len(lines)
+    assert reformat(tidy, name="x", users=USERS, sort=sort) == tidy
 
 
 # ---- by example ----------------------------------------------------------------------------------
