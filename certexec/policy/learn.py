@@ -114,6 +114,7 @@ class Learner:
         self._wide: dict[str, str] = {}
         self._fresh: set[str] = set()
         self._made: set[str] = set()
+        self._created: set[str] = set()
         self._temporary = tuple(f"{one}/" for one in places.temporary)
         self.places = places
         self.level = level
@@ -129,8 +130,10 @@ class Learner:
             if one.mark == MADE:
                 self._made.update(one.texts("filename"))
             created = one.mark == MISSING and any("c" in text[2:] for text in one.texts("oflags"))
-            if created and one.texts("filename")[0].startswith(self._temporary):
-                self._fresh.update(one.texts("filename"))
+            if created:
+                self._created.update(one.texts("filename"))
+                if one.texts("filename")[0].startswith(self._temporary):
+                    self._fresh.update(one.texts("filename"))
 
     def given(self) -> Policy | None:
         """Return the policy of which nothing need be counted, None where everything is."""
@@ -206,7 +209,10 @@ class Learner:
             names = one.texts("filename")
             (read if rule_name(one) in _READS else written).update(names)
         self._wide = self._many_ports(observations)
-        paths = Paths(self.places, self.level, read=read, written=written, made=self._made)
+        paths = Paths(
+            self.places, self.level, read=read, written=written, made=self._made,
+            created=self._created,
+        )
         found: dict[Rule, list[Observation]] = {}
         for one in observations:
             found.setdefault(self._rule(one, paths), []).append(one)

@@ -32,7 +32,7 @@ MANY_READ = 4
 """entries of one directory that are read, from which on the tree is."""
 MANY_WRITTEN = 3
 """files of one suffix in one directory that are written, from which on the suffix is."""
-DIGITS = 3
+DIGITS = 2
 """digits in the name of a new file from which on they are taken for another number each time."""
 RANDOM = 6
 """characters that mkstemp(3) and its like choose."""
@@ -61,6 +61,7 @@ _CHOSEN = re.compile(
     r"^(.*?)((?=[^.]*[A-Z0-9])(?=[^.]*[a-z])[A-Za-z0-9]{6})((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
 )
 """A new file whose name ends like one of mkstemp(3), before its suffix."""
+_NUMBER = re.compile(rf"[0-9]{{{DIGITS},}}")
 _PYTHON = re.compile(r"^tmp[a-z0-9_]{8}(?=$|[./-])")
 _WHOLE = re.compile(r"^(?!cc)[a-z0-9_]{8}$")
 """The first name that Python tries; a compiler's begins with "cc"."""
@@ -117,8 +118,13 @@ class Paths:
     def __init__(
         self, places: Places, level: str, *,
         read: Iterable[str] = (), written: Iterable[str] = (), made: Iterable[str] = (),
+        created: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        """``made``: directories that were not there before; ``read`` and ``written``: all names."""
+        """``made`` and ``created``: directories and files that were not there before.
+
+        ``read`` and ``written``: all names.
+        """
+        self._created = frozenset(created)
         self.places = places
         self.level = level
         self._all = frozenset(read) | frozenset(written)
@@ -209,8 +215,8 @@ class Paths:
         library = _LIBRARY.match(name)
         if library:
             return self._macros(_literal(directory)) + f"/{_literal(library.group(1))}.*", "library"
-        if new and re.search(rf"[0-9]{{{DIGITS},}}", name):
-            glob = re.sub(rf"[0-9]{{{DIGITS},}}", "*", name)
+        if (new or path in self._created) and _NUMBER.search(name):
+            glob = _NUMBER.sub("[0-9]*", _literal(name))
             return self._macros(_literal(directory)) + "/" + glob, "new"
         return self._macros(_literal(path)), ""
 
