@@ -16,7 +16,15 @@ from certexec.errors import CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.observe.syscall_text import render
 from certexec.policy.evaluate import subject_of
-from certexec.policy.learn import ACCEPT, DROP, EXACT, Learned, Learner, Rule
+from certexec.policy.learn import (
+    ACCEPT,
+    DROP,
+    EXACT,
+    Learned,
+    Learner,
+    Rule,
+    of_secure_start,
+)
 from certexec.policy.learned_paths import FULL, LEVELS, WHY, Places
 from certexec.policy.lexer import source_lines
 from certexec.policy.syntax import parse_policy
@@ -126,6 +134,10 @@ def _write(
     by_program: dict[str, list[Observation]] = {first: []} if first else {}
     for one in seen:
         by_program.setdefault(one.program, []).append(one)
+    root = first or next(iter(by_program), "")
+    for path, noted in by_program.items():
+        if path != root:
+            noted.append(of_secure_start(path))
     order = [*existing, *sorted(set(by_program) - set(existing) - {first})]
     if first and first not in existing:
         order.insert(0, first)

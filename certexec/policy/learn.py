@@ -30,7 +30,7 @@ from certexec.policy.learned_paths import (
     Places,
 )
 from certexec.policy.model import ALIASES
-from certexec.policy.observation import FRESH, MADE, MISSING
+from certexec.policy.observation import FRESH, MADE, MISSING, Observation
 from certexec.policy.sort import sorted_order
 from certexec.policy.syntax import parse_policy
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from certexec.policy.model import Policy, Subject, UserDb
-    from certexec.policy.observation import Observation
 
 GIVEN = ("base 1", "io 1")
 """Presets that every learned policy includes: what they permit plainly is not counted."""
@@ -74,6 +73,14 @@ _PORTS = 3
 """ports of one address that the kernel chose, from which on all of them are meant."""
 _CHOSEN_PORTS = 32768
 """the lowest port that the kernel chooses by itself (net.ipv4.ip_local_port_range)."""
+
+
+def of_secure_start(program: str) -> Observation:
+    """Return what the C library does in a program that comes under another policy by an exec.
+
+    Such a program starts with AT_SECURE, which it did not when it was watched.
+    """
+    return Observation(program, "access", "", (("filename", ("/etc/suid-debug",)),), MISSING)
 
 
 class Rule(NamedTuple):
@@ -143,12 +150,12 @@ class Learner:
 
     def learn(
         self, program: str, observations: Iterable[Observation], *, sockets: bool = False,
-        existing: str = "", first: bool = True,
+        existing: str = "",
     ) -> Learned:  # fmt: skip
         """Return the policy of one program.
 
         ``sockets``: it was started with one; ``existing``: the lines of its policy that are to
-        stay, without header; ``first``: nobody executes it under its policy.
+        stay, without header.
         """
         seen = sorted(set(observations))
         standing = self._parse(program, existing)

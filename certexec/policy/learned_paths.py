@@ -58,10 +58,11 @@ _FANNED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{38,}$")
 _FAN = re.compile(r"/[0-9a-f]{2}$")
 _TEMPORARY = re.compile(r"^(.*(?:tmp|temp|TMP)(?:[._-][A-Za-z]+)?[._-])[A-Za-z0-9]{6}$")
 _CHOSEN = re.compile(
-    r"^(.*?)((?=[^.]*[A-Z0-9])(?=[^.]*[a-z])[A-Za-z0-9]{6})((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
+    r"^(.*?)((?=[^.]*[A-Z0-9])[A-Za-z0-9]{6})((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
 )
 """A new file whose name ends like one of mkstemp(3), before its suffix."""
 _NUMBER = re.compile(rf"[0-9]{{{DIGITS},}}")
+_COUNTED = re.compile(rf"^[a-z._-]+[0-9]{{{DIGITS},}}(?:\.|$)")
 _PYTHON = re.compile(r"^tmp[a-z0-9_]{8}(?=$|[./-])")
 _WHOLE = re.compile(r"^(?!cc)[a-z0-9_]{8}$")
 """The first name that Python tries; a compiler's begins with "cc"."""
@@ -208,7 +209,8 @@ class Paths:
             base = self._macros(_literal(_FAN.sub("", directory)))
             base += "/??" if _FAN.search(directory) else ""
             return f"{base}/{_literal(temporary_name.group(1))}??????", "new"
-        chosen = _CHOSEN.match(name) if new else None
+        counted = (new or path in self._created) and _COUNTED.match(name)
+        chosen = _CHOSEN.match(name) if new and not counted else None
         if chosen:
             base = self._macros(_literal(directory))
             return f"{base}/{_literal(chosen.group(1))}??????{_literal(chosen.group(3))}", "new"

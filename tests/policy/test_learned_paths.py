@@ -1,0 +1,148 @@
+"""Names that were seen become patterns, and none that lets in what is precious."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certexec.policy.learned_paths import (
+    DIRS,
+    EXECUTE,
+    FULL,
+    NONE,
+    READ,
+    WRITE,
+    Paths,
+    Pattern,
+    Places,
+)
+from certexec.policy.operators import make_test
+
+HOME, CWD = "/home/u", "/home/u/work"
+PLACES = Places(CWD, HOME, "u", (HOME, "/root"))
+
+
+def holds(pattern: Pattern, path: str) -> bool:
+    data = pattern.data.replace("$CWD", CWD).replace("$HOME", HOME).replace("$USER", "u")
+    if pattern.hidden and make_test("match", (data + "/.*").encode())(path.encode()):
+        return False
+    return make_test(pattern.operator, data.encode())(path.encode())
+
+
+def paths(level=FULL, **seen) -> Paths:
+    return Paths(PLACES, level, **seen)
+
+
+def test_alone_a_name_stands_for_itself():
+    assert paths(NONE).pattern(f"{CWD}/x", READ) == Pattern("eq", f"{CWD}/x")
+    assert paths(DIRS).pattern(f"{CWD}/x", READ) == Pattern("eq", f"{CWD}/x")
+    assert paths().pattern(f"{CWD}/x", READ) == Pattern("eq", "$CWD/x")
+    assert paths().pattern(f"{HOME}/x", READ) == Pattern("eq", "$HOME/x")
+    assert paths().pattern("/var/mail/u", READ) == Pattern("eq", "/var/mail/$USER")
+
+
+def test_four_files_of_a_directory_are_its_tree_but_not_where_many_have_theirs():
+    four = [f"/opt/tool/share/{one}" for one in "abcd"]
+    assert paths(read=four).pattern(four[0], READ) == Pattern("match", "/opt/tool/share", "tree")
+    assert paths(read=four[:3]).pattern(four[0], READ).operator == "eq"
+    assert paths(read=four).pattern(four[0], WRITE).operator == "eq"
+    assert paths(NONE, read=four).pattern(four[0], READ).operator == "eq"
+    for shared in ("/etc", HOME, "/tmp", "/root", "/", "/etc/ssh", f"{HOME}/.ssh", "/proc/sys"):
+        several = [f"{shared.rstrip('/')}/{one}" for one in "abcd"]
+        assert paths(read=several).pattern(several[0], READ).operator == "eq", shared
+
+
+def test_the_tree_that_it_was_started_in_is_not_for_what_is_hidden():
+    four = [f"{CWD}/{one}" for one in ("a", "b", "c", "d", ".env")]
+    seen = paths(read=four)
+    pattern = seen.pattern(four[0], READ)
+    assert holds(pattern, f"{CWD}/e") and not holds(pattern, f"{CWD}/.git/config")
+    assert seen.pattern(four[4], READ).operator == "eq"
+
+
+def test_what_it_made_itself_is_its_own_when_it_was_used():
+    seen = paths(made=[f"{CWD}/out"], written=[f"{CWD}/out", f"{CWD}/out/x"])
+    assert seen.pattern(f"{CWD}/out/x", WRITE) == Pattern("match", "$CWD/out", "made")
+    assert seen.pattern(f"{CWD}/out/x", EXECUTE) == Pattern("eq", "$CWD/out/x")
+    unused = paths(made=[f"{CWD}/out"], written=[f"{CWD}/out"])
+    assert unused.pattern(f"{CWD}/out", WRITE) == Pattern("eq", "$CWD/out")
+    precious = paths(made=[f"{HOME}/.ssh"], written=[f"{HOME}/.ssh/config"])
+    assert precious.pattern(f"{HOME}/.ssh/config", WRITE).operator == "eq"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "stranger"),
+    [
+        ("/tmp/ccAb12Xy.s", "/tmp/ccQQQQQQ.s", "/tmp/ccAb12Xy.o"),
+        ("/tmp/tmpabcd1234", "/tmp/tmp_zzzzzzz", "/tmp/tmpabcd1234/x"),
+        ("/tmp/3atcukes", "/tmp/zzzz0000", "/tmp/3atcukes/x"),
+        ("/tmp/ccAb12Xy.ltrans0.o", "/tmp/ccZZZZZZ.ltrans0.o", "/tmp/other"),
+        ("/var/tmp/sh-thd.Qw3rty", "/var/tmp/sh-thd.AAAAAA", "/var/tmp/x/sh-thd.AAAAAA"),
+        (f"{CWD}/conf4711.sh", f"{CWD}/conf99.sh", f"{CWD}/conf.sh"),
+        (f"{CWD}/stA1b2C3", f"{CWD}/stZZZZZ9", f"{CWD}/s"),
+    ],
+)  # fmt: skip
+def test_a_new_name_is_another_next_time(one, other, stranger):
+    pattern = paths().pattern(one, WRITE, new=True)
+    assert pattern.why == "new"
+    assert holds(pattern, one) and holds(pattern, other) and not holds(pattern, stranger)
+    assert paths().pattern(other, WRITE, new=True) == pattern
+    assert paths(DIRS).pattern(one, WRITE, new=True).operator == "eq"
+
+
+def test_a_file_in_a_temporary_directory_that_is_not_new_keeps_its_name():
+    assert paths().pattern("/tmp/ccAb12Xy.s", READ) == Pattern("eq", "/tmp/ccAb12Xy.s")
+
+
+def test_versions_digests_and_processes():
+    assert paths().pattern("/opt/x/libz.so.1.2", READ).data == "/opt/x/libz.so.*"
+    name = f"{CWD}/.git/objects/ab/{'c' * 38}"
+    assert holds(paths().pattern(name, WRITE), f"{CWD}/.git/objects/cd/{'e' * 38}")
+    pattern = paths().pattern("/proc/12/stat", READ)
+    assert holds(pattern, "/proc/99/stat") and not holds(pattern, "/proc/99/mem")
+
+
+def test_three_files_of_one_suffix_are_that_suffix():
+    seen = [f"{CWD}/{one}.o" for one in "abc"]
+    pattern = paths(written=seen).pattern(seen[0], WRITE)
+    assert pattern == Pattern("match", "$CWD/*.o", "suffix")
+    assert not holds(pattern, f"{CWD}/Makefile")
+    assert paths(written=[f"{HOME}/{one}.o" for one in "abc"]).pattern(
+        f"{HOME}/a.o", WRITE
+    ).operator == "eq"
+
+
+def test_special_characters_stand_for_themselves():
+    four = [f"/opt/[x]*/{one}" for one in "abcd"]
+    pattern = paths(read=four).pattern(four[0], READ)
+    assert holds(pattern, "/opt/[x]*/e") and not holds(pattern, "/opt/xy/e")
+    made = paths(made=["/tmp/a.b+123456"], written=["/tmp/a.b+123456/x"])
+    assert holds(made.pattern("/tmp/a.b+123456/x", WRITE), "/tmp/a.b+999999/y")
+    assert not holds(made.pattern("/tmp/a.b+123456/x", WRITE), "/tmp/aXb+999999/y")
+
+
+PRECIOUS = (
+    "/etc/shadow", "/etc/passwd", "/etc/cron.d/x", f"{HOME}/.ssh/id_ed25519", f"{HOME}/.bashrc",
+    f"{HOME}/.aws/credentials", "/root/.profile", "/etc/ssl/private/key", "/usr/bin/su",
+    f"{HOME}/.config/autostart/x.desktop", "/proc/1/mem", "/home/other/x",
+)  # fmt: skip
+NAMES = st.sampled_from(
+    "a b c d e f.txt .hidden .ssh x12 tmp sub lib.so.1 etc bin passwd cron.d .bashrc".split()
+)
+TOPS = st.sampled_from(["/etc", "/tmp", "/usr/share", HOME, CWD, "/root", "/var/lib/x", "/proc/12"])
+SOME = st.sets(
+    st.builds(
+        lambda top, parts: "/".join([top, *parts]), TOPS, st.lists(NAMES, min_size=1, max_size=4)
+    ),
+    max_size=25,
+)  # fmt: skip
+
+
+@given(SOME, SOME, SOME, st.sampled_from([READ, WRITE, EXECUTE]), st.sampled_from([DIRS, FULL]))
+def test_each_pattern_permits_its_name_and_nothing_precious(read, written, made, use, level):
+    seen = paths(level, read=read, written=written, made=made)
+    for path in read | written | made:
+        pattern = seen.pattern(path, use, path in made)
+        assert holds(pattern, path), pattern
+        for precious in PRECIOUS:
+            if precious not in read | written | made:
+                assert not holds(pattern, precious), (pattern, path)
