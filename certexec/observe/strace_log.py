@@ -40,7 +40,7 @@ _FLAGS = {
     "CLONE_VFORK": 0x4000, "CLONE_THREAD": 0x10000, "CLONE_SYSVSEM": 0x40000,
     "S_IFIFO": 0o010000, "NULL": 0,
 }  # fmt: skip
-_PATHS = frozenset(("path", "pathname", "filename", "oldname", "newname", "name", "from", "to", "new"))
+_PATHS = frozenset("path pathname filename oldname newname name from to new".split())
 _FORKS = frozenset(("clone", "clone3", "fork", "vfork"))
 _NOT_THERE = ("ENOENT", "ENOTDIR")
 _FRESH = ("mkdir", "mkdirat")
