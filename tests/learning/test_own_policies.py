@@ -41,7 +41,7 @@ def test_each_program_gets_a_policy_and_together_they_do_the_work(world: World) 
     assert world.logged() == [], learned
     # what one of them may, another may not
     done = study.script(certificate, "rm words; echo evil > words; sort words; cat words")
-    assert done.stdout == "a\nb\n".join(["", ""]) + "b\na\n"
+    assert done.stdout == "b\na\n"  # sort took it from its input, cat by name
     assert (study.place / "words").read_text() == "b\na\n"
     assert world.logged() != []
 
