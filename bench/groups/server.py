@@ -39,6 +39,8 @@ SHARE = 0.6
 SECONDS = float(os.environ.get("CERTEXEC_BENCH_LOAD", "5"))
 CURRENT = "/usr/libexec/certexec/current"
 MB = 1 << 20
+PATIENCE = 3
+"""times the duration of a load in which all of it must have ended."""
 SETTLE = 1.5
 """seconds until what was just signed, and the trust store, count as unchanged."""
 
@@ -155,7 +157,8 @@ def _capacity(certificate: str, seconds: float = 2.0) -> float:
 def offer(certificate: str, rate: float, seconds: float) -> tuple[list[float], int]:
     """Start something ``rate`` times a second, however long each takes.
 
-    Returns the seconds from when each was due until it had ended, and how many failed.
+    Returns the seconds from when each was due until it had ended, and how many failed, or had not
+    ended in time.
     """
     due: dict[int, float] = {}
     taken: list[float] = []
@@ -165,6 +168,9 @@ def offer(certificate: str, rate: float, seconds: float) -> tuple[list[float], i
     moments.reverse()
     while moments or due:
         now = time.monotonic()
+        if now > began + PATIENCE * seconds:
+            failed += len(moments) + len(due)
+            break  # beyond what the machine can do: the queue only grows
         while moments and moments[-1] <= now:
             due_at = moments.pop()
             due[os.posix_spawn(certificate, [certificate], ENVIRONMENT)] = due_at
@@ -177,4 +183,7 @@ def offer(certificate: str, rate: float, seconds: float) -> tuple[list[float], i
             time.sleep(0.0002)
         else:
             failed += 1  # one of those that should live on
+    for left in due:
+        os.kill(left, signal.SIGKILL)
+        os.waitpid(left, 0)
     return taken, failed

@@ -21,8 +21,10 @@ else:
             return cls
 
 
-WAITING_MAX = 64
-"""requests of one user that may wait; more than a burst of a parallel build."""
+WAITING_MAX = 1000
+"""requests of one user that may wait: better than as many servers of their own at once."""
+ALL_MAX = 10000
+"""requests of all users; each holds three descriptors."""
 RUNNING_MAX = 2000
 """supervised programs of one user, root excepted; a machine has some 30,000 process numbers."""
 ROOT = 0
@@ -45,7 +47,7 @@ class Turns(Generic[Item]):
     def add(self, uid: int, item: Item) -> bool:
         """Let a request of ``uid`` wait; False when that user has had enough."""
         queue = self._queues.get(uid)
-        if uid != ROOT and self._running.get(uid, 0) >= RUNNING_MAX:
+        if uid != ROOT and self._running.get(uid, 0) >= RUNNING_MAX or self.waiting >= ALL_MAX:
             return False
         if queue is None:
             queue = self._queues[uid] = []  # goes to the end of the round

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certexec.run.turns import ROOT, RUNNING_MAX, WAITING_MAX, Turns
+from certexec.run.turns import ALL_MAX, ROOT, RUNNING_MAX, WAITING_MAX, Turns
 
 
 def drained(turns: Turns[int]) -> list[tuple[int, int]]:
@@ -55,6 +55,13 @@ def test_a_user_with_enough_waiting_is_left_to_itself() -> None:
     assert turns.add(2, 0)
     turns.next()
     assert turns.add(1, 0)
+
+
+def test_many_users_together_do_not_take_every_descriptor() -> None:
+    turns: Turns[int] = Turns()
+    taken = [turns.add(number // WAITING_MAX, 0) for number in range(ALL_MAX + 1)]
+    assert taken.count(False) == 1
+    assert not taken[-1]
 
 
 def test_a_user_with_enough_running_is_left_to_itself_until_one_ends() -> None:
