@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from certexec.observe.sink import Sink
     from certexec.run.known import Known
-    from certexec.run.supervisor import Tracer
+    from certexec.run.supervisor import Supervisor, Tracer
 
 SIGCHLD = 17
 SIGKILL = 9
@@ -228,6 +228,7 @@ class _Execution:
         self.settings = settings
         self.children = children
         self.listener: Listener | None = None
+        self.supervisor: Supervisor | None = None
 
     def run(self) -> int:
         self.channel.send_plan(self.approved.plan.encode(), self.approved.judged.exec_fd)
@@ -240,10 +241,7 @@ class _Execution:
             return DONE
         # loaded while the program starts: what it asks meanwhile waits at the listener, and would
         # fail if this did
-        self.settings.before_supervision()
-        from certexec.run.supervise import supervisor_for
-
-        supervisor = supervisor_for(self.listener, self.approved, self.invoker, self.settings)
+        supervisor = self.supervisor or self._supervisor_for(self.listener)
         self._forget_what_is_done()
         supervisor.run()
         os.close(self.listener.fd)
@@ -257,6 +255,12 @@ class _Execution:
             from certexec.run.cacheable import keep
 
             keep(self.settings.certificate_fd, self.invoker, self.approved)
+
+    def _supervisor_for(self, listener: Listener) -> Supervisor:
+        self.settings.before_supervision()
+        from certexec.run.supervise import supervisor_for
+
+        return supervisor_for(listener, self.approved, self.invoker, self.settings)
 
     def _follow_to_exec(self) -> bool:
         """Wait for listener and exec stop, in whichever order; True when the program runs on."""
@@ -276,6 +280,8 @@ class _Execution:
                         poll.unregister(fd)  # the launcher refused: its end comes by waitpid
                         continue
                     self.listener = Listener(received)
+                    if self.settings.known is not None:  # all is loaded: while the launcher execs
+                        self.supervisor = self._supervisor_for(self.listener)
                 poll.unregister(fd)
             while True:
                 event = ptrace.wait(self.invoker.pid, block=False)
