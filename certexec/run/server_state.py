@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.run.layout import Layout
 
-_CHANGE_TIME = 3.0
-"""seconds in which a server gives way to a new version; it takes a tenth of one."""
+_CHANGE_TIME = 15.0
+"""seconds in which a server gives way to a new version; it takes a tenth of one where it can."""
 _STEP = 0.01
 _INIT = 1
 

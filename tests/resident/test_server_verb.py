@@ -78,6 +78,7 @@ def test_an_upgrade_takes_the_server_along_and_leaves_programs_alone(service: Se
     try:
         extra.write_text(text + "\n# a new version\n")
         world.verb("setup")
+        wait_for(lambda: state(service)["current"])
         after = state(service)
         assert after["version"] != before
         assert after["current"]
