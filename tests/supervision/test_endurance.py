@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,59 @@ for pid in children:
     before = "resource.setrlimit(resource.RLIMIT_NPROC, (20, 20))"
     # the limit counts Alice's processes, and her supervisor's threads among them
     assert cage.says(code, before=before) == "ENOMEM True"
+
+
+THOUSAND = """
+reader, writer = os.pipe()
+starts, go = os.pipe()
+for number in range(1000):
+    if os.fork() == 0:
+        os.read(starts, 1)  # until all of them are there
+        fd = os.open("/proc/self/stat", os.O_RDONLY)
+        own = int(os.read(fd, 99).split()[0]) == os.getpid()
+        good = own and why(os.stat, f"/nowhere{number}") == "ENOENT"
+        os.write(writer, b"+" if good and why(os.open, "/etc/passwd", 0) != "EPERM" else b"-")
+        os._exit(0)
+os.write(go, b"x" * 1000)
+said = b""
+while len(said) < 1000:
+    said += os.read(reader, 1000)
+for _ in range(1000):
+    os.wait()
+print(said.count(b"+"))
+"""
+
+
+def test_a_thousand_processes_live_in_one_tree_and_each_gets_its_own_answers(cage: Cage) -> None:
+    assert cage.says(THOUSAND) == "1000"
+
+
+def test_a_supervisor_that_is_slow_is_waited_for(cage: Cage, place: Path) -> None:
+    """It is stopped meanwhile: nothing is permitted, denied or done twice for that."""
+    code = f"""
+os.chdir({str(place)!r})
+pid = supervisor()
+print(pid, flush=True)
+sys.stdin.readline()
+alarms = []
+signal.signal(signal.SIGALRM, lambda *_: alarms.append(1))
+signal.siginterrupt(signal.SIGALRM, False)  # else calls may end with EINTR: SECURITY.md says so
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+made = [why(os.mkdir, f"d{{number}}") for number in range(20)]
+signal.setitimer(signal.ITIMER_REAL, 0)
+again = [why(os.mkdir, f"d{{number}}") for number in range(20)]
+print(set(made), set(again), len(alarms) > 3)
+"""
+    program = cage.start(code)
+    assert program.stdin is not None and program.stdout is not None
+    pid = int(program.stdout.readline())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        program.stdin.write("\n")
+        program.stdin.flush()
+        time.sleep(0.5)  # it waits in its first call, and alarms come
+        assert program.poll() is None
+        assert os.listdir(place) == []
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert program.communicate(timeout=20) == ("{'ok'} {'EEXIST'} True\n", "")
