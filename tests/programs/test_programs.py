@@ -23,9 +23,11 @@ from tests.isolation import need, skip_or_fail
 HERE = Path(__file__).parent
 NEEDS = {
     "bash": (), "coreutils": (), "gcc": ("gcc", "make", "ar"), "git": ("git",),
-    "nginx": ("nginx", "wrk"), "sqlite3": ("sqlite3",),
+    "nginx": ("nginx", "wrk"), "nginx-root": ("nginx",), "sqlite3": ("sqlite3",),
 }  # fmt: skip
 """What the scripts use beside the essential packages."""
+AS_ROOT = ("nginx-root",)
+"""Scripts of root's; the others are Alice's."""
 TIME_LIMIT = 900
 """seconds for one script, bare or confined; the interpreter's own tests take minutes."""
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -56,12 +58,13 @@ def world() -> Iterator[World]:
 def run(
     world: World, program: str, script: str, *arguments: str, home: str = "home"
 ) -> tuple[int, str, str]:
-    """Run a script as Alice in a fresh directory; returns exit status, output and errors."""
-    place = world.directory(home, owner=ALICE)
+    """Run a script in a fresh directory of its user's; returns exit status, output and errors."""
+    uid = 0 if script in AS_ROOT else ALICE
+    place = world.directory(home, owner=uid)
     try:
         done = world.run(
             program, "-c", (HERE / f"{script}.sh").read_text(), script, *arguments,
-            cwd=place, timeout=TIME_LIMIT,
+            uid=uid, cwd=place, timeout=TIME_LIMIT,
             env={"HOME": str(place), "PATH": PATH, "LC_ALL": "C", "TMPDIR": str(place)},
         )  # fmt: skip
         out, err = (text.replace(str(place), "HOME") for text in (done.stdout, done.stderr))
@@ -83,7 +86,7 @@ def test_a_program_does_the_same_under_a_certificate(world: World, script: str) 
         if shutil.which(tool, path=PATH) is None:
             skip_or_fail(f"{tool} is not installed")
     world.logged()
-    arguments = [free_port()] if script == "nginx" else []
+    arguments = [free_port()] if script.startswith("nginx") else []
     bare = run(world, BASH, script, *arguments)
     confined = run(world, f"{world.bin}/bash", script, *arguments)
     assert confined == bare
