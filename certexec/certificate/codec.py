@@ -67,7 +67,10 @@ def _head(major: int, argument: int) -> bytes:
 def _encode_into(out: list[bytes], value: object, depth: int) -> None:
     kind = type(value)
     if kind is int:
-        out.append(_encode_integer(value))  # type: ignore[arg-type]
+        if 0 <= value < 24:  # type: ignore[operator]
+            out.append(_BYTE[value])  # type: ignore[call-overload]
+        else:
+            out.append(_encode_integer(value))  # type: ignore[arg-type]
     elif kind is str:
         try:
             text = value.encode("utf-8")  # type: ignore[attr-defined]
@@ -108,6 +111,12 @@ def _encode_integer(number: int) -> bytes:
 
 
 def _encode_map(out: list[bytes], value: dict[object, object], depth: int) -> None:
+    out.append(_head(_MAP, len(value)))
+    if _has_sorted_small_keys(value):
+        for small, item in value.items():
+            out.append(_BYTE[small])  # type: ignore[call-overload]
+            _encode_into(out, item, depth - 1)
+        return
     pairs: list[tuple[bytes, object]] = []
     for key, item in value.items():
         if type(key) is int:
@@ -119,10 +128,19 @@ def _encode_map(out: list[bytes], value: dict[object, object], depth: int) -> No
         else:
             raise _malformed("a map key is neither an integer nor a text")
     pairs.sort(key=_first)
-    out.append(_head(_MAP, len(pairs)))
     for encoded_key, item in pairs:
         out.append(encoded_key)
         _encode_into(out, item, depth - 1)
+
+
+def _has_sorted_small_keys(value: dict[object, object]) -> bool:
+    """Tell whether a map stands as it is encoded: almost all in a certificate do."""
+    last = -1
+    for key in value:
+        if type(key) is not int or not last < key < 24:
+            return False
+        last = key
+    return True
 
 
 def _first(pair: tuple[bytes, object]) -> bytes:
@@ -221,7 +239,12 @@ class _Reader:
         previous = b""
         for _ in range(length):
             begin = self.at
-            key = self.item(0)
+            key: object
+            if begin < self.end and data[begin] < 24:
+                key = data[begin]  # what ``item`` does, without the call
+                self.at = begin + 1
+            else:
+                key = self.item(0)
             if type(key) is not int and type(key) is not str:
                 raise _malformed(f"a map key that is no integer and no text at byte {begin}")
             encoded = data[begin : self.at]
