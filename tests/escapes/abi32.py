@@ -19,6 +19,9 @@ def by_abi32(kind: str, goal: str, wants: str, defence: str, **options: object) 
 ABI32 = [
     by_abi32("memory", "read", "to read a forbidden file: a thread writes into the name of an open "
              "by int 0x80", "continued", races=True),
+    by_abi32("memory", "exec", "to execute a forbidden program: a thread writes into the name of "
+             "an execve by int 0x80", "exec_stop_blind", races=True, chances=3000,
+             rules=('execve: filename eq "<GOOD>/prog" then permit',), without=("execveat",)),
     by_abi32("memory", "connect", "to connect to another UNIX socket: a thread writes into the "
              "address", "continued", races=True,
              rules=('connect: sockaddr eq "<GOOD>/sock" then permit',)),

@@ -13,8 +13,8 @@ static volatile uint32_t *exchanged;
 static uint32_t words[2]; /* words[0] is permitted */
 static volatile int ended;
 
-enum { OPEN = 5, KILL = 37, MMAP = 90, SOCKETCALL = 102, CLONE = 120, TKILL = 238, TGKILL = 270,
-       CONNECT = 362 }; /* their numbers in the 32-bit table */
+enum { OPEN = 5, EXECVE = 11, KILL = 37, MMAP = 90, SOCKETCALL = 102, CLONE = 120, TKILL = 238,
+       TGKILL = 270, CONNECT = 362 }; /* their numbers in the 32-bit table */
 enum { PATIENCE = 2000 }; /* further tries */
 enum { CALL_SOCKET = 1, CALL_CONNECT = 3, UNTRACED = 0x00800000 };
 
@@ -66,6 +66,18 @@ static enum outcome of_peer(int fd, long result) {
 /* ---- the goals ---- */
 
 static enum outcome read_file(void) { return of_content(enter(OPEN, at(low), O_RDONLY, 0, 0)); }
+
+static enum outcome execute(void) {
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        enter(EXECVE, at(low), at(low + 2 * PAGE), 0, 0);
+        _exit(refused(errno) == BLOCKED ? BLOCKED_CODE : ODD_CODE);
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    return of_status(status);
+}
 
 static enum outcome connect_by_address(void) {
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -167,6 +179,13 @@ static void name_in_low_memory(size_t head, const char *tail) {
 
 static void begin_read(void) { name_in_low_memory(0, "file"); }
 
+static void begin_execute(void) {
+    uint32_t *arguments = (void *)(low + 2 * PAGE);
+    strcpy(low + 3 * PAGE, "prog");
+    arguments[0] = at(low + 3 * PAGE);
+    name_in_low_memory(0, "prog");
+}
+
 static void begin_address(void) {
     *(sa_family_t *)low = AF_UNIX;
     name_in_low_memory(offsetof(struct sockaddr_un, sun_path), "sock");
@@ -201,6 +220,7 @@ static const struct goal {
     int turns; /* permitted and forbidden things take turns */
 } goals[] = {
     { "memory", "read", begin_read, read_file, 1 },
+    { "memory", "exec", begin_execute, execute, 1 },
     { "memory", "connect", begin_address, connect_by_address, 1 },
     { "array", "connect", begin_array, connect_by_array, 1 },
     { "array", "socket", begin_socket, make_socket, 1 },
@@ -219,7 +239,8 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof goals / sizeof *goals; i++)
         if (!strcmp(goals[i].kind, kind) && !strcmp(goals[i].name, goal))
             chosen = &goals[i];
-    low = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT,
+    /* shared: what a child executes is exchanged from here */
+    low = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_32BIT,
                -1, 0);
     if (!chosen || low == MAP_FAILED)
         return 2;
