@@ -159,3 +159,12 @@ def test_policies_for_different_systems_are_not_merged():
         merge((HEADER, HEADER.replace("native", "netbsd")), names=("a", "b"), users=USERS,
               presets={})  # fmt: skip
     assert caught.value.reason == "usage"
+
+
+def test_a_result_that_would_permit_more_is_not_given_away(monkeypatch):
+    monkeypatch.setattr("certexec.policy.merge._without", lambda item, earlier, actions: item)
+    with pytest.raises(PolicyError) as caught:
+        merged(['native-fsread: filename match "/etc/ssl" then deny',
+                'native-fsread: filename match "/etc" then permit'],
+               ['native-fsread: filename eq "/usr/x" then permit'])  # fmt: skip
+    assert caught.value.reason == "internal" and "would permit more" in caught.value.message
