@@ -108,6 +108,7 @@ class Learning:
         except StoppedError:
             self.stopped = True
         finally:
+            recorder.close()
             os.close(listener.fd)
 
     def _wait(self, block: bool) -> None:

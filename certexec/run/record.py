@@ -112,6 +112,11 @@ class Recorder:
             if ready and ready[0][1] & select.POLLHUP and not ready[0][1] & select.POLLIN:
                 return
 
+    def close(self) -> None:
+        """Give back what was kept open to look at processes."""
+        self._glimpse.close()
+        self._statuses.close()
+
     def _step(self, notification: Notification) -> None:
         try:
             self._look(notification)
