@@ -44,17 +44,18 @@ for name, entry in list(plan_cache.entries()):
 class Kept:
     """A program of root's, its certificate, and the plan that is kept for it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, name: str = "kept", home: str = HOME) -> None:
         self.world = world
-        self.place = world.directory("kept")
-        world.machine.run("mount", "--bind", str(self.place), HOME)
+        self.home = home
+        self.place = world.directory(name)
+        world.machine.run("mount", "--bind", str(self.place), home)
         self.good = world.compile("good", SAYS % "fine")
         self.evil = world.compile("evil", SAYS % "evil")
         self.store = Path(world.machine.path("/run/certexec/plans"))
         self.trust = Path(world.machine.path("/etc/certexec/trust.d"))
         self.python = next(Path(world.machine.path("/usr/libexec/certexec/versions")).iterdir())
         self.python /= "python"
-        self.program = f"{HOME}/program"
+        self.program = f"{home}/program"
         self.certificate = "/usr/local/bin/kept"
 
     def renew(self, *options: str, text: str | None = None, source: str = "") -> str:
@@ -369,8 +370,9 @@ def test_a_plan_counts_no_longer_than_its_certificate_and_not_before_it_was_made
 
 
 def _flip(path: Path) -> None:
+    """Change what nobody reads: the sum alone tells."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[168] ^= 1
     path.write_bytes(bytes(data))
 
 
