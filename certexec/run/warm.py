@@ -17,7 +17,7 @@ import os
 import select
 
 from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import go_home, proc
+from certexec.kernel.procfs import go_home, proc, read_file
 from certexec.run.channel import Channel, Hello, parse_hello
 from certexec.run.peer import Caller, ElsewhereError, has_ended, resemble
 from certexec.run.server import Settings, attend
@@ -45,6 +45,10 @@ TASK_MAX = 65536
 """bytes; a caller with the most groups that are served takes some 10,000."""
 EXECUTIONS_MAX = 1000
 """executions of one process; then a fresh one takes its place, whatever may have gathered in it."""
+LOOK_EVERY = 16
+"""executions between looks at one's own memory, which take a millisecond."""
+OWN_MAX = 5 << 20
+"""bytes of one's own; who keeps more makes room for a fresh process."""
 _FLAGS = 3
 _CREDENTIALS = 12
 
@@ -129,7 +133,7 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
     """Serve requests from LEASH as long as they come; returns the exit code of this process."""
     leash = _socket.socket(fileno=LEASH)
     first = True
-    for _ in range(EXECUTIONS_MAX):
+    for number in range(1, EXECUTIONS_MAX):
         data, ancillary, _, _ = leash.recvmsg(
             TASK_MAX, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
         )
@@ -145,6 +149,8 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
         first = False
         if code or execution.grants or not _tidy():
             return code
+        if number % LOOK_EVERY == 0 and own_memory() > OWN_MAX:
+            return 0
         leash.send(IDLE, _socket.MSG_NOSIGNAL)
     return 0
 
@@ -217,6 +223,12 @@ def _tidy() -> bool:
     os.umask(0o077)
     go_home()
     return True
+
+
+def own_memory() -> int:
+    """Return the bytes that this process shares with nobody (proc_pid_smaps(5))."""
+    lines = read_file(proc("self", "smaps_rollup")).split(b"\n")
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(b"Private"))
 
 
 def _is_open(fd: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from certexec.run.warm import own_memory
 from tests.execution.world import ALICE, BOB, SERVICE, refused
 from tests.resident.conftest import (
     SLEEP,
@@ -315,3 +316,21 @@ def test_no_process_of_the_server_holds_the_programs_descriptors(running: Servic
     stop(process)
 
 
+
+
+def test_one_process_serves_many_times_and_keeps_little(running: Service) -> None:
+    certificate = running.certificate("sleeper")
+    for _ in range(40):
+        assert running.world.run(certificate, "0").returncode == 0
+    process = start(running, certificate)
+    with open(f"/proc/{running.supervisor()}/smaps_rollup") as file:
+        own = sum(int(line.split()[1]) << 10 for line in file if line.startswith("Private"))
+    assert 0 < own < 12 << 20
+    stop(process)
+
+
+def test_own_memory_is_what_is_shared_with_nobody() -> None:
+    before = own_memory()
+    block = bytearray(os.urandom(8 << 20))
+    assert 7 << 20 < own_memory() - before < 12 << 20
+    assert block
