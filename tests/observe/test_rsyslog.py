@@ -57,7 +57,7 @@ class Network:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.collected = directory / "collected"
-        self._processes: list[subprocess.Popen] = []
+        self.processes: list[subprocess.Popen] = []
         self._here = self._namespace()
         self._there = self._namespace()
         self._link()
@@ -68,7 +68,7 @@ class Network:
             ["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep 600"],
             stdout=subprocess.PIPE,
         )
-        self._processes.append(holder)
+        self.processes.append(holder)
         assert holder.stdout is not None
         holder.stdout.readline()
         return holder.pid
@@ -126,7 +126,7 @@ class Network:
 
     def close(self) -> None:
         self.stop_collecting()
-        for process in self._processes:
+        for process in self.processes:
             process.kill()
             process.communicate()
 
@@ -154,6 +154,7 @@ def test_events_of_many_machines_come_together_and_are_monitored(network: Networ
          "deny", "--file", str(network.collected)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT,
     )  # fmt: skip
+    network.processes.append(monitor)
     wait_for(lambda: any(
         os.path.realpath(f"/proc/{monitor.pid}/fd/{fd}") == str(network.collected.resolve())
         for fd in os.listdir(f"/proc/{monitor.pid}/fd")
