@@ -12,7 +12,7 @@ from certexec.cli.common import check_output, check_writable, printable, write_f
 from certexec.cli.learn_notes import from_log, from_strace
 from certexec.cli.policy_input import count, read_text
 from certexec.cli.presets import load_presets
-from certexec.errors import CliError
+from certexec.errors import CliError, RunError
 from certexec.kernel.userdb import SystemUsers
 from certexec.observe.syscall_text import render
 from certexec.policy.evaluate import subject_of
@@ -82,6 +82,7 @@ def command(
     sign it: it permits whatever PROG did, also what it should not have done.
     """
     # 1. what cannot work is refused before anything runs
+    out = None if out == "-" else out
     program = words[1:] if words[:1] == ("--",) else words
     if not program and not logs and not traces:
         raise CliError(
@@ -108,10 +109,13 @@ def command(
     for path in traces:
         seen.update(dict.fromkeys(from_strace(path, inherit)))
     if program:
-        learning = Learning(
-            program[0], program[1:], given=learner.given(), inherit=inherit,
-            noted=_tell if output.settings.verbose else None,
-        )
+        try:
+            learning = Learning(
+                program[0], program[1:], given=learner.given(), inherit=inherit,
+                noted=_tell if output.settings.verbose else None,
+            )
+        except RunError as error:
+            raise CliError("not-found", error.message, "give its path") from None
         first, sockets = learning.program, _has_socket()
         try:
             learning.run()
@@ -120,6 +124,8 @@ def command(
             seen.update(learning.observations)
             if seen:
                 _write(learner, first, seen, existing, out, append or force, as_json, sockets)
+        if not seen and learning.status:
+            raise CliError("unreadable", f'"{program[0]}" did not start, nothing was learned')
         _tell_end(learning, inherit)
         return
     # 3.

@@ -27,7 +27,7 @@ def from_log(path: str, inherit: bool) -> list[Observation]:
             return _observations(read_events(lines), inherit, resolve=False)
     except ValueError as error:
         raise CliError(
-            "malformed", f'"{path}": {error}', 'write one with "certexec run --log-format json"'
+            "unreadable", f'"{path}": {error}', 'write one with "certexec run --log-format json"'
         ) from None
 
 
@@ -37,7 +37,7 @@ def from_strace(path: str, inherit: bool) -> list[Observation]:
         found = _observations(read_strace(lines, os.getcwd()), inherit, resolve=True)
     if not found:
         raise CliError(
-            "malformed", f'"{path}" shows no program that is executed',
+            "unreadable", f'"{path}" shows no program that is executed',
             'make it with "strace -f -y -o FILE PROG"',
         )
     return found
