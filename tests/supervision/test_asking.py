@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -194,6 +195,41 @@ make("a"); make("a"); make("b")
     assert f'{place}/a"' in agent.stdout.readline()  # the next run asks again
     again.kill()
     again.communicate()
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ("getpgid: true then ask", """
+def one(group):
+    print(why(call, 121, group, 0, 0, 0, 0, 0) in (0, "EPERM") or "got", flush=True)
+one(0); one(0); one(os.getpid())
+"""),
+        ("", f"""
+def one(uid):
+    os.setresuid(uid, uid, 0)
+    print("got" if why(os.mkdir, "a") in ("ok", "EEXIST") else True, flush=True)
+os.chdir(sys.argv[1])
+one(0); one(0); one({BOB})
+"""),
+    ],
+    ids=["registers", "ids"],
+)  # fmt: skip
+def test_always_holds_for_the_same_registers_and_ids_only(
+    cage: Cage, people: People, place: Path, asked: str, code: str
+) -> None:
+    agent = people.agent("lines", 0)
+    place.chmod(0o777)
+    path = sign(cage, (asked, *SUPERVISED) if asked else rules(place))
+    running = cage.world.start(path, "-I", "-S", "-c", PRELUDE + code, str(place), uid=0)
+    assert agent.stdin is not None and agent.stdout is not None
+    for word in ("always", "deny"):
+        assert select.select([agent.stdout], [], [], 10)[0], "nobody was asked"
+        agent.stdout.readline()
+        agent.stdin.write(f"{word}\n")
+        agent.stdin.flush()
+    out, err = running.communicate(timeout=TIMEOUT)
+    assert (out, err) == ("got\ngot\nTrue\n", "")
 
 
 def test_kill_ends_the_program(cage: Cage, people: People, place: Path) -> None:
