@@ -26,7 +26,7 @@ from certexec.cli.common import (
 from certexec.cli.main import COULD_NOT_TELL, EXIT_NO, EXIT_UNKNOWN
 from certexec.cli.progress import Progress
 from certexec.cli.report_file import check_report, write_verify_report
-from certexec.errors import CertexecError, CliError
+from certexec.errors import CertexecError, CliError, unreadable
 from certexec.run.certificate_files import NAMED, Item, expand
 from certexec.run.memory import Memory
 from certexec.run.once import Once
@@ -127,7 +127,11 @@ def _items(paths: tuple[str, ...]) -> Iterator[Item]:
     """Return the files, with standard input read already: no other process could."""
     for item in expand(paths):
         if item.how == NAMED and item.path == "-":
-            yield Item("-", data=sys.stdin.buffer.read(MAX_SIZE + 1))
+            try:
+                data = sys.stdin.buffer.read(MAX_SIZE + 1)
+            except OSError as error:
+                raise unreadable("-", error) from None
+            yield Item("-", data=data)
         else:
             yield item
 
@@ -162,6 +166,7 @@ def _print(told: Told) -> None:
         output.say_lines(told.before)
     sys.stdout.write(told.result)
     if told.after:
+        sys.stdout.flush()  # where the result cannot be written, that is all there is to say
         output.say_lines(told.after)
     output.check()
 
