@@ -2,12 +2,14 @@
 
 A cached plan may depend on these files, whose change shows, and not on what else nsswitch.conf(5)
 would ask: a directory server, a container manager. So a name counts here only if the files are
-asked first and have it, or nothing but the files is asked.
+asked first and have it, or nothing but the files is asked; and only if the C library answers as the
+file reads, since a cache in between (nscd) goes on with an old answer when the file has changed.
 """
 
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 
 from certexec.kernel.procfs import read_file
@@ -16,6 +18,8 @@ PASSWD, GROUP, SWITCH = "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"
 FILES_MAX = 16 << 20
 """bytes of one file."""
 _FILES = b"files"
+_NUMBER = 2
+"""The column of the uid, or the gid."""
 
 
 class ForeignAccounts(Exception):  # noqa: N818 - an answer, never shown as an error
@@ -33,35 +37,50 @@ class AccountFiles:
 
     def uid(self, name: str) -> int | None:
         """Return a user's number, None for nobody. Raises ForeignAccounts."""
-        if not self._settled(b"passwd", PASSWD, 0, name.encode()):
-            raise ForeignAccounts(f'the user "{name}"')
+        line = self._settled(b"passwd", PASSWD, 0, name.encode())
         try:
-            return pwd.getpwnam(name).pw_uid
+            found = pwd.getpwnam(name).pw_uid
         except KeyError:
-            return None
+            found = None
+        if line is None or found != _number(line):
+            raise ForeignAccounts(f'the user "{name}"')
+        return found
 
     def gid(self, name: str) -> int | None:
         """Return a group's number, None for none. Raises ForeignAccounts."""
-        if not self._settled(b"group", GROUP, 0, name.encode()):
-            raise ForeignAccounts(f'the group "{name}"')
+        line = self._settled(b"group", GROUP, 0, name.encode())
         try:
-            return grp.getgrnam(name).gr_gid
+            found = grp.getgrnam(name).gr_gid
         except KeyError:
-            return None
+            found = None
+        if line is None or found != _number(line):
+            raise ForeignAccounts(f'the group "{name}"')
+        return found
 
     def holds_uid(self, uid: int) -> bool:
         """Tell whether the files settle what account a number is."""
-        return self._settled(b"passwd", PASSWD, 2, b"%d" % uid)
+        line = self._settled(b"passwd", PASSWD, 2, b"%d" % uid)
+        try:
+            found = pwd.getpwuid(uid)
+        except KeyError:
+            return line == []
+        said = (found.pw_name, found.pw_dir, found.pw_shell)
+        return line is not None and [*line[:1], *line[5:7]] == [os.fsencode(one) for one in said]
 
-    def _settled(self, database: bytes, path: str, column: int, value: bytes) -> bool:
+    def _settled(
+        self, database: bytes, path: str, column: int, value: bytes
+    ) -> list[bytes] | None:
+        """Return the file's line, an empty one for none; None where others may know better."""
         services = self._asked(database)
         if services[0] != _FILES:
-            return False
+            return None
         if path not in self._lines:
             content = read_file(path, FILES_MAX)
             self._lines[path] = [line.split(b":") for line in content.split(b"\n")]
-        there = any(len(line) > column and line[column] == value for line in self._lines[path])
-        return there or services == [_FILES]
+        for line in self._lines[path]:
+            if len(line) > _NUMBER and line[column] == value:
+                return line
+        return [] if services == [_FILES] else None
 
     def _asked(self, database: bytes) -> list[bytes]:
         """Return the services of a database in order; without a line it is the files."""
@@ -76,3 +95,10 @@ class AccountFiles:
                 if colon:
                     self._services[name.strip()] = rest.split()
         return self._services.get(database) or [_FILES]
+
+
+def _number(line: list[bytes]) -> int | None:
+    """Return a line's number; -1, which nobody has, where it is none."""
+    if not line:
+        return None
+    return int(line[_NUMBER]) if line[_NUMBER].isdigit() else -1

@@ -11,13 +11,16 @@ $HOME, accounts that come from elsewhere than the files, a copy in memory, a sup
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import sys
 import time
 
 from certexec.errors import CertexecError, RunError
 from certexec.kernel import filesystem
 from certexec.kernel.leases import ReadLease
-from certexec.kernel.ownership import ROOT_ONLY, check_chain, check_object
+from certexec.kernel.ownership import ACL_XATTR, ROOT_ONLY, check_chain, check_object
 from certexec.kernel.procfs import in_initial_user_namespace, own_fd, read_file
 from certexec.policy.model import parts, symbols
 from certexec.policy.operators import needs_expansion
@@ -33,6 +36,7 @@ from certexec.run.cache_entry import (
     FOR_CAPABLE,
     GROUP,
     LINK,
+    PLACE,
     PLAIN,
     PREFIX,
     USER,
@@ -61,8 +65,10 @@ not (measured, Linux 6.18), overlayfs has another inode below, others have other
 HOLDING_CERTIFICATES = HOLDING | {"tmpfs"}
 """A certificate's bytes were judged when the entry was made, and nothing reads them again: here
 only the file counts, which nobody but root can exchange for another one."""
-WAIT_MAX = 1.0
-"""seconds to wait for a file that changed this very moment: a few ticks of the clock are enough."""
+WAIT_MAX = 2.5
+"""seconds to wait for a file that changed this very moment: a few ticks of the clock are enough,
+two seconds where change times are that coarse."""
+_READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _MINUTE, _DAY = 60, 86400
 
 
@@ -84,6 +90,8 @@ def remember(
 
     Raises Unfit; CertexecError where the certificate would be refused, or for the store.
     """
+    if sys.getfilesystemencoding() != "utf-8":  # a server's, whatever the caller's locale is
+        raise Unfit("names are not UTF-8 in this locale")
     if os.geteuid() != 0 or not in_initial_user_namespace():
         raise Unfit("only root of the initial user namespace caches plans")
     info = os.fstat(fd)
@@ -156,6 +164,8 @@ class _Verdict:
             _check_grant(who, accounts)
         policy, compiled = _kernel_only(certificate, capable or grant, layout)
         objects += _policy_file(certificate)
+        if not grant:
+            _check_readable(objects)
         trees, absent = _trees(compiled)
         self.judged = integrity.judge(certificate, permitted, False)
         try:
@@ -287,6 +297,23 @@ def _kernel_only(
 def _policy_file(certificate: Certificate) -> list[Object]:
     path = certificate.policy.path
     return [] if path is None else [look(path, LINK)]
+
+
+def _check_readable(objects: Sequence[Object]) -> None:
+    """Raise Unfit unless everybody may read what the verdict is built on.
+
+    Without a grant a server reads it as the invoker, and refuses where it cannot.
+    """
+    for one in objects:
+        found, path = one.identity, os.fsdecode(one.path)
+        if found is None or one.flags & PLACE or stat.S_ISLNK(found.mode):
+            continue
+        try:
+            listed = bool(os.getxattr(path, ACL_XATTR))
+        except OSError as error:
+            listed = error.errno not in (errno.ENODATA, errno.EOPNOTSUPP)
+        if listed or found.mode & _READABLE != _READABLE:
+            raise Unfit(f'"{path}" is not readable for everybody')
 
 
 def _trees(compiled: Compiled) -> tuple[Sequence[Tree], list[Object]]:

@@ -28,6 +28,9 @@ _REALTIME_COARSE = 5
 _GRAINS = 2
 """ticks of that clock: a change within one may leave the change time as it was."""
 _SECOND = 10**9
+_COARSE = 2 * _SECOND
+"""Where change times are whole seconds (ext3, ext4 with inodes of 128 bytes, the network) or even
+ones (vfat), all changes within this may have the same."""
 _AT_FDCWD = -100
 
 
@@ -79,7 +82,8 @@ def restless(objects: Iterable[Object], moment: int) -> list[Object]:
     """Return the objects that changed at ``moment`` or later: another change may look the same."""
     return [
         one for one in objects
-        if one.identity is not None and not one.flags & PLACE and one.identity.changed >= moment
+        if one.identity is not None and not one.flags & PLACE
+        and one.identity.changed >= moment - (0 if one.identity.changed % _SECOND else _COARSE)
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -281,6 +282,25 @@ def test_a_plan_is_not_used_when_the_policys_file_was_written_to(kept: Kept) -> 
     _rewrite(rules)
     assert not kept.used()
     assert kept.world.run(kept.certificate).stdout == "fine\n"
+
+
+@pytest.mark.parametrize("how", ["others may not", "a list of users", "a key"])
+def test_what_an_invoker_may_not_read_starts_no_program_of_theirs(kept: Kept, how: str) -> None:
+    rules = kept.place / "rules"
+    rules.write_text(policy(kept.program))
+    rules.chmod(0o640 if how == "others may not" else 0o644)
+    with _store_as_it_was(kept):
+        if how == "a list of users":  # user::rw-, user:ALICE:---, group::r--, mask::r--, other::r--
+            rows = ((1, 6, -1), (2, 0, ALICE), (4, 4, -1), (16, 4, -1), (32, 4, -1))
+            acl = struct.pack("<I", 2) + b"".join(
+                struct.pack("<HHI", tag, bits, who & 0xFFFFFFFF) for tag, bits, who in rows
+            )
+            os.setxattr(rules, "system.posix_acl_access", acl)
+        if how == "a key":
+            (kept.trust / "plain.pub").chmod(0o600)
+        kept.renew("--policy-path", f"{HOME}/rules")
+        assert not kept.used()
+        assert kept.world.run(kept.certificate).stdout == ""
 
 
 def test_a_copy_of_the_certificate_has_no_plan(kept: Kept) -> None:
