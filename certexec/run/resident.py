@@ -37,6 +37,7 @@ from certexec.run.server_socket import (
     note,
 )
 from certexec.run.turns import Turns
+from certexec.run.undertaker import Undertaker
 from certexec.run.warm import (
     IDLE,
     SIGCHLD,
@@ -45,7 +46,7 @@ from certexec.run.warm import (
     SIGTERM,
     VIEW,
     parse_lesson,
-    receive_hello,
+    peek_hello,
     serve_by_turns,
     settle,
     task,
@@ -83,26 +84,26 @@ class Request:
     """Somebody who waits for a plan.
 
     Attributes:
-        connection, certificate, pidfd: descriptors; the last two -1 until they are there.
-        deadline: when it must have said who it is; caller: what is known of it by then.
+        pidfd: -1 where there is none; deadline: when it must have said who it is; caller: what is
+            known of it by then.
     """
 
-    __slots__ = ("caller", "certificate", "connection", "deadline", "pidfd", "uid")
+    __slots__ = ("caller", "connection", "deadline", "pidfd", "uid")
 
     def __init__(self, connection: _socket.socket, deadline: float) -> None:
         self.connection = connection
         self.deadline = deadline
         packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-        self.uid = int.from_bytes(packed[4:8], "little")
-        self.certificate = self.pidfd = -1
+        self.uid, self.pidfd = int.from_bytes(packed[4:8], "little"), -1
         self.caller: Caller | None = None
 
-    def close(self) -> None:
-        """Let the launcher go elsewhere; or what it needs is with a child by now."""
+    def close(self, undertaker: Undertaker | None) -> None:
+        """Let the launcher go elsewhere; without ``undertaker``, a child has what it needs."""
+        if undertaker is not None:
+            undertaker.bury(self.connection)
         self.connection.close()
-        for fd in (self.certificate, self.pidfd):
-            if fd >= 0:
-                os.close(fd)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
 
 
 class Child:
@@ -136,6 +137,7 @@ class Resident:
         self.version = version
         self.ours = Surroundings(layout.launcher)
         self.known = Known()
+        self.undertaker = Undertaker()
         self.lessons = 0
         self.silent: dict[int, Request] = {}
         self.turns: Turns[Request] = Turns()
@@ -180,8 +182,8 @@ class Resident:
     def _is_replaced(self) -> bool:
         try:
             return os.readlink(self.layout.current) != self.version
-        except OSError:
-            self.ends = True  # certexec is not set up any more
+        except OSError:  # certexec is not set up any more
+            self.ends = True
             return True
 
     def _patience(self) -> float | None:
@@ -204,12 +206,12 @@ class Resident:
             try:
                 request = Request(connection, time.monotonic() + HELLO_TIME)
             except OSError:
-                connection.close()
+                self.undertaker.bury(connection)
                 continue
             if self._take_hello(request):
                 continue
             if sum(one.uid == request.uid for one in self.silent.values()) >= SILENT_MAX:
-                request.close()
+                request.close(self.undertaker)
                 continue
             self.silent[fd] = request
             self.poll.register(fd, select.EPOLLIN)
@@ -229,7 +231,7 @@ class Resident:
         if self.silent:
             now = time.monotonic()
             for fd in [fd for fd, one in self.silent.items() if one.deadline <= now]:
-                self._forget(fd).close()
+                self._forget(fd).close(self.undertaker)
 
     def _take_hello(self, request: Request) -> bool:
         """Receive who asks and let it wait for its turn; False while it has said nothing.
@@ -237,18 +239,16 @@ class Resident:
         Whoever cannot be served here finds the connection closed.
         """
         try:
-            heard = receive_hello(request.connection)
-            if heard is None:
+            uid = peek_hello(request.connection)
+            if uid is None:
                 raise ElsewhereError("not a launcher")
-            hello, uid = heard
-            request.certificate = hello.cert_fd
             self._examine(request)
             if not self.turns.add(uid, request):
                 raise ElsewhereError("enough of this user")
         except BlockingIOError:
             return False
         except (ElsewhereError, OSError):
-            request.close()
+            request.close(self.undertaker)
         return True
 
     def _examine(self, request: Request) -> None:
@@ -284,18 +284,17 @@ class Resident:
             uid, request = turn
             try:
                 self._serve(uid, request)
-            except OSError:
-                pass  # no process, no descriptor, no such group: its launcher helps itself
-            finally:
-                request.close()
+                request.close(None)
+            except OSError:  # no process, no descriptor, no such group: its launcher helps itself
+                request.close(self.undertaker)
 
     def _serve(self, uid: int, request: Request) -> None:
         caller = request.caller
         assert caller is not None
         key = caller.key()
         child = self._child_for(key, caller.cgroups)
-        fds = [request.connection.fileno(), request.certificate, request.pidfd]
-        data, rights = task(caller, fds if request.pidfd >= 0 else fds[:2])
+        fds = [request.connection.fileno(), request.pidfd]
+        data, rights = task(caller, fds if request.pidfd >= 0 else fds[:1])
         child.key = key
         child.uid = uid
         child.since = time.monotonic()
@@ -425,6 +424,7 @@ class Resident:
                 return
             if pid == 0:
                 return
+            self.undertaker.has_ended(pid)
             child = self.children.pop(pid, None)
             if child is None:
                 continue  # one of the version before

@@ -24,7 +24,7 @@ else:
 WAITING_MAX = 1000
 """requests of one user that may wait: better than as many servers of their own at once."""
 ALL_MAX = 10000
-"""requests of all users; each holds three descriptors."""
+"""requests of all users; each holds two descriptors."""
 RUNNING_MAX = 2000
 """supervised programs of one user, root excepted; a machine has some 30,000 process numbers."""
 ROOT = 0

@@ -18,7 +18,7 @@ import select
 
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import go_home, proc, read_file
-from certexec.run.channel import Channel, Hello, parse_hello
+from certexec.run.channel import Channel, parse_hello
 from certexec.run.peer import Caller, ElsewhereError, has_ended, resemble
 from certexec.run.server import Settings, attend
 
@@ -56,7 +56,7 @@ _CREDENTIALS = 12
 def task(caller: Caller, fds: list[int]) -> tuple[bytes, list[tuple[int, int, bytes]]]:
     """Return the message that gives a process its request.
 
-    ``fds``: the connection, the certificate, and a pidfd of the caller where there is one.
+    ``fds``: the connection, and a pidfd of the caller where there is one.
     """
     facts = TASK + marshal.dumps(tuple(getattr(caller, name) for name in Caller.__slots__))
     return facts, [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds).tobytes())]
@@ -81,34 +81,32 @@ def parse_lesson(message: bytes) -> tuple[bytes, bytes, tuple[bool, ...]] | None
     return message[head:end], message[end:], place
 
 
-def receive_hello(connection: _socket.socket) -> tuple[Hello, int] | None:
-    """Receive a launcher's introduction; returns it with the real uid of who sent it.
+def peek_hello(connection: _socket.socket) -> int | None:
+    """Look at a launcher's introduction, which stays there; returns the real uid of who sent it.
 
-    None for anything else, and then nothing of it is kept. Raises BlockingIOError.
+    None for anything else. No descriptor is taken: to close somebody's file is to wait for its
+    file system, and that is for the process that serves it. Raises BlockingIOError.
     """
-    room = _socket.CMSG_SPACE(4) + _socket.CMSG_SPACE(_CREDENTIALS)
+    room = _socket.CMSG_SPACE(_CREDENTIALS)  # and none for the descriptor: it is told by CTRUNC
     try:
-        data, ancillary, flags, _ = connection.recvmsg(64, room, _socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = connection.recvmsg(64, room, _socket.MSG_PEEK)
         peer = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS)
     except BlockingIOError:
         raise
     except OSError:
         return None
-    fds = _descriptors(ancillary)
     sender = b""
     for _, kind, content in ancillary:
         if kind == _socket.SCM_CREDENTIALS:
             sender = content
-    hello = parse_hello(data, fds[0]) if len(fds) == 1 else None
     lost = flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC)
-    if hello is None or lost or len(sender) != _CREDENTIALS or sender[:4] != peer[:4]:
-        for fd in fds:
-            os.close(fd)
+    if lost != _socket.MSG_CTRUNC or len(sender) != _CREDENTIALS or sender[:4] != peer[:4]:
         return None
-    return hello, int.from_bytes(sender[4:8], "little")
+    return None if parse_hello(data, 0) is None else int.from_bytes(sender[4:8], "little")
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+def descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors that came with a message."""
     found = array.array("i")
     for _, kind, content in ancillary:
         if kind == _socket.SCM_RIGHTS:
@@ -135,10 +133,10 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
     first = True
     for number in range(1, EXECUTIONS_MAX):
         data, ancillary, _, _ = leash.recvmsg(
-            TASK_MAX, _socket.CMSG_SPACE(12), _socket.MSG_CMSG_CLOEXEC
+            TASK_MAX, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC
         )
-        fds = _descriptors(ancillary)
-        if data[:1] != TASK or len(fds) < 2:
+        fds = descriptors(ancillary)
+        if data[:1] != TASK or not fds:
             return 0  # not needed any more
         facts = marshal.loads(data[1:])  # noqa: S302 - from root, who forked this process
         caller = Caller.__new__(Caller)
@@ -175,11 +173,10 @@ class Execution:
     def serve(self, fds: list[int]) -> int:
         """Serve it to its end; returns the exit code, 0 where all went its way."""
         settings = Settings()
-        settings.certificate_fd = fds[1]
         settings.known = self.known
         settings.started = self.started
         self.known.fresh = None
-        self.pidfd = fds[2] if len(fds) > 2 else -1
+        self.pidfd = fds[1] if len(fds) > 1 else -1
         try:
             return attend(Channel(fds[0]), settings, self.meet)
         except ElsewhereError:
@@ -195,6 +192,7 @@ class Execution:
             os.close(self.pidfd)
         if is_over(channel.fileno()):
             raise ElsewhereError("the caller has given up")
+        settings.certificate_fd = channel.recv_hello().cert_fd
 
     def started(self, approved: Approved) -> None:
         """Tell that the program runs."""

@@ -1,0 +1,86 @@
+"""What strangers sent is looked at without being taken, and closed by who may wait for it."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from certexec.run.server_socket import SO_PASSCRED
+from certexec.run.undertaker import Undertaker
+from certexec.run.warm import peek_hello
+
+HELLO = struct.pack("<4s9I", b"CXH1", 1, 0, 1, *[0] * 6)
+HOUR = 3600
+MANY = 2000
+"""connections; a process that waits has room for some 300."""
+
+
+def send(to: socket.socket, data: bytes, *fds: int) -> None:
+    to.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, SO_PASSCRED, 1)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+@pytest.fixture
+def full() -> Iterator[socket.socket]:
+    """A connection whose last close waits for its other end, which takes nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = socket.create_connection(listener.getsockname())
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, HOUR))
+        one.setblocking(False)
+        try:
+            while True:
+                one.send(bytes(65536))
+        except BlockingIOError:
+            one.setblocking(True)
+        yield one
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_no_descriptor_is_taken_from_who_only_asks(good: bool) -> None:
+    ours, theirs = pair()
+    send(theirs, HELLO if good else b"x", 0)
+    before = os.listdir("/proc/self/fd")
+    assert peek_hello(ours) == (os.getuid() if good else None)
+    assert os.listdir("/proc/self/fd") == before
+    data, ancillary, _, _ = ours.recvmsg(100, 100)  # it is still there for who will take it
+    assert data == (HELLO if good else b"x")
+    for _, kind, content in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            os.close(int.from_bytes(content[:4], "little"))
+
+
+def test_an_introduction_without_a_certificate_is_none() -> None:
+    ours, theirs = pair()
+    theirs.send(HELLO)
+    assert peek_hello(ours) is None
+
+
+def test_the_other_end_sees_the_end_although_the_closing_takes_long(full: socket.socket) -> None:
+    undertaker = Undertaker()
+    signal.alarm(60)  # seconds; ends this process where it is kept
+    try:
+        ours, theirs = pair()
+        send(theirs, HELLO, full.fileno())
+        full.close()
+        undertaker.bury(ours)
+        for _ in range(MANY):  # more than the process that waits can take
+            one, other = pair()
+            undertaker.bury(one)
+            assert other.recv(1) == b""
+            other.close()
+    finally:
+        signal.alarm(0)
+        undertaker.end()
+        os.waitpid(-1, os.WNOHANG)
