@@ -106,11 +106,12 @@ class FileIdentity:
         mount: the mount's id, None before Linux 5.8. It says by which way the file was reached,
             so it is not part of ``key``.
         attributes: STATX_ATTR_* bits that are set.
+        complete: the file system told all that stat(2) has; what it did not tell is 0.
     """
 
     __slots__ = (
-        "attributes", "birth", "changed", "device", "gid", "inode", "links", "mode", "modified",
-        "mount", "size", "uid",
+        "attributes", "birth", "changed", "complete", "device", "gid", "inode", "links", "mode",
+        "modified", "mount", "size", "uid",
     )  # fmt: skip
 
     def __init__(self, record: bytes) -> None:
@@ -127,6 +128,7 @@ class FileIdentity:
         self.birth: int | None = birth * 10**9 + birth_ns if mask & STATX_BTIME else None
         self.changed: int = changed * 10**9 + changed_ns
         self.modified: int = modified * 10**9 + modified_ns
+        self.complete = mask & STATX_BASIC_STATS == STATX_BASIC_STATS
         self.mount: int | None = mount if mask & _MOUNTS else None
 
     def key(self) -> tuple[object, ...]:

@@ -177,9 +177,7 @@ class _Verdict:
             plan.flags &= ~plans.PLAN_TRACED
             entry = self.entry = Entry(plan.encode())
             entry.objects = [own, program, *objects, *absent]
-            if any(one.identity is not None and one.identity.mount is None
-                   for one in entry.objects):  # fmt: skip
-                raise Unfit("this kernel does not tell mounts apart (Linux 5.8)")
+            check_told(entry.objects)
             entry.file_systems = (
                 filesystem.number_of_file_system(fd),
                 filesystem.number_of_file_system(self.judged.fd),
@@ -297,6 +295,18 @@ def _kernel_only(
 def _policy_file(certificate: Certificate) -> list[Object]:
     path = certificate.policy.path
     return [] if path is None else [look(path, LINK)]
+
+
+def check_told(objects: Sequence[Object]) -> None:
+    """Raise Unfit where the kernel did not tell all that must stay as it is.
+
+    The launcher compares numbers, and what was not told would be 0 both times.
+    """
+    for one in objects:
+        if one.identity is not None and one.identity.mount is None:
+            raise Unfit("this kernel does not tell mounts apart (Linux 5.8)")
+        if one.identity is not None and not one.identity.complete:
+            raise Unfit(f'"{os.fsdecode(one.path)}" is on a file system that does not tell all')
 
 
 def _check_readable(objects: Sequence[Object]) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from certexec.kernel.filesystem import identify
+from certexec.kernel.filesystem import STATX_BASIC_STATS, STATX_MNT_ID, FileIdentity, identify
 from certexec.run import account_files, freshness
 from certexec.run.account_files import AccountFiles, ForeignAccounts
 from certexec.run.cache_entry import Object
-from certexec.run.cacheable import Unfit, remember
+from certexec.run.cacheable import Unfit, check_told, remember
 
 SECOND = 10**9
 NOON = 1_700_000_000 * SECOND
@@ -95,3 +95,20 @@ def test_nothing_is_kept_in_a_locale_whose_names_a_server_would_write_otherwise(
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
     with pytest.raises(Unfit, match="UTF-8"):
         remember(-1, "/certificate", capable=False)
+
+
+STATX_CTIME = 0x80
+
+
+def _told(mask: int) -> Object:
+    record = bytearray(256)
+    record[:4] = mask.to_bytes(4, "little")
+    return Object(b"/file", 0, FileIdentity(bytes(record)))
+
+
+def test_nothing_is_kept_where_the_kernel_does_not_tell_what_must_stay() -> None:
+    check_told([_told(STATX_BASIC_STATS | STATX_MNT_ID)])
+    with pytest.raises(Unfit, match="mounts apart"):
+        check_told([_told(STATX_BASIC_STATS)])
+    with pytest.raises(Unfit, match="does not tell all"):
+        check_told([_told(STATX_MNT_ID | STATX_BASIC_STATS & ~STATX_CTIME)])
