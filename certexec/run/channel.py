@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import select
 import struct
 
 from certexec.errors import RunError
@@ -99,6 +100,12 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
+
+    def is_over(self) -> bool:
+        """Tell whether the other end is closed; a launcher's is as soon as it has ended."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def send_ready(self) -> None:
         """Open the conversation in the run form, where the server was there first."""

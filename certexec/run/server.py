@@ -169,6 +169,11 @@ def attend(
                 f"the program cannot be traced: {error.strerror}",
                 'see "certexec doctor"',
             ) from None
+        # 4. its end is closed when it has ended, and then its number may be anybody's; whoever
+        #    holds it now must not die with us
+        if channel.is_over():
+            _let_go(invoker.pid)
+            raise RunError("internal", "the launcher ended")
     except CertexecError as error:
         channel.send_refusal(error.exit_code, reason_line(error, name))
         settings.report("refused", channel.peer_pid, error.reason)
@@ -351,6 +356,17 @@ class _Execution:
         for fd in {judged.fd, judged.exec_fd, self.settings.certificate_fd}:
             if fd >= 0:
                 os.close(fd)
+
+
+def _let_go(pid: int) -> None:
+    """Stop tracing a process that runs, whatever it does."""
+    try:
+        ptrace.interrupt(pid)
+    except OSError:
+        pass  # it stands, or is about to end: there is something to wait for
+    event = ptrace.wait(pid)
+    if event is not None and event.kind != ptrace.ENDED:
+        ptrace.release(pid, event.signal)
 
 
 def _go_on(event: ptrace.Event) -> None:

@@ -14,7 +14,6 @@ import array
 import gc
 import marshal
 import os
-import select
 
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import go_home, proc, read_file
@@ -190,7 +189,7 @@ class Execution:
             if has_ended(self.pidfd):
                 raise ElsewhereError("the caller has ended")
             os.close(self.pidfd)
-        if is_over(channel.fileno()):
+        if channel.is_over():
             raise ElsewhereError("the caller has given up")
         settings.certificate_fd = channel.recv_hello().cert_fd
 
@@ -235,10 +234,3 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def is_over(connection: int) -> bool:
-    """Tell whether the other end is closed."""
-    poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
-    return bool(poll.poll(0))
