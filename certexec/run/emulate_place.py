@@ -49,8 +49,10 @@ class Move(OnObject):
         self.call.task.touch(self._move)
 
     def _move(self) -> None:
-        call, tid = self.call, self.call.task.tid
-        if self.place == "root" and len(os.listdir(proc(call.task.tgid, "task"))) > 1:
+        call = self.call
+        # both now: once the kernel goes on, nobody can tell whose number it is any more
+        tid, tgid = call.task.tid, call.task.tgid
+        if self.place == "root" and len(os.listdir(proc(tgid, "task"))) > 1:
             self._log(SHARED)
             raise OSError(errno.EPERM, "several threads share it")
         allowed = spot(self.found.fd), self._here()
@@ -64,16 +66,21 @@ class Move(OnObject):
         if event is None or event.kind == ptrace.ENDED:
             return
         # whichever stop this is: the call is over, the program has not gone on
-        if self._may_stay(allowed):
+        stays = False
+        try:
+            stays = self._may_stay(allowed)
+            if not stays:
+                self._log(ELSEWHERE)
+        finally:
+            if not stays:  # what cannot be judged does not run on, either
+                os.kill(tgid, _SIGKILL)
+                while event is not None and event.kind != ptrace.ENDED:
+                    event = ptrace.wait(tid)
+        if event is not None and event.kind != ptrace.ENDED:
             try:
                 ptrace.detach(tid, event.signal)
             except OSError:
                 return  # it died meanwhile
-        else:
-            self._log(ELSEWHERE)
-            os.kill(call.task.tgid, _SIGKILL)
-            while event is not None and event.kind != ptrace.ENDED:
-                event = ptrace.wait(tid)
 
     def _may_stay(self, allowed: tuple[tuple[object, ...], ...]) -> bool:
         try:

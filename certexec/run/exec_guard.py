@@ -83,7 +83,7 @@ def see_to_its_end(call: Call) -> None:
     What was judged holds only for as long as nobody changes policies, and a thread of a low
     priority, or arguments on a slow page, can put the call itself off for long.
     """
-    tid = call.task.tid
+    tid, tgid = call.task.tid, call.task.tgid  # while it certainly waits
     try:
         ptrace.seize(tid, 0)
         ptrace.interrupt(tid)
@@ -94,7 +94,7 @@ def see_to_its_end(call: Call) -> None:
     deadline = time.monotonic() + PATIENCE
     while (event := ptrace.wait(tid, block=False)) is None:
         if time.monotonic() > deadline:
-            os.kill(call.task.tgid, _SIGKILL)
+            os.kill(tgid, _SIGKILL)
             event = ptrace.wait(tid)
             break
         time.sleep(_PAUSE)
