@@ -112,8 +112,8 @@ def policy_read_twice(victim: Victim) -> None:
     """the policy is read again after its digest was compared"""
     read = decide.read_policy
 
-    def mutated(certificate: Any) -> Any:
-        read(certificate)
+    def mutated(certificate: Any, *more: Any) -> Any:
+        read(certificate, *more)
         with open(certificate.policy.path, "rb") as file:
             text = file.read().decode()
         return parse_policy(text, name="policy", users=SystemUsers(), privileged=True)

@@ -205,7 +205,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
 made = [why(os.mkdir, f"d{{number}}") for number in range(20)]
 signal.setitimer(signal.ITIMER_REAL, 0)
 again = [why(os.mkdir, f"d{{number}}") for number in range(20)]
-print(set(made), set(again), len(alarms) > 3)
+print(set(made), set(again), bool(alarms))
 """
     program = cage.start(code)
     assert program.stdin is not None and program.stdout is not None
