@@ -95,16 +95,18 @@ def detach(pid: int, signal: int = 0) -> None:
 
 
 def release(pid: int, signal: int = 0) -> None:
-    """Detach from a stopped tracee; one that was killed meanwhile is seen to its end.
-
-    Its parent learns of that end only after its tracer.
-    """
+    """Detach from a stopped tracee; one that was killed meanwhile is seen to its end."""
     try:
         detach(pid, signal)
     except OSError:
+        see_end(pid)
+
+
+def see_end(pid: int) -> None:
+    """Wait for the end of a tracee that was killed: its parent learns of that only after us."""
+    event = wait(pid)
+    while event is not None and event.kind != ENDED:
         event = wait(pid)
-        while event is not None and event.kind != ENDED:
-            event = wait(pid)
 
 
 def wait(pid: int = -1, block: bool = True) -> Event | None:

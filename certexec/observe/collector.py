@@ -13,11 +13,11 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-import select
 import time
 
 from certexec.errors import CertexecError, KernelError
 from certexec.kernel.ownership import check_file
+from certexec.observe.local_socket import has_room
 from certexec.observe.rfc5424 import message
 from certexec.observe.sink import Sink
 
@@ -123,11 +123,7 @@ class Collector(Sink):
 
     def wait(self, milliseconds: int) -> bool:
         """Wait until the collector is there and has room."""
-        if self._socket is None:
-            return False
-        poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLOUT)
-        return bool(poll.poll(milliseconds))
+        return has_room(self._socket, milliseconds)
 
     def _advance(self, address: Address) -> None:
         """Go on towards a connection; raises OSError where there is none to hope for now."""

@@ -14,6 +14,15 @@ _GONE = (errno.ECONNREFUSED, errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET)
 _FLAGS = _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 
 
+def has_room(socket: _socket.socket | None, milliseconds: int) -> bool:
+    """Wait until something can be sent; False: there is no socket, or no room by then."""
+    if socket is None:
+        return False
+    poll = select.poll()
+    poll.register(socket.fileno(), select.POLLOUT)
+    return bool(poll.poll(milliseconds))
+
+
 class LocalSocket:
     """Sends messages to the daemon behind ``path``, whenever there is one.
 
@@ -50,11 +59,7 @@ class LocalSocket:
 
     def wait(self, milliseconds: int) -> bool:
         """Wait until the daemon has room."""
-        if self._socket is None:
-            return False
-        poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLOUT)
-        return bool(poll.poll(milliseconds))
+        return has_room(self._socket, milliseconds)
 
     def _connect(self) -> _socket.socket:
         kinds = (_socket.SOCK_DGRAM, _socket.SOCK_STREAM)

@@ -14,6 +14,10 @@ import pwd
 
 from certexec.kernel.procfs import read_file
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PASSWD, GROUP, SWITCH = "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"
 FILES_MAX = 16 << 20
 """bytes of one file."""
@@ -37,24 +41,28 @@ class AccountFiles:
 
     def uid(self, name: str) -> int | None:
         """Return a user's number, None for nobody. Raises ForeignAccounts."""
-        line = self._settled(b"passwd", PASSWD, 0, name.encode())
-        try:
-            found = pwd.getpwnam(name).pw_uid
-        except KeyError:
-            found = None
-        if line is None or found != _number(line):
-            raise ForeignAccounts(f'the user "{name}"')
-        return found
+        return self._agreed(
+            self._settled(b"passwd", PASSWD, 0, name.encode()),
+            lambda: pwd.getpwnam(name).pw_uid, f'the user "{name}"',
+        )  # fmt: skip
 
     def gid(self, name: str) -> int | None:
         """Return a group's number, None for none. Raises ForeignAccounts."""
-        line = self._settled(b"group", GROUP, 0, name.encode())
+        return self._agreed(
+            self._settled(b"group", GROUP, 0, name.encode()),
+            lambda: grp.getgrnam(name).gr_gid, f'the group "{name}"',
+        )  # fmt: skip
+
+    def _agreed(
+        self, line: list[bytes] | None, ask: Callable[[], int], whom: str
+    ) -> int | None:
+        """Return what the C library answers, where the file's line says the same."""
         try:
-            found = grp.getgrnam(name).gr_gid
+            found = ask()
         except KeyError:
             found = None
         if line is None or found != _number(line):
-            raise ForeignAccounts(f'the group "{name}"')
+            raise ForeignAccounts(whom)
         return found
 
     def holds_uid(self, uid: int) -> bool:

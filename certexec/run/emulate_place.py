@@ -74,13 +74,9 @@ class Move(OnObject):
         finally:
             if not stays:  # what cannot be judged does not run on, either
                 os.kill(tgid, _SIGKILL)
-                while event is not None and event.kind != ptrace.ENDED:
-                    event = ptrace.wait(tid)
-        if event is not None and event.kind != ptrace.ENDED:
-            try:
-                ptrace.detach(tid, event.signal)
-            except OSError:
-                return  # it died meanwhile
+                ptrace.see_end(tid)
+        if stays:
+            ptrace.release(tid, event.signal)
 
     def _may_stay(self, allowed: tuple[tuple[object, ...], ...]) -> bool:
         try:

@@ -68,7 +68,8 @@ def guard(call: Call, objection: Callable[[int], str]) -> str:
             except Exception as error:  # whatever it is: what is not judged does not run
                 why = f"what runs cannot be told: {error}"
             if why:
-                _end(event.pid)
+                os.kill(event.pid, _SIGKILL)
+                ptrace.see_end(event.pid)
             else:
                 ptrace.release(event.pid)
             return why
@@ -121,15 +122,6 @@ def excess(before: Status, pid: int) -> str:
         if grown:
             return f"exec gave capabilities {grown:#x}"
     return ""
-
-
-def _end(pid: int) -> None:
-    """Kill a stopped tracee and see it end: its parent learns of that only after its tracer."""
-    os.kill(pid, _SIGKILL)
-    while True:
-        event = ptrace.wait(pid)
-        if event is None or event.kind == ptrace.ENDED:
-            return
 
 
 def _let_run(event: ptrace.Event) -> None:
