@@ -40,11 +40,13 @@ from certexec.run.turns import Turns
 from certexec.run.undertaker import Undertaker
 from certexec.run.warm import (
     IDLE,
+    SETTLED,
     SIGCHLD,
     SIGHUP,
     SIGINT,
     SIGTERM,
     VIEW,
+    Child,
     parse_lesson,
     peek_hello,
     serve_by_turns,
@@ -104,28 +106,6 @@ class Request:
         self.connection.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
-
-
-class Child:
-    """A process that waits for a request, or serves one.
-
-    Attributes:
-        pid: its number; leash: the socket to it; cgroups: where it lives.
-        key: for which callers it can be used, None for any; lessons: how much it knows.
-        uid: whom it serves, -1 for nobody; since: when that began; runs: it has said so.
-    """
-
-    __slots__ = ("cgroups", "key", "leash", "lessons", "pid", "runs", "since", "uid")
-
-    def __init__(self, pid: int, leash: _socket.socket, cgroups: str, lessons: int) -> None:
-        self.pid = pid
-        self.leash = leash
-        self.cgroups = cgroups
-        self.lessons = lessons
-        self.key: tuple[object, ...] | None = None
-        self.uid = -1
-        self.since = 0.0
-        self.runs = False
 
 
 class Resident:
@@ -330,6 +310,7 @@ class Resident:
         if pid == 0:
             self._be_child(theirs.fileno())
         theirs.close()
+        self.undertaker.heirs.add(pid)
         child = Child(pid, ours, groups, self.lessons)
         self.children[pid] = child
         self.leashes[ours.fileno()] = child
@@ -370,6 +351,10 @@ class Resident:
             message = child.leash.recv(LESSON_MAX, _socket.MSG_DONTWAIT)
         except OSError:
             message = b""
+        if message == SETTLED and not child.settled:
+            child.settled = True
+            self.undertaker.settled(child.pid)
+            return
         if child.uid < 0 or child.runs != (message == IDLE):
             self._let_go(child)  # it has ended, or it speaks out of turn
             return
@@ -425,6 +410,7 @@ class Resident:
             if pid == 0:
                 return
             self.undertaker.has_ended(pid)
+            self.undertaker.settled(pid)
             child = self.children.pop(pid, None)
             if child is None:
                 continue  # one of the version before

@@ -2,7 +2,8 @@
 
 Whoever closes a file last waits as its sender chose: for the other end of a socket (SO_LINGER), for
 a file system in user space to write back. A message that nobody received is enough, for its
-files go with the connection. So the server never closes such a connection last.
+files go with the connection. So the server never closes such a connection last, and nor does a
+child of its that still has all that the server had open when it was forked.
 """
 
 from __future__ import annotations
@@ -18,16 +19,24 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 SIGKILL = 9
+KEEP, CLOSE = b"K", b"C"
+"""Keep what comes with this; close all that is kept."""
 
 
 class Undertaker:
-    """The process, and the way to it. Two at most are begun for one connection."""
+    """The process, and the way to it. Two at most are begun for one connection.
 
-    __slots__ = ("_leash", "_pid")
+    Attributes:
+        heirs: children that may still hold what was open when they were forked.
+    """
+
+    __slots__ = ("_due", "_leash", "_pid", "heirs")
 
     def __init__(self) -> None:
         self._pid = 0
         self._leash: _socket.socket | None = None
+        self._due = False
+        self.heirs: set[int] = set()
 
     def bury(self, connection: _socket.socket) -> None:
         """Close a connection; who is at the other end sees it at once.
@@ -35,7 +44,8 @@ class Undertaker:
         1. the end is seen now, whatever has to be waited for;
         2. it goes to the process; one that waits too long for what it has makes room for another,
            and as it ends it waits for no socket;
-        3. our own descriptor is not the last now, unless there can be no process.
+        3. our own descriptor is not the last now, unless there can be no process;
+        4. nor will it be the last for that process to close until ours and the heirs' are.
         """
         # 1.
         try:
@@ -44,18 +54,31 @@ class Undertaker:
             pass  # the other end has gone
         # 2.
         fd = array.array("i", [connection.fileno()]).tobytes()
-        if not self._send(fd):
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd)]
+        if not self._send(KEEP, rights):
             self._replace()
-            self._send(fd)
+            self._send(KEEP, rights)
         # 3.
         connection.close()
+        # 4.
+        self._due = True
+        self._close()
 
-    def _send(self, fd: bytes) -> bool:
+    def settled(self, pid: int) -> None:
+        """Learn that a child has closed all that is not its own, or has ended."""
+        self.heirs.discard(pid)
+        if self._due:
+            self._close()
+
+    def _close(self) -> None:
+        if not self.heirs:  # where there is no room, the next one replaces the process
+            self._due = not self._send(CLOSE, [])
+
+    def _send(self, what: bytes, rights: list[tuple[int, int, bytes]]) -> bool:
         if self._leash is None:
             return False
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd)]
         try:
-            self._leash.sendmsg([b"B"], rights, _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
+            self._leash.sendmsg([what], rights, _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
         except OSError:
             return False
         return True
@@ -90,13 +113,14 @@ def _work(leash: int) -> NoReturn:
     try:
         settle(leash)
         channel = _socket.socket(fileno=LEASH)
-        while True:
+        kept: list[int] = []
+        data = KEEP
+        while data:
             data, ancillary, _, _ = channel.recvmsg(
                 1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC
             )
-            for fd in descriptors(ancillary):
-                os.close(fd)
-            if not data:
-                break
+            kept += descriptors(ancillary)
+            while data == CLOSE and kept:
+                os.close(kept.pop())
     finally:
         os._exit(0)

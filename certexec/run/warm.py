@@ -39,7 +39,7 @@ TOLD_MAX = 128 << 10
 SIGHUP, SIGINT, SIGTERM, SIGCHLD = 1, 2, 15, 17
 SIGNALS = (SIGHUP, SIGINT, SIGTERM, SIGCHLD)
 """What the resident server listens to, and its children do not."""
-TASK, RUNS, IDLE = b"T", b"R", b"I"
+SETTLED, TASK, RUNS, IDLE = b"S", b"T", b"R", b"I"
 TASK_MAX = 65536
 """bytes; a caller with the most groups that are served takes some 10,000."""
 EXECUTIONS_MAX = 1000
@@ -129,6 +129,7 @@ def settle(leash: int) -> None:
 def serve_by_turns(known: Known, ours: Surroundings) -> int:
     """Serve requests from LEASH as long as they come; returns the exit code of this process."""
     leash = _socket.socket(fileno=LEASH)
+    leash.send(SETTLED, _socket.MSG_NOSIGNAL)
     first = True
     for number in range(1, EXECUTIONS_MAX):
         data, ancillary, _, _ = leash.recvmsg(
@@ -150,6 +151,30 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
             return 0
         leash.send(IDLE, _socket.MSG_NOSIGNAL)
     return 0
+
+
+class Child:
+    """What the resident server knows of such a process.
+
+    Attributes:
+        pid: its number; leash: the socket to it; cgroups: where it lives.
+        key: for which callers it can be used, None for any; lessons: how much it knows.
+        uid: whom it serves, -1 for nobody; since: when that began; runs: it has said so.
+        settled: it has closed what was not its own.
+    """
+
+    __slots__ = ("cgroups", "key", "leash", "lessons", "pid", "runs", "settled", "since", "uid")
+
+    def __init__(self, pid: int, leash: _socket.socket, cgroups: str, lessons: int) -> None:
+        self.pid = pid
+        self.leash = leash
+        self.cgroups = cgroups
+        self.lessons = lessons
+        self.key: tuple[object, ...] | None = None
+        self.uid = -1
+        self.since = 0.0
+        self.runs = False
+        self.settled = False
 
 
 class Execution:

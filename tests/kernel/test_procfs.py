@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -75,6 +76,8 @@ class Thread:
             self._work = None
             os.write(self._tell[1], b".")
             self._thread.join()
+            while os.path.exists(f"/proc/self/task/{self.tid}"):  # for Python it has
+                time.sleep(0.001)
             for fd in (*self._tell, *self._told):
                 os.close(fd)
 

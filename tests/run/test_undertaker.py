@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -82,5 +83,50 @@ def test_the_other_end_sees_the_end_although_the_closing_takes_long(full: socket
             other.close()
     finally:
         signal.alarm(0)
+        undertaker.end()
+        os.waitpid(-1, os.WNOHANG)
+
+
+class Slow(socket.socket):
+    """A socket whose owner is kept from closing it for a while, as on a busy machine."""
+
+    def close(self) -> None:
+        time.sleep(0.3)  # seconds
+        super().close()
+
+
+def test_who_closes_late_is_not_the_last(full: socket.socket) -> None:
+    undertaker = Undertaker()
+    signal.alarm(60)  # seconds; ends this process where it is kept
+    try:
+        ours, theirs = pair()
+        slow = Slow(fileno=ours.detach())
+        send(theirs, HELLO, full.fileno())
+        full.close()
+        undertaker.bury(slow)
+    finally:
+        signal.alarm(0)
+        undertaker.end()
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_nothing_is_closed_while_a_child_may_hold_it() -> None:
+    undertaker = Undertaker()
+    try:
+        ours, theirs = pair()
+        reader, writer = os.pipe2(os.O_NONBLOCK)
+        send(theirs, HELLO, writer)
+        os.close(writer)
+        undertaker.heirs |= {1, 2}
+        undertaker.bury(ours)
+        undertaker.settled(1)
+        time.sleep(0.2)
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+        undertaker.settled(2)
+        os.set_blocking(reader, True)
+        assert os.read(reader, 1) == b""
+        os.close(reader)
+    finally:
         undertaker.end()
         os.waitpid(-1, os.WNOHANG)
