@@ -116,16 +116,22 @@ class Listener:
         unanswered then, and the kernel says whether it has the descriptor. Between the steps only
         death takes the caller away (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV).
         """
-        flags = O_CLOEXEC if close_on_exec else 0
-        request = bytearray(_ADD.pack(cookie, 0, fd, 0, flags))
         try:
-            number = fcntl.ioctl(self.fd, _ADDFD, request)  # mutable: then it gives its result
-        except InterruptedError:
-            return self.answer_with_fd(cookie, fd, close_on_exec)
+            number = self.install_fd(cookie, fd, close_on_exec)
         except OSError as error:
             return -1, error.errno or errno.EIO
         self._send(_RESP.pack(cookie, number, 0, 0))
         return number, 0
+
+    def install_fd(self, cookie: int, fd: int, close_on_exec: bool) -> int:
+        """Install a copy of ``fd`` in the caller, which waits on. Raises OSError (EMFILE, ...)."""
+        flags = O_CLOEXEC if close_on_exec else 0
+        request = bytearray(_ADD.pack(cookie, 0, fd, 0, flags))
+        try:
+            number: int = fcntl.ioctl(self.fd, _ADDFD, request)  # mutable: then it gives its result
+            return number
+        except InterruptedError:
+            return self.install_fd(cookie, fd, close_on_exec)
 
     def _send(self, response: bytes) -> bool:
         try:

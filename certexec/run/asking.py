@@ -53,8 +53,8 @@ class Asking:
         return bool(self._always) and _key(operation, values) in self._always
 
     def remember(self, operation: Operation, values: Values) -> None:
-        """Permit it from now on."""
-        if len(self._always) < ALWAYS_MAX:
+        """Permit it from now on; where nobody knows what "it" was, once."""
+        if len(self._always) < ALWAYS_MAX and not operation.call.hidden:
             self._always.add(_key(operation, values))
 
     def is_our_place(self, operation: Operation) -> bool:

@@ -84,6 +84,11 @@ class Call:
         self._task: Task | None = None
 
     @property
+    def hidden(self) -> bool:
+        """Whether the arguments lie in an array that nobody has looked at (socketcall)."""
+        return False
+
+    @property
     def number(self) -> int:
         """The system call's number in the table that the caller used."""
         return self.notification.nr
@@ -230,6 +235,15 @@ class Call:
         self.answer = (value, code, False)
         if code and code != errno.ENOENT:
             self.listener.answer(self.notification.cookie, error=code)
+
+    def install_fd(self, fd: int, close_on_exec: bool) -> int:
+        """Install a copy of a descriptor in the caller. Raises Fault(EMFILE), GoneError."""
+        try:
+            return self.listener.install_fd(self.notification.cookie, fd, close_on_exec)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                raise GoneError from None
+            raise Fault(error.errno or errno.EIO) from None
 
     def resume(self) -> None:
         """Let the kernel run the call: only for verdicts that depend on registers alone."""

@@ -11,6 +11,7 @@ and carried out on the copy: such a call is never left to the kernel, which woul
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import struct
@@ -31,7 +32,7 @@ from certexec.run.transitions import NONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from certexec.kernel.credentials import Mask
     from certexec.policy.decisions import Table
@@ -44,8 +45,10 @@ NOT_ADMITTED = "foreign-abi"
 """Why a call was killed: the caller's policy has no part for the 32-bit ABI."""
 ARRAY = 1
 """The register that points to socketcall's arguments."""
-_SOCKET = NUMBERS["socket"]
 _SOCK_CLOEXEC = 0o2000000
+_PAIR = struct.Struct("=2i")
+_PAIR_ARGUMENT = 3
+"""Which argument of socketpair(2) points to its two results."""
 _NO_NUMBER = -1
 
 
@@ -106,7 +109,9 @@ class ForeignCall(Call):
             return table.decide(_NO_NUMBER, self.registers)
         decision = decide(table, self.meaning, self.registers)
         if self.meaning.is_copied and (
-            decision is None or decision.why in (RULES, PROTECTION, ASK)
+            decision is None or decision.why in (RULES, PROTECTION)
+            # who is asked about any other call is asked whether it may be made at all
+            or (decision.why == ASK and self.name in self._makers())
         ):
             copied = self._copy()
             decision = decide(table, self.meaning, self.registers, copied)
@@ -131,13 +136,44 @@ class ForeignCall(Call):
         """
         if not self.copied:
             super().resume()
-        elif self.name == "socket":
-            self._make_socket()
+        elif make := self._makers().get(self.name):
+            make(*(self.int_arg(index) for index in range(3)))
         else:
             raise RunError("unsupported", f"{self.foreign}: {self.name} is carried out by nobody")
 
-    def _make_socket(self) -> None:
-        """Carry out socket(2) with the copied arguments and the caller's rights.
+    @property
+    def hidden(self) -> bool:
+        """As Call."""
+        return self.meaning is not None and self.meaning.is_copied and not self.copied
+
+    def _makers(self) -> Mapping[str, Callable[[int, int, int], None]]:
+        """What is carried out here with copied arguments, beside what the supervisor emulates."""
+        return {"socket": self._make_socket, "socketpair": self._make_pair}
+
+    def _make_socket(self, domain: int, kind: int, protocol: int) -> None:
+        """Carry out socket(2)."""
+        fd = self._as_caller(NUMBERS["socket"], domain, kind | _SOCK_CLOEXEC, protocol)
+        try:
+            self.finish_with_fd(fd, bool(kind & _SOCK_CLOEXEC))
+        finally:
+            os.close(fd)
+
+    def _make_pair(self, domain: int, kind: int, protocol: int) -> None:
+        """Carry out socketpair(2); as in the kernel, where the numbers go is written to first."""
+        made = ctypes.create_string_buffer(_PAIR.size)
+        self.write(_PAIR_ARGUMENT, made)
+        self._as_caller(NUMBERS["socketpair"], domain, kind | _SOCK_CLOEXEC, protocol, made)
+        ours = _PAIR.unpack(made)
+        try:
+            theirs = [self.install_fd(fd, bool(kind & _SOCK_CLOEXEC)) for fd in ours]
+        finally:
+            for fd in ours:
+                os.close(fd)
+        self.write(_PAIR_ARGUMENT, _PAIR.pack(*theirs))
+        self.finish(0)
+
+    def _as_caller(self, number: int, *arguments: int | ctypes.Array[ctypes.c_char]) -> int:
+        """Make a socket with the caller's rights. Raises Fault.
 
         It belongs to our network namespace, so the caller has to be in that one.
         """
@@ -145,16 +181,11 @@ class ForeignCall(Call):
         if not os.path.samestat(*map(os.stat, spaces)):
             raise Fault(errno.EPERM)
         self.still_waits()
-        domain, kind, protocol = (self.int_arg(index) for index in range(3))
         self.task.mask = self._mask
         try:
             self._mask.assume(self.rights)
-            fd = syscall(_SOCKET, domain, kind | _SOCK_CLOEXEC, protocol)
+            return syscall(number, *arguments)
         except OSError as error:
             raise Fault(error.errno or errno.EPERM) from None
         finally:
             self._mask.restore()
-        try:
-            self.finish_with_fd(fd, bool(kind & _SOCK_CLOEXEC))
-        finally:
-            os.close(fd)

@@ -297,11 +297,16 @@ def test_sockets_are_judged_by_the_copied_arguments_of_socketcall(scripts: Scrip
         ("socketcall", 1, "w:(1;1;0)"), ("socketcall", 1, "w:(2;1;0)"), ("socket", 1, 2, 0),
         ("socket", 2, 2, 0), ("socketcall", 1, "w:(1;0x80801;0)"), ("fcntl64", "r:4", 1),
         ("fcntl64", "r:4", 3), ("fcntl64", "r:0", 1), ("socketcall", 8, "w:(2;1;0;b:8)"),
-        ("socketcall", 8, "w:(1;1;0;b:8)"),
+        ("socketcall", 8, "w:(1;0x80801;0;b:8)"), ("fcntl64", "r:9", 1), ("fcntl64", 7, 1),
+        ("fcntl64", 7, 3), ("write", 6, "s:pair", 4), ("read", 7, "b:8", 8),
+        ("socketcall", 8, "w:(1;1;0;4)"), ("socketcall", 8, 4), ("dup", 0),
+        ("socketcall", 8, "w:(1;77;0;b:8)"),
     ]  # fmt: skip
     told = results(scripts.confined(*steps, rules=rules))
-    # a socketpair of such arguments is carried out by nobody
-    assert told == [3, EPERM, 4, EPERM, 5, 1, 0o4002, 0, EPERM, EPERM]
+    assert told[:8] == [3, EPERM, 4, EPERM, 5, 1, 0o4002, 0]
+    assert told[8:15] == [EPERM, 0, 0, 1, 0o4002, 4, 4]
+    # where the numbers cannot be written no descriptor is left behind
+    assert told[15:] == [-errno.EFAULT, -errno.EFAULT, 8, -errno.EINVAL]
 
 
 # ---- execs ----
