@@ -115,6 +115,8 @@ def command(
                 noted=_tell if output.settings.verbose else None,
             )
         except RunError as error:
+            if error.reason != "binary-missing":
+                raise
             raise CliError("not-found", error.message, "give its path") from None
         first, sockets = learning.program, _has_socket()
         try:
@@ -241,6 +243,8 @@ def _tell(observation: Observation, call: Call) -> None:
 def _tell_end(learning: Learning, inherit: bool) -> None:
     for what in learning.strange:
         output.warn(f"{what} has no name in this version, no rule can permit it")
+    for program in learning.killed:
+        output.warn(f'"{printable(program)}" is a 32-bit program, which cannot be watched and ends')
     if learning.stopped:
         output.warn("processes of the program still run, and fail from now on")
     if learning.status:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from certexec.cli import output
+from certexec.cli.policy_input import count
 from certexec.errors import CliError, unreadable
 from certexec.observe.event_log import read_events
 from certexec.observe.strace_log import read_strace
@@ -65,8 +67,11 @@ class _open:  # noqa: N801 - used as a function
 
 def _observations(calls: Iterable[Seen], inherit: bool, resolve: bool) -> list[Observation]:
     found: dict[Observation, None] = {}
-    first = ""
+    first, left_out = "", 0
     for seen in calls:
+        if seen.foreign:
+            left_out += 1
+            continue
         program = os.path.realpath(seen.program) if resolve else seen.program
         first = first or program
         texts = seen.texts
@@ -78,6 +83,12 @@ def _observations(calls: Iterable[Seen], inherit: bool, resolve: bool) -> list[O
             mark = FRESH
         whose = first if inherit else program
         found[observed(whose, seen.call, seen.registers, texts, mark)] = None
+    if left_out:
+        calls_are = count(left_out, "call", "calls")
+        output.warn(
+            f"{calls_are} of the 32-bit ABI left out: their rules, for "
+            '"Emulation: linux", are written by hand'
+        )
     return list(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 
+from certexec.kernel.syscalls import NUMBERS
 from certexec.observe.seen import Seen
 
 TYPE_CHECKING = False
@@ -51,6 +52,7 @@ def _seen(event: dict[str, object], number: int) -> Seen:
     return Seen(
         str(event["program"]), number, str(event["syscall"]), registers,
         texts if isinstance(arguments, dict) else None,
+        foreign=event["number"] != NUMBERS.get(str(event["syscall"]), event["number"]),
     )  # fmt: skip
 
 

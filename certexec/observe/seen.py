@@ -17,6 +17,7 @@ class Seen(NamedTuple):
         registers: as far as the log shows them, else 0.
         texts: argument name to its texts, as rules see them; None: the log does not show them.
         missing: the call failed because something was not there; made: it made something new.
+        foreign: it was made by the 32-bit ABI.
     """
 
     program: str
@@ -26,3 +27,4 @@ class Seen(NamedTuple):
     texts: dict[str, list[str]] | None
     missing: bool = False
     made: bool = False
+    foreign: bool = False

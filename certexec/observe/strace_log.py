@@ -51,6 +51,9 @@ class _Task(NamedTuple):
     cwd: str
 
 
+_MODE = re.compile(r"\[ Process PID=(?P<pid>\d+) runs in (?P<bits>32|64) bit mode\. \]")
+
+
 def read_strace(lines: Iterable[str], cwd: str) -> Iterator[Seen]:
     """Yield the calls of a log, in order; ``cwd``: where the first process began.
 
@@ -58,6 +61,7 @@ def read_strace(lines: Iterable[str], cwd: str) -> Iterator[Seen]:
     """
     tasks: dict[str, _Task] = {}
     pending: dict[str, str] = {}
+    foreign: set[str] = set()
     first = _Task(UNKNOWN_PROGRAM, cwd)
     for number, line in enumerate(lines, 1):
         line = line.rstrip("\n")
@@ -68,6 +72,10 @@ def read_strace(lines: Iterable[str], cwd: str) -> Iterator[Seen]:
             pid = found["p"] or found["q"] or ""
             prefix = f"{pid} " if pid else ""
             line = prefix + pending.pop(pid, "") + found["tail"]
+        if found := _MODE.search(line):
+            changed = {found["pid"], ""}  # lines of the only process have no number
+            foreign = foreign | changed if found["bits"] == "32" else foreign - changed
+            continue
         if (found := _LINE.match(line)) is None:
             continue
         pid = found["p"] or found["q"] or ""
@@ -76,6 +84,8 @@ def read_strace(lines: Iterable[str], cwd: str) -> Iterator[Seen]:
         if call not in NUMBERS:
             continue
         seen = _seen(task, number, call, _split(found["args"]), result, rest)
+        if pid in foreign:
+            seen = seen._replace(foreign=True)
         if result.isdigit() and call in ("execve", "execveat") and seen.texts:
             program = seen.texts["filename"][0]
             if task.program:
@@ -85,6 +95,7 @@ def read_strace(lines: Iterable[str], cwd: str) -> Iterator[Seen]:
         tasks.setdefault(pid, task)
         if call in _FORKS and result.isdigit() and result != "0":
             tasks[result] = task
+            foreign |= {result} if pid in foreign else set()
         if call == "chdir" and result == "0" and seen.texts:
             tasks[pid] = _Task(task.program, seen.texts["filename"][0])
         if task.program:

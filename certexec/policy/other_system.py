@@ -14,7 +14,7 @@ from certexec.policy.directives import word_of
 from certexec.policy.errnos import SAME
 from certexec.policy.lint import lint
 from certexec.policy.model import LANGUAGE
-from certexec.policy.names import canonical, is_system_call
+from certexec.policy.names import FOREIGN_EMULATION, MULTIPLEXERS, canonical, is_system_call
 from certexec.policy.promises import BASE, Imported
 from certexec.policy.syntax import parse_policy
 
@@ -80,6 +80,12 @@ def convert(text: str, *, name: str, users: UserDb, base: bool = True) -> Import
 
 
 def _rule_lines(rule: Rule, comment: str, notes: list[str]) -> list[str]:
+    behind_it = MULTIPLEXERS.get(rule.syscall)
+    if behind_it is not None and rule.emulation == FOREIGN_EMULATION and rule.simple:
+        # of the 32-bit table: it came before all rules for the calls behind it, as plain rules do
+        comments = [comment] if comment else []
+        calls = sorted(call for call in behind_it if call in NUMBERS)
+        return [*comments, *(f"\t{HERE}-{call}: {rule.text}" for call in calls)]
     meaning = canonical(rule.emulation, rule.syscall)
     shown = f"{rule.emulation}-{rule.syscall}: {rule.text}"
     behind = f" {comment}" if comment else ""

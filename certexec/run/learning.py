@@ -17,6 +17,7 @@ import signal
 import socket
 
 from certexec.errors import KernelError, RunError
+from certexec.kernel.elf import is_32_bit
 from certexec.kernel.notify import Listener
 from certexec.policy.compile import compile_table
 from certexec.policy.watch import Watched
@@ -51,7 +52,8 @@ class Learning:
 
     Attributes:
         program: the path that the policy of the first program is for.
-        observations: what was noted, in order; strange: calls that this version has no name for.
+        observations: what was noted, in order; strange: calls that this version has no name for;
+        killed: 32-bit programs, which cannot be watched.
         status: the program's wait status, None while it is not known.
         stopped: processes still run, and their further calls fail: somebody would not wait.
     """
@@ -60,7 +62,7 @@ class Learning:
         self, program: str, arguments: Sequence[str], *, given: Policy | None, inherit: bool,
         noted: Callable[[Observation, Call], None] | None = None,
     ) -> None:  # fmt: skip
-        """Prepare. Raises RunError("binary-missing", ...) and KernelError.
+        """Prepare. Raises RunError("binary-missing" or "unsupported") and KernelError.
 
         ``given``: what it permits plainly is not noted; ``inherit``: what is executed counts as
         the first program; ``noted``: told of each observation.
@@ -68,6 +70,11 @@ class Learning:
         if not has_notification():
             raise KernelError("kernel-unsupported", "this kernel hands no calls over (Linux 5.0)")
         self.program = _path_of(program)
+        if is_32_bit(self.program):
+            raise RunError(
+                "unsupported", f'"{self.program}" is a 32-bit program, which cannot be watched',
+                'write its policy, with a part for "Emulation: linux": certexec.policy(5)',
+            )
         self._start = GatedStart(program, arguments, compile_table(Watched(given)))
         self._processes = Processes(self.program, inherit)
         self._noted = noted
@@ -75,6 +82,7 @@ class Learning:
         self._signals = 0
         self.observations: dict[Observation, None] = {}
         self.strange: dict[str, None] = {}
+        self.killed: dict[str, None] = {}
         self.status: int | None = None
         self.stopped = False
 
@@ -102,6 +110,7 @@ class Learning:
     def _watch(self, listener: Listener) -> None:
         recorder = Recorder(listener, self._processes, self._noted)
         self.observations, self.strange = recorder.observations, recorder.strange
+        self.killed = recorder.killed
         self._processes.begin(self._child)
         try:
             recorder.run()

@@ -17,6 +17,7 @@ import struct
 from time import monotonic
 
 from certexec.kernel.credentials import Mask
+from certexec.kernel.elf import is_32_bit
 from certexec.kernel.memory import Glimpse, Memory
 from certexec.kernel.notify import Listener, Notification
 from certexec.kernel.procfs import StatusReader
@@ -83,6 +84,7 @@ class Recorder:
         self.noted = noted
         self.observations: dict[Observation, None] = {}
         self.strange: dict[str, None] = {}
+        self.killed: dict[str, None] = {}
         self.moved = False
         self._known: dict[Key, object] = {}
         self._hot: dict[Key, float] = {}
@@ -223,6 +225,8 @@ class Recorder:
             finally:
                 operation.close()
             if name in EXECS:
+                if is_32_bit(values["filename"][0]):
+                    self.killed[values["filename"][0]] = None
                 self.processes.executes(process, notification.tid, values["filename"][0])
             for one in (values, *also):
                 self._add(Observation(process.program, name, variant, frozen(one), mark), call)

@@ -74,3 +74,55 @@ def test_nothing_is_left_beside_the_result(script: Script) -> None:
     assert os.listdir(script.directory) == ["new"]
     assert 'native-execve' not in script.path("new").read_text()
     script("certexec policy check new")
+
+
+def test_what_the_32_bit_abi_did_is_not_taken_for_the_other_s(script: Script) -> None:
+    old = {**EVENT, "emulation": "linux", "number": 295}
+    script.write("log", "".join(json.dumps(one) + "\n" for one in (EVENT, old, old)))
+    script(
+        """
+        certexec learn --from-log log --generalize none
+        stdout 'native-fsread: filename eq "/srv/file" then permit'
+        stderr '2 calls of the 32-bit ABI left out'
+        """
+    )
+    trace = (
+        '7 execve("/bin/x", ["x"], 0x7 /* 1 var */) = 0\n'
+        '7 fork() = 8\n'
+        'strace: [ Process PID=7 runs in 32 bit mode. ]\n'
+        '7 mkdir("/srv/narrow", 0700) = 0\n'
+        '7 fork() = 9\n'
+        '9 mkdir("/srv/narrow2", 0700) = 0\n'
+        '8 mkdir("/srv/wide", 0700) = 0\n'
+        'strace: [ Process PID=7 runs in 64 bit mode. ]\n'
+        '7 mkdir("/srv/wide2", 0700) = 0\n'
+    )
+    script.write("trace", trace)
+    script(
+        """
+        certexec learn --from-strace trace --generalize none
+        stdout '/srv/wide"'
+        stdout '/srv/wide2"'
+        ! stdout 'narrow'
+        stderr '3 calls of the 32-bit ABI left out'
+        """
+    )
+    script.write("alone", "\n".join(line[2:] if line[1] == " " else line
+                                   for line in trace.splitlines()[:4]) + "\n")
+    script("certexec learn --from-strace alone\n! stdout 'narrow'\nstderr '1 call of the 32-bit'")
+
+
+def test_a_32_bit_program_is_refused_before_it_runs(script: Script) -> None:
+    script.write("narrow", "\x7fELF\x01 and more\n")
+    script.path("narrow").chmod(0o755)
+    script(
+        """
+        ! certexec learn -o new -- ./narrow
+        stderr 'is a 32-bit program, which cannot be watched'
+        stderr 'Emulation: linux'
+        ! exists new
+        certexec learn -o new -- /bin/sh -c './narrow 2>/dev/null; true'
+        stderr 'narrow" is a 32-bit program, which cannot be watched and ends'
+        exists new
+        """
+    )

@@ -80,3 +80,16 @@ def test_real_policies_mean_the_same_or_the_difference_is_told():
                 for kind in set(one.kinds) - {"otherwise"}:
                     assert one.call in told, (path.name, one.call, kind)
         read(convert(text, name=path.name, users=USERS).text)
+
+
+def test_a_multiplexer_of_the_32_bit_table_becomes_the_calls_behind_it():
+    text = (
+        "Policy: /x, Emulation: linux\n\tlinux-connect: sockaddr eq \"/x\" then deny\n"
+        "\tlinux-socketcall: permit # all\n\tlinux-ipc: deny[enosys]\n"
+    )
+    made = convert(text, name="x", users=USERS, base=False)
+    assert "# all\n\tnative-accept: permit\n" in made.text
+    assert "\tnative-semop: deny[enosys]\n" in made.text
+    assert not any("no such call" in note or "more" in note for note in made.notes), made.notes
+    compared = compare(read(text)[0], read(made.text)[0])
+    assert [one.call for one in compared if one.changes] == []
