@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal
 import fcntl
+import gc
 import os
 import select
 
@@ -15,7 +16,6 @@ from certexec.errors import CertexecError, RunError
 from certexec.kernel import ptrace
 from certexec.kernel.credentials import forbid_attach
 from certexec.kernel.libc import syscall
-from certexec.kernel.notify import Listener
 from certexec.kernel.ownership import root_owners
 from certexec.kernel.procfs import read_status, settle_in
 from certexec.reasons import EXIT_INTERNAL
@@ -232,24 +232,28 @@ class _Execution:
         self.approved = approved
         self.settings = settings
         self.children = children
-        self.listener: Listener | None = None
+        self.listener = -1
         self.supervisor: Supervisor | None = None
 
     def run(self) -> int:
         self.channel.send_plan(self.approved.plan.encode(), self.approved.judged.exec_fd)
+        if self.approved.compiled.needs_listener and self.settings.known is not None:
+            self.supervisor = self._supervisor()  # all is loaded: while the plan is applied
         if not self._follow_to_exec():
             return DONE
         self.channel.close()
-        if self.listener is None:
+        if self.listener < 0:
             self._keep_plan()
             self._forget_what_is_done()
             return DONE
         # loaded while the program starts: what it asks meanwhile waits at the listener, and would
         # fail if this did
-        supervisor = self.supervisor or self._supervisor_for(self.listener)
+        supervisor = self.supervisor or self._supervisor()
         self._forget_what_is_done()
-        supervisor.run()
-        os.close(self.listener.fd)
+        if self.settings.known is None:  # else the resident server has done so
+            gc.freeze()  # what is loaded stays; only what calls leave behind is looked at
+        supervisor.run(self.listener)
+        os.close(self.listener)
         return DONE
 
     def _keep_plan(self) -> None:
@@ -261,11 +265,11 @@ class _Execution:
 
             keep(self.settings.certificate_fd, self.invoker, self.approved)
 
-    def _supervisor_for(self, listener: Listener) -> Supervisor:
+    def _supervisor(self) -> Supervisor:
         self.settings.before_supervision()
         from certexec.run.supervise import supervisor_for
 
-        return supervisor_for(listener, self.approved, self.invoker, self.settings)
+        return supervisor_for(self.approved, self.invoker, self.settings)
 
     def _follow_to_exec(self) -> bool:
         """Wait for listener and exec stop, in whichever order; True when the program runs on."""
@@ -274,19 +278,17 @@ class _Execution:
         poll = select.poll()
         poll.register(self.children, select.POLLIN)
         poll.register(self.channel.fileno(), select.POLLIN)
-        while not stopped or (wants_listener and self.listener is None):
+        while not stopped or (wants_listener and self.listener < 0):
             for fd, _ in poll.poll():
                 if fd == self.children:
                     os.read(self.children, 4096)
                     continue
-                if wants_listener and self.listener is None:
+                if wants_listener and self.listener < 0:
                     received = self.channel.recv_listener()
                     if received < 0:
                         poll.unregister(fd)  # the launcher refused: its end comes by waitpid
                         continue
-                    self.listener = Listener(received)
-                    if self.settings.known is not None:  # all is loaded: while the launcher execs
-                        self.supervisor = self._supervisor_for(self.listener)
+                    self.listener = received
                 poll.unregister(fd)
             while True:
                 event = ptrace.wait(self.invoker.pid, block=False)

@@ -22,6 +22,8 @@ def ignore_signals(wake: int) -> None:
     for number in range(1, _signal.NSIG):
         if number == _signal.SIGCHLD:
             continue  # tells of the tracees; ignored by default
+        if _signal.getsignal(number) == _signal.SIG_IGN:  # type: ignore[attr-defined]
+            continue  # by an execution before
         try:
             _signal.signal(number, _signal.SIG_IGN)
         except (OSError, ValueError):

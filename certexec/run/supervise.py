@@ -18,16 +18,13 @@ from certexec.run.transitions import Transitions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from certexec.kernel.notify import Listener
     from certexec.run.decide import Approved
     from certexec.run.invoker import Invoker
     from certexec.run.server import Settings
 
 
-def supervisor_for(
-    listener: Listener, approved: Approved, invoker: Invoker, settings: Settings
-) -> Supervisor:
-    """Return the supervisor, ready to run."""
+def supervisor_for(approved: Approved, invoker: Invoker, settings: Settings) -> Supervisor:
+    """Return the supervisor, prepared: the thread that calls is the one to run it."""
     certificate = approved.certificate
     compiled = approved.compiled
     places = Places(approved.reach, compiled, approved.inside, settings.store, settings.owners)
@@ -53,7 +50,9 @@ def supervisor_for(
     transitions = Transitions(
         approved.reach, certificate.policy.inherit, not compiled.own_policies, invoker.pid, places
     )
-    return Supervisor(
-        listener, judge, places, transitions, privileged, approved.grant, manner,
+    supervisor = Supervisor(
+        judge, places, transitions, privileged, approved.grant, manner,
         Asking(invoker.uid, approved.grant), settings.trace, named, approved.permitted.elevations,
     )  # fmt: skip
+    supervisor.prepare()
+    return supervisor

@@ -84,7 +84,7 @@ BLOCKED_POLL = 10
 
 
 class Supervisor:
-    """Supervises the tree behind ``listener``.
+    """Supervises one tree. Make it, ``prepare``, and ``run`` once there is a listener.
 
     ``places``: what each policy of the tree says of a call; ``transitions``: whose policy counts;
     ``privileged``: this process is root and takes the caller's rights for each call; ``gains``: the
@@ -94,7 +94,6 @@ class Supervisor:
 
     def __init__(
         self,
-        listener: Listener,
         judge: Judge,
         places: Places,
         transitions: Transitions,
@@ -106,7 +105,7 @@ class Supervisor:
         named: dict[tuple[int, int], str] | None = None,
         elevations: Mapping[Elevate, str] | None = None,
     ) -> None:
-        self.listener = listener
+        self.listener = Listener(-1)
         self.judge = judge
         self.places = places
         self.tables = places.tables
@@ -135,17 +134,19 @@ class Supervisor:
         self.blocked: dict[int, Worker | Waiting] = {}
         self.next_look = 0.0
         self.poll = select.poll()
-        self.poll.register(listener.fd, select.POLLIN)
         release = parse_release(os.uname().release)
         self.waits_to_receive = release is not None and release[:2] >= RECEIVE_ENDS
 
-    def run(self) -> None:
-        """Serve until the tree has ended."""
+    def prepare(self) -> None:
+        """Do what can be done before there is a listener. Once, by the thread that will ``run``."""
         unshare_fs()  # umask and working directory of a caller must not reach other workers
         ignore_signals(WAKE_SIGNAL)
+
+    def run(self, listener: int) -> None:
+        """Serve the tree behind the descriptor ``listener`` until it has ended."""
+        self.listener.fd = listener
+        self.poll.register(listener, select.POLLIN)
         self.listener.wake_synchronously()
-        if not gc.get_freeze_count():  # else the resident server has done so
-            gc.freeze()  # what is loaded stays; only what calls leave behind is looked at
         gc.enable()
         try:
             while True:
