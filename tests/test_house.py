@@ -13,7 +13,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "certexec"
 
 MAY_USE = {
-    "cli": {"run", "certificate", "trust", "policy", "kernel", "observe"},
+    "cli": {"tui", "run", "certificate", "trust", "policy", "kernel", "observe"},
+    "tui": {"run", "policy"},
     "run": {"certificate", "trust", "policy", "kernel", "observe"},
     "certificate": set(),
     "trust": {"certificate", "kernel"},
@@ -21,8 +22,8 @@ MAY_USE = {
     "kernel": set(),
     "observe": {"kernel"},
 }
-"""Arrows go down only; everybody may use the ground floor (errors, reasons, the version)."""
-GROUND = {"errors", "reasons"}
+"""Arrows go down only; everybody may use the ground floor (errors, reasons, text, the version)."""
+GROUND = {"errors", "reasons", "text"}
 BESIDE_THE_RUN_PATH = {
     "certexec.certificate.sign",
     "certexec.trust.private_keys",

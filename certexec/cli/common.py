@@ -19,6 +19,7 @@ from certexec.certificate.fields import MAX_ID, MAX_TIME
 from certexec.errors import CertexecError, CliError, unreadable
 from certexec.kernel.ownership import PersonalOwners, root_owners
 from certexec.run.certificate_files import read_named
+from certexec.text import printable as printable
 from certexec.trust.constraints import parse_duration
 from certexec.trust.store import DEFAULT_DIRECTORY
 
@@ -29,19 +30,7 @@ KEY_MODE = 0o600
 PUBLIC_MODE = 0o644
 
 
-# -- text for terminals ----------------------------------------------------------------------------
-
-
-def printable(text: str, *, lines: bool = False) -> str:
-    """Return ``text`` with everything escaped that could move a terminal's cursor or hide text.
-
-    With ``lines``, ends of lines and tabs stay.
-    """
-    allowed = "\n\t" if lines else ""
-    return "".join(
-        one if one.isprintable() or one in allowed else one.encode("unicode_escape").decode()
-        for one in text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    )
+# -- times ----------------------------------------------------------------------------------------
 
 
 def show_date(seconds: int) -> str:

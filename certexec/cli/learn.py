@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import tempfile
 
 import click
 
 from certexec.cli import output
 from certexec.cli.common import check_output, check_writable, printable, write_file
 from certexec.cli.learn_notes import from_log, from_strace
+from certexec.cli.own_places import own_places, own_subject
 from certexec.cli.policy_input import count, read_text
 from certexec.cli.presets import load_presets
 from certexec.errors import CliError, RunError
 from certexec.kernel.userdb import SystemUsers
 from certexec.observe.syscall_text import render
-from certexec.policy.evaluate import subject_of
 from certexec.policy.learn import (
     ACCEPT,
     DROP,
@@ -25,7 +24,7 @@ from certexec.policy.learn import (
     Rule,
     of_secure_start,
 )
-from certexec.policy.learned_paths import FULL, LEVELS, WHY, Places
+from certexec.policy.learned_paths import FULL, LEVELS, WHY
 from certexec.policy.lexer import source_lines
 from certexec.policy.syntax import parse_policy
 from certexec.run.learning import Learning
@@ -34,7 +33,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from certexec.policy.model import Subject
     from certexec.policy.observation import Observation
     from certexec.run.call import Call
 
@@ -99,8 +97,8 @@ def command(
             check_output(out, force)
     # 2. what was seen
     learner = Learner(
-        places=_places(), level=level, presets=load_presets(), users=SystemUsers(),
-        subject=_subject(), decide=_ask if interactive else None,
+        places=own_places(), level=level, presets=load_presets(), users=SystemUsers(),
+        subject=own_subject(), decide=_ask if interactive else None,
     )  # fmt: skip
     seen: dict[Observation, None] = {}
     first, sockets = "", False
@@ -201,24 +199,6 @@ def _blocks(path: str) -> dict[str, str]:
         elif current and not line.lower().startswith("language:"):
             blocks[current] += raw.rstrip("\n") + "\n"
     return {program: lines.rstrip("\n") + "\n" for program, lines in blocks.items()}
-
-
-def _places() -> Places:
-    home = _subject().home
-    homes = {home, "/root", os.path.realpath(os.environ.get("HOME") or home)}
-    user = SystemUsers().name(os.getuid()) or ""
-    temporary = {"/tmp", "/var/tmp", os.path.realpath(tempfile.gettempdir())}  # noqa: S108
-    cwd = os.getcwd()
-    if any(home == cwd or home.startswith(cwd.rstrip("/") + "/") for home in homes):
-        cwd = ""  # what lies in somebody's home is not this program's own
-    return Places(cwd, home, user, tuple(sorted(homes)), tuple(sorted(temporary - homes)))
-
-
-def _subject() -> Subject:
-    users, uid = SystemUsers(), os.getuid()
-    return subject_of(
-        uid, os.getgid(), home=users.home(uid), user=users.name(uid), cwd=os.getcwd()
-    )
 
 
 def _has_socket() -> bool:

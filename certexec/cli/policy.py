@@ -11,6 +11,7 @@ from certexec.cli import (
     policy_fmt,
     policy_import,
     policy_merge,
+    policy_review,
     policy_score,
     policy_template,
     policy_test,
@@ -18,7 +19,7 @@ from certexec.cli import (
 
 MODULES = (
     policy_check, policy_diff, policy_explain, policy_fmt, policy_import, policy_merge,
-    policy_score, policy_template, policy_test,
+    policy_review, policy_score, policy_template, policy_test,
 )  # fmt: skip
 
 

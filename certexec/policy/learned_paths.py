@@ -37,7 +37,7 @@ DIGITS = 2
 RANDOM = 6
 """characters that mkstemp(3) and its like choose."""
 
-_SHARED = frozenset(
+SHARED = frozenset(
     "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv "
     "/sys /tmp /usr /usr/local /usr/local/etc /var /var/cache /var/lib /var/log /var/mail "
     "/var/opt /var/run /var/spool /var/tmp /etc/ssl /usr/bin /usr/sbin /usr/local/bin "
@@ -141,12 +141,12 @@ class Paths:
             return self._exact(path, macros=False)
         if use == EXECUTE:
             return self._exact(path)
-        own = next((top for top in self._made if _below(path, top)), "")
+        own = next((top for top in self._made if below(path, top)), "")
         if own:
             regex = self._temporary(own, new=True) if self.level == FULL else ""
             if regex:
                 return Pattern("re", f"^{regex}(/|$)", "made")
-            return Pattern("match", self._macros(_literal(own)), "made")
+            return Pattern("match", self._macros(literal(own)), "made")
         if self.level == FULL:
             if _NUMBERED.match(path):
                 rest = _NUMBERED.sub("", path)
@@ -161,12 +161,12 @@ class Paths:
             tree = self._tree_of(path)
             if tree:
                 own_directory = tree == self.places.cwd
-                return Pattern("match", self._macros(_literal(tree)), "tree", own_directory)
+                return Pattern("match", self._macros(literal(tree)), "tree", own_directory)
         else:
-            suffix = _suffix(path)
-            directory = _directory(path)
+            suffix = suffix_of(path)
+            directory = directory_of(path)
             if self._suffixes.get((directory, suffix), 0) >= MANY_WRITTEN:
-                glob = self._macros(_literal(directory)) + "/*" + suffix
+                glob = self._macros(literal(directory)) + "/*" + suffix
                 return Pattern("match", glob, "suffix")
         return self._exact(path)
 
@@ -176,11 +176,11 @@ class Paths:
         """Return the topmost directories that were made and used, none that is precious."""
         tops: list[str] = []
         for path in sorted(made):
-            if any(_below(path, top) for top in tops) or _is_secret(path):
+            if any(below(path, top) for top in tops) or is_secret(path):
                 continue
             if _hidden_at_home(path, self.places.homes):
                 continue
-            if any(one != path and _below(one, path) for one in self._all):
+            if any(one != path and below(one, path) for one in self._all):
                 tops.append(path)
         return tuple(tops)
 
@@ -189,74 +189,74 @@ class Paths:
 
         An expression, as a pattern for a directory would be one for all that is in it.
         """
-        if not new or (self.places.cwd and _below(path, self.places.cwd)):
+        if not new or (self.places.cwd and below(path, self.places.cwd)):
             return ""
         for temporary in self.places.temporary:
-            if _below(path, temporary) and path != temporary:
+            if below(path, temporary) and path != temporary:
                 first, *rest = path[len(temporary) + 1 :].split("/")
                 return "/".join([_regex(temporary), _random(first), *map(_regex, rest)])
         return ""
 
     def _glob(self, path: str, new: bool) -> tuple[str, str]:
         """Return the path as a pattern, and why it is one; "" for none."""
-        directory, name = _directory(path), path.rpartition("/")[2]
+        directory, name = directory_of(path), path.rpartition("/")[2]
         if _FANNED.search(path):
-            return self._macros(_literal(_directory(directory))) + "/??/*", "new"
+            return self._macros(literal(directory_of(directory))) + "/??/*", "new"
         if _DIGEST.match(name):
-            return self._macros(_literal(directory)) + "/*", "new"
+            return self._macros(literal(directory)) + "/*", "new"
         temporary_name = _TEMPORARY.match(name)
         if temporary_name:
-            base = self._macros(_literal(_FAN.sub("", directory)))
+            base = self._macros(literal(_FAN.sub("", directory)))
             base += "/??" if _FAN.search(directory) else ""
-            return f"{base}/{_literal(temporary_name.group(1))}??????", "new"
+            return f"{base}/{literal(temporary_name.group(1))}??????", "new"
         counted = (new or path in self._created) and _COUNTED.match(name)
         chosen = _CHOSEN.match(name) if new and not counted else None
         if chosen:
-            base = self._macros(_literal(directory))
-            return f"{base}/{_literal(chosen.group(1))}??????{_literal(chosen.group(3))}", "new"
+            base = self._macros(literal(directory))
+            return f"{base}/{literal(chosen.group(1))}??????{literal(chosen.group(3))}", "new"
         library = _LIBRARY.match(name)
         if library:
-            return self._macros(_literal(directory)) + f"/{_literal(library.group(1))}.*", "library"
+            return self._macros(literal(directory)) + f"/{literal(library.group(1))}.*", "library"
         if (new or path in self._created) and _NUMBER.search(name):
-            glob = _NUMBER.sub("[0-9]*", _literal(name))
-            return self._macros(_literal(directory)) + "/" + glob, "new"
-        return self._macros(_literal(path)), ""
+            glob = _NUMBER.sub("[0-9]*", literal(name))
+            return self._macros(literal(directory)) + "/" + glob, "new"
+        return self._macros(literal(path)), ""
 
     def _collapse(self, paths: Iterable[str]) -> frozenset[str]:
         """Return the directories of which so much is read that the tree is meant."""
         entries: dict[str, set[str]] = {}
         for path in paths:
-            if not path.startswith(NON_EXISTENT) and path.startswith("/") and not _is_secret(path):
-                entries.setdefault(_directory(path), set()).add(path)
+            if not path.startswith(NON_EXISTENT) and path.startswith("/") and not is_secret(path):
+                entries.setdefault(directory_of(path), set()).add(path)
         trees: set[str] = set()
         for directory in sorted(entries, key=lambda one: -one.count("/")):
             if len(entries[directory]) >= MANY_READ and self._may_be_tree(directory):
                 trees.add(directory)
-                entries.setdefault(_directory(directory), set()).add(directory)
+                entries.setdefault(directory_of(directory), set()).add(directory)
         # parents may have become so only by their trees: once more, from the deepest
         for directory in sorted(entries, key=lambda one: -one.count("/")):
             if len(entries[directory]) >= MANY_READ and self._may_be_tree(directory):
                 trees.add(directory)
-                entries.setdefault(_directory(directory), set()).add(directory)
+                entries.setdefault(directory_of(directory), set()).add(directory)
         return frozenset(
-            tree for tree in trees if not any(_below(tree, top) for top in trees if top != tree)
+            tree for tree in trees if not any(below(tree, top) for top in trees if top != tree)
         )
 
     def _may_be_tree(self, directory: str) -> bool:
         homes = self.places.homes
-        if directory in _SHARED or directory in self.places.temporary or _is_secret(directory):
+        if directory in SHARED or directory in self.places.temporary or is_secret(directory):
             return False
-        if any(_below(home, directory) for home in homes):
+        if any(below(home, directory) for home in homes):
             return False
         if directory.startswith(("/proc", "/dev")):
             return False
         return not _hidden_at_home(directory, homes)
 
     def _tree_of(self, path: str) -> str:
-        if _is_secret(path) or _hidden_at_home(path, self.places.homes):
+        if is_secret(path) or _hidden_at_home(path, self.places.homes):
             return ""
         for tree in self._trees:
-            if _below(path, tree):
+            if below(path, tree):
                 top = path[len(tree) + 1 :]
                 if tree == self.places.cwd and top.startswith("."):
                     return ""
@@ -266,11 +266,11 @@ class Paths:
     def _count_suffixes(self, written: Iterable[str]) -> dict[tuple[str, str], int]:
         counts: dict[tuple[str, str], int] = {}
         for path in set(written):
-            suffix = _suffix(path)
+            suffix = suffix_of(path)
             hidden = path.rpartition("/")[2].startswith(".")
-            if suffix and not hidden and not _is_secret(path):
-                at = _directory(path), suffix
-                if at[0] not in _SHARED and at[0] not in self.places.homes:
+            if suffix and not hidden and not is_secret(path):
+                at = directory_of(path), suffix
+                if at[0] not in SHARED and at[0] not in self.places.homes:
                     counts[at] = counts.get(at, 0) + 1
         return counts
 
@@ -282,9 +282,9 @@ class Paths:
         cwd, home, user = (_literal_if(path, one) for one in self.places[:3])
         if self.level != FULL:
             return path
-        if cwd and _below(path, cwd) and cwd not in _SHARED:
+        if cwd and below(path, cwd) and cwd not in SHARED:
             return "$CWD" + path[len(cwd) :]
-        if home and _below(path, home) and home not in _SHARED - {"/root"}:
+        if home and below(path, home) and home not in SHARED - {"/root"}:
             return "$HOME" + path[len(home) :]
         if user and user != "root" and f"/{user}" in path:
             return re.sub(rf"/{re.escape(user)}(?=/|$)", "/$USER", path)
@@ -293,7 +293,7 @@ class Paths:
 
 def _literal_if(path: str, place: str) -> str:
     """Return a place as it stands in a path that may be escaped."""
-    return _literal(place) if "\\" in path else place
+    return literal(place) if "\\" in path else place
 
 
 def _random(name: str) -> str:
@@ -313,35 +313,38 @@ def _random(name: str) -> str:
     return re.sub(r"[0-9]+", "[0-9]+", _regex(name))
 
 
-def _directory(path: str) -> str:
+def directory_of(path: str) -> str:
+    """Return the directory in which a path lies."""
     return path.rpartition("/")[0] or "/"
 
 
-def _suffix(path: str) -> str:
+def suffix_of(path: str) -> str:
+    """Return the suffix of a file name, several together (".tar.gz"); "" for none."""
     name = path.rpartition("/")[2]
     found = _SUFFIXES.search(name)
     return found.group(1) if found and found.start() > 0 else ""
 
 
-def _below(path: str, top: str) -> bool:
+def below(path: str, top: str) -> bool:
     """Tell whether a path is ``top`` or lies below it."""
     return path == top or path.startswith(top.rstrip("/") + "/")
 
 
-def _is_secret(path: str) -> bool:
+def is_secret(path: str) -> bool:
+    """Tell whether a part of a path is one of those whose neighbours are not concluded from it."""
     return not _SECRET.isdisjoint(path.split("/"))
 
 
 def _hidden_at_home(path: str, homes: Iterable[str]) -> bool:
     """Tell whether a path is a hidden entry of somebody's home, and no directory within one."""
     for home in homes:
-        if _below(path, home) and path != home:
+        if below(path, home) and path != home:
             rest = path[len(home) + 1 :].split("/")
             return rest[0].startswith(".") and len(rest) < 3
     return False
 
 
-def _literal(path: str) -> str:
+def literal(path: str) -> str:
     """Return the pattern that matches just this path: fnmatch(3)'s special characters escaped."""
     return "".join("\\" + one if one in "*?[]\\" else one for one in path)
 

@@ -1,0 +1,15 @@
+"""Text that others chose, made fit to be shown on a terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return ``text`` with everything escaped that could move a terminal's cursor or hide text.
+
+    With ``lines``, ends of lines and tabs stay.
+    """
+    allowed = "\n\t" if lines else ""
+    return "".join(
+        one if one.isprintable() or one in allowed else one.encode("unicode_escape").decode()
+        for one in text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    )

@@ -1,0 +1,1 @@
+"""The terminal app (Textual, extra ``tui``). Nothing else of certexec imports Textual."""
