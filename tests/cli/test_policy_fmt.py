@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from certexec.cli import policy_fmt
+from certexec.cli import policy_fmt, replace_file
 from tests.cli.conftest import Script
 
 UGLY = (
@@ -168,7 +168,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(files, call, monkey
     def fail(*arguments, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(policy_fmt.os, call, fail)
+    monkeypatch.setattr(replace_file.os, call, fail)
     files("? certexec policy fmt -w ugly\nstderr 'cannot write .*: No space left'")
     assert files.path("ugly").read_text() == UGLY
     assert sorted(os.listdir(files.directory)) == ["bad", "slide", "tidy", "ugly"]
@@ -189,13 +189,13 @@ def test_a_file_that_somebody_changes_meanwhile_is_not_overwritten(files, monkey
 
 def test_the_new_file_is_private_until_it_is_whole(files, monkeypatch) -> None:
     seen = []
-    real = policy_fmt._keep_attributes
+    real = replace_file._keep_attributes
 
     def look(target, fd):
         seen.append(stat.S_IMODE(os.fstat(fd).st_mode))
         real(target, fd)
 
-    monkeypatch.setattr(policy_fmt, "_keep_attributes", look)
+    monkeypatch.setattr(replace_file, "_keep_attributes", look)
     files.path("ugly").chmod(0o644)
     files("certexec policy fmt -w ugly\nmode ugly 644")
     assert seen == [0o600]
