@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-
 import click
 
 from certexec.cli import output
 from certexec.cli.common import printable
 from certexec.cli.covered_files import FileCounter
+from certexec.cli.front import in_browser, use_app
 from certexec.cli.learn_notes import from_log
 from certexec.cli.own_places import own_places, own_subject
 from certexec.cli.policy_input import EXIT_NOT_A_POLICY, count, read_text, show_error
 from certexec.cli.presets import load_presets
 from certexec.cli.replace_file import Target, replace
 from certexec.cli.review_prompts import Prompts
-from certexec.errors import CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.lexer import PolicySyntaxError
 from certexec.policy.review import Review
@@ -45,8 +42,7 @@ def command(file: str, logs: tuple[str, ...], plain: bool) -> int:
     comments, order and all that you did not answer stay. Exit codes: 0 saved, or left without a
     change, 2 FILE is no policy or cannot be read or written.
     """
-    if not os.isatty(0) or not os.isatty(1):
-        raise CliError("usage", "a review needs a terminal to ask somebody")
+    app = use_app(plain, "a review")
     target = Target(file)
     subject, users = own_subject(), SystemUsers()
     seen = _seen(logs) if logs else None
@@ -69,9 +65,9 @@ def command(file: str, logs: tuple[str, ...], plain: bool) -> int:
     def save(text: str) -> None:
         replace(target, text.encode("utf-8", "surrogateescape"))
 
-    saved = (Prompts(review, counter, save).run() if plain or not has_app()
-             else _app(review, counter, save))
-    output.done(f'"{printable(file)}": {"saved" if saved else "left as it was"}')
+    saved = (_app if app else _prompts)(review, counter, save)
+    if not in_browser():
+        output.done(f'"{printable(file)}": {"saved" if saved else "left as it was"}')
     return 0
 
 
@@ -84,9 +80,8 @@ def _seen(logs: tuple[str, ...]) -> dict[Observation, int]:
     return found
 
 
-def has_app() -> bool:
-    """Tell whether the extra ``tui`` is installed."""
-    return importlib.util.find_spec("textual") is not None
+def _prompts(review: Review, counter: FileCounter, save: Callable[[str], None]) -> bool:
+    return Prompts(review, counter, save).run()
 
 
 def _app(review: Review, counter: FileCounter, save: Callable[[str], None]) -> bool:
