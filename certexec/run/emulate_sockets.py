@@ -8,13 +8,11 @@ import errno
 import os
 import struct
 
-from certexec.kernel.filesystem import NO_MAGICLINKS, openat2
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import go_home, own_fd
 from certexec.run.call import Call, Fault
 from certexec.run.operations import Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver
-from certexec.run.step import OPEN_PATH
 from certexec.run.trusted_links import leads_by_roots_links
 
 _CONNECT = 42
@@ -246,12 +244,12 @@ class Bind(SocketCall):
         self.call.finish(0)
 
     def _bind_below(self, parent: int, last: bytes) -> None:
-        """Bind by last component where the kernel's own walk could lead elsewhere.
+        """Bind by last component, unless the kernel's own walk can lead nowhere else.
 
-        A plain name is left as it is: the socket's peers see it.
+        Then the name is left as it is: the socket's peers see it.
         """
         address = self.address
-        if not is_plain(self.path) or not _same_directory(self.path, parent):
+        if not self._is_fixed(parent):
             address = (_FAMILY.pack(AF_UNIX) + last + b"\0")[:UNIX_MAX]  # its NUL may not fit
         os.fchdir(parent)
         try:
@@ -259,14 +257,15 @@ class Bind(SocketCall):
         finally:
             go_home()  # a directory that we stand in keeps its file system busy
 
+    def _is_fixed(self, parent: int) -> bool:
+        """Tell whether the path leads to the judged directory, and nobody in the tree changes that.
 
-def _same_directory(path: bytes, directory: int) -> bool:
-    """Tell whether the kernel would walk to ``directory`` without links that mean us."""
-    try:
-        fd = openat2(AT_FDCWD, path[: path.rindex(b"/") + 1], OPEN_PATH, NO_MAGICLINKS)
-    except OSError:
-        return False
-    try:
-        return os.path.samestat(os.fstat(fd), os.fstat(directory))
-    finally:
-        os.close(fd)
+        The kernel would walk it after we looked. So a directory of the program's own must not be
+        on the way, and in a tree that may hold a root of ours every directory is.
+        """
+        mask = self.call.task.mask
+        return (
+            mask is not None and mask.takes_nothing and os.geteuid() != 0
+            and is_plain(self.path)
+            and leads_by_roots_links(self.path.rpartition(b"/")[0] or b"/", parent, for_good=True)
+        )

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 ASK_PLAN, ASK_PROGRAM = 0, 1
 """What the launcher asks for, in the second register of its question."""
-UNNAMED = "no rule on exec names this certificate"
+UNNAMED = "no rule on exec names this certificate; a pattern names none"
 UNASKED = "no certificate that a rule names was executed"
 """Why nobody gets an answer, for the log."""
 LAUNCHER_ARGUMENTS = 2
@@ -181,7 +181,8 @@ class Nested:
             if inner == NONE:
                 raise RunError(
                     "nested",
-                    "no policy around this program named this very certificate when it started",
+                    "no rule around this program named this very certificate when it started; "
+                    "a pattern names none",
                     'name it in a rule: execve: filename eq "PATH" then permit',
                 )
             launch.place = self.places.over(launch.base, inner)

@@ -17,11 +17,12 @@ _ROOT = 0
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def leads_by_roots_links(path: bytes, target: int) -> bool:
+def leads_by_roots_links(path: bytes, target: int, for_good: bool = False) -> bool:
     """Tell whether an absolute path leads to the O_PATH descriptor ``target`` by root's links only.
 
     The walk pins each component as the program would find it: a link counts as root's when root
-    owns it and its directory, and nobody else may write to that.
+    owns it and its directory, and nobody else may write to that. ``for_good``: the same holds of
+    every directory on the way, so that nobody else could ever make the path lead elsewhere.
     """
     current = os.open("/", OPEN_PATH)
     pending = path.split(b"/")[::-1]
@@ -33,6 +34,8 @@ def leads_by_roots_links(path: bytes, target: int) -> bool:
                 continue
             if is_procfs(current):
                 return False  # its links lead everybody elsewhere
+            if for_good and not _is_roots_alone(os.fstat(current)):
+                return False
             following = step(current, name)
             try:
                 if not stat.S_ISLNK(os.fstat(following).st_mode):
@@ -58,6 +61,12 @@ def leads_by_roots_links(path: bytes, target: int) -> bool:
 
 
 def _is_roots(directory: int, link: int) -> bool:
-    around = os.fstat(directory)
-    owners = (around.st_uid, os.fstat(link).st_uid)
-    return owners == (_ROOT, _ROOT) and not around.st_mode & _OTHERS_WRITE
+    return os.fstat(link).st_uid == _ROOT and _is_roots_alone(os.fstat(directory))
+
+
+def _is_roots_alone(info: os.stat_result) -> bool:
+    """Tell whether nobody but root may change what stands in a directory.
+
+    What an ACL gives others shows in the mode of the group.
+    """
+    return info.st_uid == _ROOT and not info.st_mode & _OTHERS_WRITE

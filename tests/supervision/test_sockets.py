@@ -10,6 +10,9 @@ import pytest
 
 from tests.execution.world import ALICE, SUPERVISED
 from tests.supervision.conftest import Cage
+from tests.supervision.test_asking import ALICES, people
+
+__all__ = ["people"]
 
 
 @pytest.fixture
@@ -150,3 +153,26 @@ for filler, length in ((b"", 2 + len(path)), (b"", 110), (b"", 111), (b"", 128),
     assert cage.says(code).split() == cage.bare(code).split() == [
         "0", "0", "EINVAL", "EINVAL", "EINVAL",
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("people")
+def test_a_socket_keeps_its_name_only_where_nobody_in_the_tree_could_make_it_lead_elsewhere(
+    cage: Cage, place: Path
+) -> None:
+    home = os.path.dirname(ALICES)
+    code = f"""
+os.makedirs("{home}/own/below", exist_ok=True)
+def bound(name):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+        there = os.path.exists(name)
+        os.unlink(name)
+        return there, server.getsockname()
+print(bound("{home}/socket"), bound("{home}/own/socket"), bound("{home}/own/below/socket"))
+"""
+    given = "(True, '{0}/socket') (True, '{0}/own/socket') (True, '{0}/own/below/socket')"
+    assert cage.bare(code) == given.format(home)
+    kept = f"(True, '{home}/socket') " + "(True, 'socket') (True, 'socket')"
+    assert cage.says(code) == kept
+    # root in the tree can exchange every directory
+    assert cage.says(code, uid=0) == " ".join(["(True, 'socket')"] * 3)

@@ -32,6 +32,13 @@ def name_again() -> None:
     )
 
 
+def binds_by_name() -> None:
+    """a UNIX socket is bound by the path again, not in the directory that was judged"""
+    from certexec.run.emulate_sockets import Bind
+
+    patch(Bind, _is_fixed=lambda self, parent: True)
+
+
 def exec_stop_blind() -> None:
     """nothing is compared at the exec stop"""
     from certexec.run.exec_judge import ExecJudge

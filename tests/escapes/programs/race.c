@@ -64,6 +64,15 @@ static enum outcome open_again(void) { /* openat2 with its flags in memory */
 static enum outcome make_directory(void) { return of_making(mkdir(path, 0755), rmdir); }
 static enum outcome make_node(void) { return of_making(mknod(path, S_IFIFO | 0600, 0), unlink); }
 
+static enum outcome make_socket(void) {
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    enum outcome outcome = of_making(bind(fd, (void *)&address, sizeof address), unlink);
+    close(fd);
+    return outcome;
+}
+
 static enum outcome make_symlink(void) { return of_making(symlink("to", path), unlink); }
 
 static enum outcome make_link(void) { /* a hard link to what must not be reached */
@@ -210,6 +219,7 @@ static const struct goal {
     { "as-root", "roots", read_file, PATH },
     { "openat2", "file", open_again, HOW },    { "mkdir", "new", make_directory, PATH },
     { "mknod", "new", make_node, PATH },       { "symlink", "new", make_symlink, PATH },
+    { "socket", "new", make_socket, PATH },
     { "link", "file", make_link, PATH },       { "chmod", "own", change_mode, PATH },
     { "truncate", "own", cut_file, PATH },
     { "exec", "prog", execute, PATH },         { "argv", "prog", execute_with, ARGUMENT },
