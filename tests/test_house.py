@@ -13,8 +13,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = PROJECT / "certexec"
 
 MAY_USE = {
-    "cli": {"tui", "run", "certificate", "trust", "policy", "kernel", "observe"},
+    "cli": {"browser", "tui", "run", "certificate", "trust", "policy", "kernel", "observe"},
     "tui": {"run", "policy"},
+    "browser": {"kernel"},
     "run": {"certificate", "trust", "policy", "kernel", "observe"},
     "certificate": set(),
     "trust": {"certificate", "kernel"},

@@ -166,7 +166,9 @@ class _Server:
         # 4. no await between the look and the deed
         if self._session is not None or self._over.done():
             return web.Response(status=409, text="there is one session already\n")
-        websocket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=MESSAGE_MAX, timeout=HANDSHAKE)
+        websocket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT, max_msg_size=MESSAGE_MAX, timeout=HANDSHAKE
+        )
         if not websocket.can_prepare(request).ok:
             return web.Response(status=400)
         self._session = session = Session(self._argv, websocket)

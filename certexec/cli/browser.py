@@ -36,10 +36,12 @@ def browser_options(command: F) -> F:
     )(command)
 
 
-def check_port(browser: bool, port: int | None) -> None:
-    """Refuse ``--port`` without ``--browser``. Raises CliError("usage")."""
+def check_browser(browser: bool, port: int | None, plain: bool = False) -> None:
+    """Refuse options that do not go together. Raises CliError("usage")."""
     if port is not None and not browser:
         raise CliError("usage", "--port is for --browser", 'say "--browser", too')
+    if browser and plain:
+        raise CliError("usage", "--browser shows the app, --plain does without", "choose one")
 
 
 def show_in_browser(words: Sequence[str], port: int | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from certexec.cli import output
+from certexec.cli.browser import browser_options, check_browser, show_in_browser
 from certexec.cli.common import printable
 from certexec.cli.covered_files import FileCounter
 from certexec.cli.front import in_browser, use_app
@@ -30,19 +31,24 @@ if TYPE_CHECKING:
 @click.option("--log", "logs", multiple=True, metavar="FILE",
               help="Look at the calls in this log that no rule decides; may be repeated.")
 @click.option("--plain", is_flag=True, help="Prompts, line by line, instead of the app.")
-def command(file: str, logs: tuple[str, ...], plain: bool) -> int:
+@browser_options
+def command(
+    file: str, logs: tuple[str, ...], plain: bool, browser: bool, port: int | None
+) -> int:
     r"""Look at the rules of FILE one at a time, or at what was denied, and answer.
 
     \b
     certexec policy review site.policy
     certexec policy review --log denied site.policy
+    certexec policy review --browser site.policy
 
     For each there are suggestions from narrow to wide, with what they permit and how many of the
     files that are there. Answers: permit, deny, edit, skip. Nothing is written before you save;
     comments, order and all that you did not answer stay. Exit codes: 0 saved, or left without a
     change, 2 FILE is no policy or cannot be read or written.
     """
-    app = use_app(plain, "a review")
+    check_browser(browser, port, plain)
+    app = browser or use_app(plain, "a review")
     target = Target(file)
     subject, users = own_subject(), SystemUsers()
     seen = _seen(logs) if logs else None
@@ -60,14 +66,17 @@ def command(file: str, logs: tuple[str, ...], plain: bool) -> int:
         what = "call in it that no rule decides" if logs else "rule of its own in it"
         output.done(f'"{printable(file)}": there is no {what}')
         return 0
+    if browser:
+        words = [word for log in logs for word in ("--log", log)]
+        return show_in_browser(("policy", "review", *words, "--", file), port)
     counter = FileCounter(subject, users)
 
     def save(text: str) -> None:
         replace(target, text.encode("utf-8", "surrogateescape"))
 
     saved = (_app if app else _prompts)(review, counter, save)
-    if not in_browser():
-        output.done(f'"{printable(file)}": {"saved" if saved else "left as it was"}')
+    tell = output.info if in_browser() else output.done
+    tell(f'"{printable(file)}": {"saved" if saved else "left as it was"}')
     return 0
 
 

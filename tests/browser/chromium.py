@@ -160,7 +160,7 @@ class Chromium:
 
     def press(self, key: str) -> None:
         """Press and let go of a key: a character, or a name such as Enter."""
-        codes = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), "Backspace": (8, "")}
+        codes = {"ArrowDown": (40, ""), "Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), "Backspace": (8, "")}
         code, text = codes.get(key, (ord(key[0].upper()), key))
         same = {"key": key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **same)
