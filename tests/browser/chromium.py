@@ -20,6 +20,8 @@ from tests.isolation import skip_or_fail
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PATIENCE = 90.0
 """seconds for whatever is waited for, on a machine that has much else to do"""
+CODES = {"ArrowDown": (40, ""), "Enter": (13, "\r"), "Escape": (27, "")}
+"""Keys with names: the number that pages know them by, and what they type."""
 FLAGS = (
     "--headless", "--no-sandbox", "--remote-debugging-pipe", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -160,8 +162,7 @@ class Chromium:
 
     def press(self, key: str) -> None:
         """Press and let go of a key: a character, or a name such as Enter."""
-        codes = {"ArrowDown": (40, ""), "Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), "Backspace": (8, "")}
-        code, text = codes.get(key, (ord(key[0].upper()), key))
+        code, text = CODES.get(key, (ord(key[0].upper()), key))
         same = {"key": key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **same)
         self.call("Input.dispatchKeyEvent", type="keyUp", **same)
