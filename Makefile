@@ -15,6 +15,7 @@ $(STAMP): pyproject.toml binfmt/build_hook.py $(wildcard binfmt/*.[ch] binfmt/*.
 	@[ -x $(RUN) ] || $(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --upgrade "pip>=25.1"
 	@$(RUN) -m pip install --quiet --editable . --group dev
+	@$(RUN) -m compileall -q certexec
 	@touch $@
 
 demo: $(STAMP)

@@ -48,15 +48,19 @@ def _malformed(message: str) -> CertificateError:
 
 _BYTE = [bytes((value,)) for value in range(256)]
 """Every single byte: most heads are one of them."""
+_SHORT_HEADS = [
+    [_BYTE[top << 5 | size] if size < 24 else bytes((top << 5 | 24, size)) for size in range(256)]
+    for top in range(8)
+]
+"""The heads of every kind for arguments below 256: almost all that there are."""
+_BYTES_HEADS, _TEXT_HEADS = _SHORT_HEADS[_BYTES], _SHORT_HEADS[_TEXT]
 
 
 def _head(major: int, argument: int) -> bytes:
     """Encode a head in its shortest form."""
-    top = major << 5
-    if argument < 24:
-        return _BYTE[top | argument]
     if argument < 1 << 8:
-        return _BYTE[top | 24] + _BYTE[argument]
+        return _SHORT_HEADS[major][argument]
+    top = major << 5
     if argument < 1 << 16:
         return _BYTE[top | 25] + argument.to_bytes(2, "big")
     if argument < 1 << 32:
@@ -76,11 +80,11 @@ def _encode_into(out: list[bytes], value: object, depth: int) -> None:
             text = value.encode("utf-8")  # type: ignore[attr-defined]
         except UnicodeEncodeError:
             raise _malformed("a text is not valid Unicode") from None
-        out.append(_head(_TEXT, len(text)))
-        out.append(text)
+        size = len(text)
+        out += (_TEXT_HEADS[size] if size < 256 else _head(_TEXT, size), text)
     elif kind is bytes:
-        out.append(_head(_BYTES, len(value)))  # type: ignore[arg-type]
-        out.append(value)  # type: ignore[arg-type]
+        size = len(value)  # type: ignore[arg-type]
+        out += (_BYTES_HEADS[size] if size < 256 else _head(_BYTES, size), value)  # type: ignore[arg-type]
     elif value is None:
         out.append(b"\xf6")
     elif kind is bool:

@@ -65,7 +65,7 @@ class Signature:
 
     def __init__(self, protected: bytes, unprotected: Headers, signature: bytes) -> None:
         self.protected = protected
-        self.headers = _decode_protected(protected)
+        self.headers = _signer_headers(protected)
         self.unprotected = unprotected
         self.signature = signature
 
@@ -112,6 +112,26 @@ def _decode_protected(protected: bytes) -> Headers:
     if not isinstance(headers, dict):
         raise _malformed("a protected header is not a map")
     return headers
+
+
+_SIGNERS_MAX, _SIGNER_SIZE = 64, 64
+"""Headers of signatures that are remembered, and the bytes of the longest such."""
+_signers: dict[bytes, Headers] = {}
+
+
+def _signer_headers(protected: bytes) -> Headers:
+    """Decode a signature's protected header: all signatures by one key have the same bytes there.
+
+    Returns a dict of the caller's own.
+    """
+    known = _signers.get(protected)
+    if known is None:
+        known = _decode_protected(protected)
+        if len(protected) <= _SIGNER_SIZE:
+            if len(_signers) >= _SIGNERS_MAX:
+                _signers.clear()
+            _signers[protected] = known
+    return known.copy()
 
 
 def _is_header(protected: object, unprotected: object) -> bool:

@@ -323,6 +323,14 @@ class Certificate(Record):
             extensions=_options(payload[13], "extensions"),
         )
 
+    def with_serial(self, serial: int, claims: Claims) -> Certificate:
+        """Return a certificate that says the same under another serial and with other claims."""
+        other = Certificate.__new__(Certificate)
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.serial, other.claims = serial, claims
+        return other
+
     def to_payload(self) -> dict[int, object]:
         """Return the payload, ready to be encoded; the claims are not part of it."""
         payload: dict[int, object] = {

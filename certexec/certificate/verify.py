@@ -12,10 +12,11 @@ from certexec.errors import CertificateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from certexec.certificate.identity import Identity, Pair
+    from certexec.certificate.model import Claims
 
     class SigningKey(cose.VerifyingKey, Protocol):
         """A public key: ``certexec.trust.keys.PublicKey``."""
@@ -211,12 +212,16 @@ def _allowed_signers(certificate: Certificate, good: list[TrustedKey]) -> list[T
     return allowed
 
 
+def _read_payload(payload: bytes, claims: Claims) -> Certificate:
+    return Certificate.from_payload(codec.decode(payload), claims)
+
+
 def read_message(message: cose.SignMessage) -> Certificate:
     """Return the certificate inside an unwrapped message, which proves nothing by itself.
 
     Raises CertificateError: "malformed" or "unsupported".
     """
-    return Certificate.from_payload(codec.decode(message.payload), envelope.claims_of(message))
+    return _read_payload(message.payload, envelope.claims_of(message))
 
 
 def read_unverified(data: bytes) -> Certificate:
@@ -227,7 +232,12 @@ def read_unverified(data: bytes) -> Certificate:
     return read_message(envelope.unwrap(data))
 
 
-def verify_certificate(data: bytes, keys: Mapping[bytes, TrustedKey], now: int) -> Verified:
+def verify_certificate(
+    data: bytes,
+    keys: Mapping[bytes, TrustedKey],
+    now: int,
+    read_payload: Callable[[bytes, Claims], Certificate] = _read_payload,
+) -> Verified:
     """Verify one certificate.
 
     1. The bytes are a certificate in the strict format, with at least one signature.
@@ -249,6 +259,7 @@ def verify_certificate(data: bytes, keys: Mapping[bytes, TrustedKey], now: int) 
         data: the whole file, read once.
         keys: the trust store, by key id.
         now: seconds since 1970.
+        read_payload: ``Alike.certificate``, where many are verified.
 
     Returns:
         The certificate and the signers that steps 6 and 7 left.
@@ -265,7 +276,7 @@ def verify_certificate(data: bytes, keys: Mapping[bytes, TrustedKey], now: int) 
     # 4.
     check_moment(claims.nbf, claims.exp, now)
     # 5.
-    certificate = read_message(message)
+    certificate = read_payload(message.payload, claims)
     check_enforceable(certificate)
     # 6. and 7.
     return Verified(certificate, _allowed_signers(certificate, good))

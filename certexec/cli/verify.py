@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -25,7 +26,6 @@ from certexec.cli.common import (
 )
 from certexec.cli.main import COULD_NOT_TELL, EXIT_NO, EXIT_UNKNOWN
 from certexec.cli.progress import Progress
-from certexec.cli.report_file import check_report, write_verify_report
 from certexec.errors import CertexecError, CliError, unreadable
 from certexec.run.certificate_files import NAMED, Item, expand
 from certexec.run.memory import Memory
@@ -39,6 +39,8 @@ SCHEMA = 2
 """of a JSON line; 1 was one object with a list."""
 FEW = 16
 """files; so many are judged sooner than other processes are started for them."""
+DAY = 86400
+"""seconds"""
 MAX_JOBS = 512
 """processes; more than any machine makes use of, and still fewer than users may have."""
 
@@ -62,25 +64,40 @@ def _exit_code(error: CertexecError | None) -> int:
     return EXIT_UNKNOWN if error.reason in COULD_NOT_TELL else EXIT_NO
 
 
-def _tell(result: Result, as_json: bool) -> Told:
-    code = _exit_code(result.error)
-    before = "".join(
-        output.note_lines(printable(text), odd=odd) for odd, text in result.notes
-    )
-    if as_json:
-        return Told(code, before, json.dumps(_as_json(result)) + "\n", "")
-    if output.settings.quiet:
-        return Told(code, before, "", "")
-    path = printable(result.path)
-    if result.error is None:
-        assert result.verified is not None
-        fingerprints = ", ".join(one.key.fingerprint for one in result.verified.signers)
-        expiry = show_date(result.verified.certificate.claims.exp)
-        word = output.painted("OK", "green")
-        return Told(code, before, f"{path}: {word} ({fingerprints}, expires {expiry})\n", "")
-    word = output.painted("FAIL" if code == EXIT_NO else "UNKNOWN", "red")
-    why = output.error_lines(f"{path}: {printable(result.error.message)}", result.error.hint)
-    return Told(code, before, f"{path}: {word} ({result.error.reason})\n", why)
+class _Teller:
+    """Says in words, or in JSON, what became of a file; knows the words that all have in common."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._words = {
+            code: output.painted(word, color)
+            for code, word, color in (
+                (0, "OK", "green"), (EXIT_NO, "FAIL", "red"), (EXIT_UNKNOWN, "UNKNOWN", "red"),
+            )
+        }  # fmt: skip
+
+    def tell(self, result: Result) -> Told:
+        code = _exit_code(result.error)
+        before = "".join(
+            [output.note_lines(printable(text), odd=odd) for odd, text in result.notes]
+        )
+        if self._as_json:
+            return Told(code, before, json.dumps(_as_json(result)) + "\n", "")
+        if output.settings.quiet:
+            return Told(code, before, "", "")
+        path, word = printable(result.path), self._words[code]
+        if result.error is None:
+            assert result.verified is not None
+            fingerprints = ", ".join([one.key.fingerprint for one in result.verified.signers])
+            expiry = _date(result.verified.certificate.claims.exp // DAY)
+            return Told(code, before, f"{path}: {word} ({fingerprints}, expires {expiry})\n", "")
+        why = output.error_lines(f"{path}: {printable(result.error.message)}", result.error.hint)
+        return Told(code, before, f"{path}: {word} ({result.error.reason})\n", why)
+
+
+@lru_cache
+def _date(day: int) -> str:
+    return show_date(day * DAY)
 
 
 def _as_json(result: Result) -> dict[str, object]:
@@ -147,13 +164,15 @@ def _results(
     few = jobs == 1 or len(first) < FEW
     judge = verifier(Memory(None if few else Once())).judge
 
+    tell = _Teller(as_json).tell
+
     def work(item: Item) -> Told | None:
         result = judge(item)
-        return None if result is None else _tell(result, as_json)
+        return None if result is None else tell(result)
 
     def lost(item: Item, how: str) -> Told:
         error = CliError("internal", how, "run it again; if it happens again, report it")
-        return _tell(Result(item.path, None, error), as_json)
+        return tell(Result(item.path, None, error))
 
     if few:
         yield from map(work, chain(first, items))
@@ -214,6 +233,8 @@ def command(
     if page is not None:
         if as_json:
             raise CliError("usage", '"--html" and "--json" exclude each other')
+        from certexec.cli.report_file import check_report  # little else needs it: it takes long
+
         check_report(page)
     records: list[str] = []
     now = parse_time(at, int(time.time()))
@@ -252,6 +273,8 @@ def command(
 
 def _report(page: str, records: list[str]) -> None:
     """Write the report about results, which are lines of JSON. Raises CliError("unreadable")."""
+    from certexec.cli.report_file import write_verify_report
+
     report = write_verify_report(page, [json.loads(record) for record in records])
     bad = sum(1 for one in report.results if not one["ok"])
     output.done(

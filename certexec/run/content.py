@@ -41,6 +41,21 @@ def digest(fd: int, size: int, name: str = "sha256") -> bytes:
     return state.digest()
 
 
+def both_digests(fd: int, size: int) -> tuple[bytes, bytes]:
+    """Return SHA-256 and SHA-512 of the first ``size`` bytes, reading them once. Raises OSError."""
+    short, long = new("sha256", size), new("sha512", size)
+    buffer = memoryview(bytearray(min(READ_CHUNK, size)))
+    offset = 0
+    while offset < size:
+        got = os.preadv(fd, [buffer[: size - offset]], offset)
+        if not got:
+            break
+        offset += got
+        short.update(buffer[:got])
+        long.update(buffer[:got])
+    return short.digest(), long.digest()
+
+
 class Digests:
     """SHA-256 and SHA-512 of an open file; of a large one SHA-512 comes from a thread."""
 
@@ -67,7 +82,7 @@ class Digests:
     def finish(self) -> tuple[bytes, bytes]:
         """Return both digests, as soon as they are there. Raises OSError."""
         if self._done is None:
-            return digest(self._fd, self._size), digest(self._fd, self._size, "sha512")
+            return both_digests(self._fd, self._size)
         try:
             short = digest(self._fd, self._size)
         finally:

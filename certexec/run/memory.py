@@ -12,18 +12,21 @@ import struct
 
 from certexec.kernel.digest import sha256, stay_with_openssl
 from certexec.kernel.userdb import SystemUsers
-from certexec.run.content import Digests
+from certexec.run.content import Digests, both_digests
 from certexec.run.once import VALUE_SIZE, Once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from typing import Any
 
 SHORT = 32
 """bytes of a SHA-256; those of the SHA-512 follow."""
 ENTRIES_MAX = 1 << 16
 """entries that one process keeps of each kind; a run over more files forgets them all at once."""
+LARGE = 16 << 20
+"""bytes from which a file is hashed by two threads though every processor has a process: others
+will wait for it, or have nothing left to do."""
 IDENTITY = struct.Struct("<QQQqq")
 """Device, inode, size, modification and change time in nanoseconds."""
 FILES, POLICIES = b"files", b"policies"
@@ -40,6 +43,7 @@ class Memory:
             stay_with_openssl()
         self._shared = shared
         self._digests: dict[bytes, bytes] = {}
+        self._good: dict[Hashable, bool] = {}
         self._policies: dict[bytes, list[Note]] = {}
         self._numbers: dict[tuple[str, str], int | None] = {}
         self._users = SystemUsers()
@@ -59,10 +63,20 @@ class Memory:
         both = self._digests.get(identity)
         if both is None:
             # what changes meanwhile has another change time, and is asked for anew the next time
-            both = self._answer(FILES + identity, lambda: _hash(fd, info.st_size))
+            alone = self._shared is None or info.st_size >= LARGE
+            both = self._answer(FILES + identity, lambda: _hash(fd, info.st_size, alone))
             _make_room(self._digests)
             self._digests[identity] = both
         return both[:SHORT], both[SHORT:]
+
+    def is_good(self, question: Hashable) -> bool:
+        """Tell whether a file that was ``found_good`` under this question was one already."""
+        return question in self._good
+
+    def found_good(self, question: Hashable) -> None:
+        """Remember that a file may be executed and has the signed content."""
+        _make_room(self._good)
+        self._good[question] = True
 
     def policy(self, question: bytes, judge: Callable[[], list[Note]]) -> list[Note]:
         """Return what ``judge`` says of a policy that can be enforced; raises what it raises.
@@ -101,8 +115,9 @@ def _identity(info: os.stat_result) -> bytes:
     )
 
 
-def _hash(fd: int, size: int) -> bytes:
-    return b"".join(Digests(fd, size).finish())
+def _hash(fd: int, size: int, alone: bool) -> bytes:
+    """Hash a file; ``alone``: with a processor to spare for the second digest."""
+    return b"".join(Digests(fd, size).finish() if alone else both_digests(fd, size))
 
 
 def _make_room(kept: dict[Any, Any]) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
+import select
 import signal
+import struct
 from itertools import islice
-from multiprocessing.connection import Connection, Pipe, wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +26,61 @@ if TYPE_CHECKING:
 
 CHUNK = 32
 """Items that are sent at once: a message costs as much as a third of an item's work."""
-WINDOW = 64 * CHUNK
-"""Items between the first without a result and the last that was given out."""
+WINDOW = 256 * CHUNK
+"""Items between the first without a result and the last that was given out: others go on while one
+file takes seconds. A result is some hundred bytes."""
+
+
+LENGTH = struct.Struct("=Q")
+"""What precedes each message: how many bytes it has."""
+
+
+class Connection:
+    """One end of two pipes, for objects; the standard library's takes long to be imported."""
+
+    __slots__ = ("reader", "writer")
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, message: object) -> None:
+        """Write an object; raises OSError where nobody reads."""
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        left = memoryview(LENGTH.pack(len(data)) + data)
+        while left:
+            left = left[os.write(self.writer, left) :]
+
+    def receive(self) -> Any:
+        """Read an object; raises EOFError where nobody writes any more."""
+        (length,) = LENGTH.unpack(self._exactly(LENGTH.size))
+        return pickle.loads(self._exactly(length))  # noqa: S301 (our own process wrote it)
+
+    def _exactly(self, length: int) -> bytes:
+        data = os.read(self.reader, length)
+        while len(data) < length:
+            more = os.read(self.reader, length - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    def close(self) -> None:
+        """Close both pipes."""
+        os.close(self.reader)
+        os.close(self.writer)
+
+
+def connection_pair() -> tuple[Connection, Connection]:
+    """Return the two ends; raises OSError."""
+    first_reader, second_writer = os.pipe()
+    try:
+        second_reader, first_writer = os.pipe()
+    except OSError:
+        os.close(first_reader)
+        os.close(second_writer)
+        raise
+    return Connection(first_reader, first_writer), Connection(second_reader, second_writer)
 
 
 class Worker:
@@ -116,8 +171,12 @@ class _Pool:
                 for number, item in enumerate(chunk[1], chunk[0]):
                     self._done[number] = self._work(item)
                 continue
-            for connection in wait([worker.connection for worker in self._busy]):
-                self._receive(next(one for one in self._busy if one.connection is connection))
+            waiting = {worker.connection.reader: worker for worker in self._busy}
+            poll = select.poll()
+            for reader in waiting:
+                poll.register(reader, select.POLLIN)
+            for reader, _ in poll.poll():
+                self._receive(waiting[reader])
 
     def _take(self) -> tuple[int, list[Any]] | None:
         """Return the next items and the number of the first; None where there are none for now."""
@@ -145,7 +204,7 @@ class _Pool:
     def _receive(self, worker: Worker) -> None:
         self._busy.remove(worker)
         try:
-            results, failure = worker.connection.recv()
+            results, failure = worker.connection.receive()
         except (EOFError, OSError):
             self._replace(worker)
             return
@@ -168,7 +227,7 @@ class _Pool:
 
     def _add(self) -> bool:
         """Fork a worker; False where the system does not let us."""
-        ours, theirs = Pipe()
+        ours, theirs = connection_pair()
         # ^C is for the caller, who ends the workers; in them it stays blocked. A child that is
         # interrupted before its "try" would go on as a second caller.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -197,7 +256,7 @@ def _serve(connection: Connection, work: Callable[[Any], Any]) -> None:
     """Work until the caller's end is closed."""
     while True:
         try:
-            items = connection.recv()
+            items = connection.receive()
         except (EOFError, OSError):
             return
         results, failure = [], None

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 
+from certexec.certificate.alike import KEPT_MAX, Alike
 from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import CertexecError, CertificateError, CliError, RunError, unreadable
+from certexec.kernel.digest import sha256
+from certexec.policy.lexer import LINE_MAX
 from certexec.run import decide, integrity
 from certexec.run.content import mismatch
 from certexec.run.content import unreadable as content_unreadable
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from certexec.certificate.identity import Pair
-    from certexec.certificate.model import Certificate, FileDigest, Program
+    from certexec.certificate.model import Certificate, FileDigest, PolicyRef, Program
     from certexec.run.certificate_files import Item
     from certexec.trust.store import TrustedKey
 
@@ -67,6 +70,9 @@ class Verifier:
         self._binary = binary
         self._signer = signer
         self._memory = memory or Memory()
+        self._alike = Alike()
+        self._judged: dict[int, tuple[PolicyRef, list[Note]]] = {}
+        self._size = 0
         self._invoker = Invoker(os.getpid())
         self._nobody_granted = permitted_identity(None, self._invoker)
 
@@ -87,7 +93,9 @@ class Verifier:
             return None
         said: list[Note] = []
         try:
-            verified = verify_certificate(data, self._keys, self._now)  # 1.
+            verified = verify_certificate(
+                data, self._keys, self._now, self._alike.certificate
+            )  # 1.
             self._check_signer(verified)  # 2.
             self._check_numbers(verified.certificate)  # 3.
             said = self._check_policy(verified.certificate)  # 4.
@@ -142,13 +150,20 @@ class Verifier:
         certificate; what follows from the same text for the same program, once.
         """
         signed = certificate.policy
-        decide.policy_bytes(certificate)
+        known = self._judged.get(id(signed))
+        if known is not None and known[0] is signed:  # all else that counts came with it
+            return known[1]
+        text, _ = decide.policy_bytes(certificate)
+        program = certificate.program.path
+        rules = _rules_of_one(text, program) if signed.inherit else None
         # whatever is signed about the policy; of its text the digest, which was just compared
-        terms = [getattr(signed, name) for name in signed.__slots__ if name != "text"]
+        terms = [
+            getattr(signed, name) for name in signed.__slots__ if name not in ("text", "sha256")
+        ]
         question = repr(
             (
-                terms, certificate.program.path, certificate.log, certificate.is_grant(),
-                certificate.elevations(),
+                terms, (signed.sha256, program) if rules is None else sha256(rules),
+                certificate.log, certificate.is_grant(), certificate.elevations(),
             )
         )  # fmt: skip
 
@@ -156,7 +171,14 @@ class Verifier:
             reach, _, _ = decide.confinement_of(certificate, capable=certificate.is_grant())
             return notes(reach.policies)
 
-        return self._memory.policy(question.encode("utf-8", "surrogatepass"), judge)
+        said = self._memory.policy(question.encode("utf-8", "surrogatepass"), judge)
+        if signed.text is not None:
+            self._size += len(text)
+            if self._size > KEPT_MAX:
+                self._judged.clear()
+                self._size = len(text)
+            self._judged[id(signed)] = signed, said
+        return said
 
     # -- files ---------------------------------------------------------------------------------
 
@@ -176,6 +198,19 @@ class Verifier:
     def _check_file(
         self, signed: Program | FileDigest, missing: str, changed: str, permitted: Permitted
     ) -> None:
+        known = None
+        if permitted is self._nobody_granted:
+            # of a file that has not changed since, mode, owners and content are what they were
+            known = (signed.path, signed.size, signed.sha256, signed.sha512, _look(signed.path))
+            if self._memory.is_good(known):
+                return
+        self._check_open_file(signed, missing, changed, permitted)
+        if known is not None:
+            self._memory.found_good(known)
+
+    def _check_open_file(
+        self, signed: Program | FileDigest, missing: str, changed: str, permitted: Permitted
+    ) -> None:
         try:
             fd = integrity.open_file(signed.path, missing, changed)
         except RunError as error:
@@ -193,6 +228,37 @@ class Verifier:
                 raise mismatch(signed, changed)
         finally:
             os.close(fd)
+
+
+def _look(path: str) -> tuple[int, ...] | None:
+    """Return what changes with any change of a file or of who may use it; None without one."""
+    try:
+        info = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return (
+        info.st_dev, info.st_ino, info.st_mode, info.st_uid, info.st_gid, info.st_size,
+        info.st_mtime_ns, info.st_ctime_ns,
+    )  # fmt: skip
+
+
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._+-")
+"""Characters of a path that mean nothing else in a policy's header."""
+
+
+def _rules_of_one(text: bytes, program: str) -> bytes | None:
+    """Return a policy without its program's path, if nothing but its first header names that.
+
+    None for other policies. Such a policy without includes, other programs' parts and exec to
+    those says the same for every program.
+    """
+    header = b"Policy: " + program.encode() + b", Emulation: "
+    if not text.startswith(header) or not PLAIN.issuperset(program):
+        return None
+    if text.find(b"\n") > LINE_MAX:
+        return None  # refused because of its path's length
+    rules = text[len(header) :]
+    return None if b"policy: " in rules.lower() else rules
 
 
 def _could_not_tell(error: RunError) -> CertexecError:

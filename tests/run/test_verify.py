@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certexec.policy.lexer import LINE_MAX
 from certexec.run import memory as memory_module
 from certexec.run import verify as verify_module
 from certexec.run.certificate_files import Item
@@ -276,6 +277,81 @@ def test_a_verdict_on_a_policy_is_not_that_on_other_terms(
     other, one = simulator.build(), verifier(simulator.trust)
     assert [judged(one, data) for data in (plain, other, plain)] == [None, reason, None]
     assert counted.count("policy") == 2
+
+
+def judged_with(
+    where: Path, counted: list[str], text: str, programs: str = "ac", inherit: bool = True
+) -> list[str | None]:
+    """Judge certificates for programs with the same policy, but for the path; return the words."""
+    del counted[:]
+    made = [
+        simulated(f"{where}/{name}", CONTENTS[name], text.format(f"{where}/{name}"))
+        for name in programs
+    ]
+    one = verifier(made[0].trust)
+    for simulator in made:
+        simulator.payload[3][5] = inherit
+    return [judged(one, simulator.build()) for simulator in made]
+
+
+def test_a_policy_for_several_programs_is_compiled_once(where: Path, counted: list[str]) -> None:
+    text = policy_for("{}", 'native-fsread: filename match "/usr/*" then permit')
+    assert judged_with(where, counted, text) == [None, None]
+    assert counted.count("policy") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Policy: {0}, Emulation: native\n\tnative-exit: permit\nPOLICY: /x, Emulation: native\n",
+        "# {0}\nPolicy: {0}, Emulation: native\n\tnative-exit: permit\n",
+        "Policy:  {0}, Emulation: native\n\tnative-exit: permit\n",
+    ],
+    ids=["two-parts", "comment", "space"],
+)
+def test_policies_that_differ_in_more_are_judged_each(
+    where: Path, counted: list[str], text: str
+) -> None:
+    judged_with(where, counted, text)
+    assert counted.count("policy") == 2
+
+
+def test_policies_that_others_come_under_are_judged_each(
+    where: Path, counted: list[str]
+) -> None:
+    assert judged_with(where, counted, policy_for("{}"), inherit=False) == [None, None]
+    assert counted.count("policy") == 2
+
+
+def test_a_header_that_is_too_long_is_refused_whatever_was_judged_before(
+    where: Path, counted: list[str]
+) -> None:
+    """Two paths, of which one makes the first line longer than a line may be."""
+    deep = where / ("d" * 200)
+    deep.mkdir(exist_ok=True)
+    (deep / "a").write_bytes(CONTENTS["a"])
+    (deep / "a").chmod(0o755)
+    comment = "#" + "x" * (LINE_MAX - len(f"Policy: {where}/a, Emulation: native #"))
+    text = "Policy: {}, Emulation: native " + comment + "\n\tnative-exit: permit\n"
+    made = [
+        simulated(path, CONTENTS["a"], text.format(path)) for path in (f"{where}/a", f"{deep}/a")
+    ]
+    one = verifier(made[0].trust)
+    assert [judged(one, simulator.build()) for simulator in made] == [None, "policy-syntax"]
+
+
+def test_a_path_that_a_header_reads_otherwise_is_judged_by_itself(
+    where: Path, counted: list[str]
+) -> None:
+    """A "#" begins a comment, so such a program's policy is for another program."""
+    (where / "a#b").write_bytes(CONTENTS["a"])
+    (where / "a#b").chmod(0o755)
+    made = [
+        simulated(f"{where}/{name}", CONTENTS["a"], policy_for(f"{where}/{name}"))
+        for name in ("a", "a#b")
+    ]
+    one = verifier(made[0].trust)
+    assert [judged(one, simulator.build()) for simulator in made] == [None, "policy-syntax"]
 
 
 def test_memory_forgets_all_rather_than_grow(
