@@ -8,6 +8,8 @@ def printable(text: str, *, lines: bool = False) -> str:
 
     With ``lines``, ends of lines and tabs stay.
     """
+    if text.isprintable() and text.isascii():
+        return text
     allowed = "\n\t" if lines else ""
     return "".join(
         one if one.isprintable() or one in allowed else one.encode("unicode_escape").decode()
