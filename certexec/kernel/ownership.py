@@ -48,12 +48,12 @@ def root_owners() -> frozenset[int]:
     """
     try:
         ranges = [line.split() for line in read_file("/proc/self/uid_map").splitlines()]
+        if any(int(count) == _ALL_UIDS and inside == outside for inside, outside, count in ranges):
+            return ROOT_ONLY
         overflow = int(read_file("/proc/sys/fs/overflowuid"))
     except (OSError, ValueError):
         return ROOT_ONLY
-    for inside, outside, count in ranges:
-        if int(count) == _ALL_UIDS and inside == outside:
-            return ROOT_ONLY
+    for inside, _, count in ranges:
         if int(inside) <= overflow < int(inside) + int(count):
             return ROOT_ONLY
     return ROOT_ONLY | {overflow}

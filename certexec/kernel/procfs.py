@@ -130,11 +130,23 @@ def _four(line: bytes) -> tuple[int, int, int, int]:
     return real, effective, saved, filesystem
 
 
-def _fields(text: bytes) -> dict[bytes, bytes]:
+_JUDGED = (
+    b"Umask", b"Tgid", b"PPid", b"TracerPid", b"Uid", b"Gid", b"Groups", b"CapInh", b"CapPrm",
+    b"CapEff", b"CapBnd", b"CapAmb", b"NoNewPrivs", b"Seccomp",
+)  # fmt: skip
+"""What a Status says, a quarter of the lines."""
+_WAITING = (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn")
+_STARTS = {name: b"\n%b:" % name for name in (*_JUDGED, *_WAITING)}
+
+
+def _fields(text: bytes, names: tuple[bytes, ...] = _JUDGED) -> dict[bytes, bytes]:
+    """Return what these lines say. The first line, a name, holds no line end: it is escaped."""
     fields = {}
-    for line in text.split(b"\n"):
-        name, _, value = line.partition(b":")
-        fields[name] = value
+    for name in names:
+        start = text.find(_STARTS[name])
+        if start >= 0:
+            start += len(name) + 2
+            fields[name] = text[start : text.find(b"\n", start)]
     return fields
 
 
@@ -227,7 +239,7 @@ def pending_signals(tid: int) -> int:
 
     Raises OSError when the thread is gone.
     """
-    fields = _fields(read_file(proc(tid, "status")))
+    fields = _fields(read_file(proc(tid, "status")), _WAITING)
     waiting = int(fields[b"SigPnd"], 16) | int(fields[b"ShdPnd"], 16)
     return waiting & ~int(fields[b"SigBlk"], 16) & ~int(fields[b"SigIgn"], 16)
 

@@ -11,7 +11,7 @@ from certexec.observe.event import Event
 from certexec.observe.rate import Folding
 from certexec.observe.sinks import machine_sinks
 from certexec.policy.evaluate import Verdict, effective_rules, evaluate, subject_of
-from certexec.policy.model import symbols
+from certexec.policy.model import Subject, symbols
 from certexec.run.narrowing import Narrowing
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from certexec.kernel.notify import Notification
     from certexec.observe.sink import Sink
-    from certexec.policy.model import Rule, Subject
+    from certexec.policy.model import Rule
     from certexec.run.call import Call
     from certexec.run.operations import Operation
     from certexec.run.places import Places
@@ -70,10 +70,7 @@ class Judge:
         ids = (call.rights.uids[0], call.rights.gids[0])
         known = self._subjects.get(ids)
         if known is None:
-            uid, gid = ids
-            home, user = self._users.home(uid), self._users.name(uid)
-            known = subject_of(uid, gid, home=home, user=user, cwd=self.cwd)
-            self._subjects[ids] = known
+            known = self._subjects[ids] = _Subject(*ids, self.cwd, self._users)
         return known
 
     def judge(self, operation: Operation) -> Verdict | None:
@@ -204,6 +201,26 @@ class Judge:
                 self._names.clear()
             name = self._names[uid] = self._users.name(uid) or str(uid)
         return name
+
+
+class _Subject(Subject):
+    """Whom the rules see; home and name are looked up when a rule asks for one of them."""
+
+    __slots__ = ("_users",)
+
+    def __init__(self, uid: int, gid: int, cwd: str, users: SystemUsers) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.cwd = cwd
+        self._users = users
+
+    def __getattr__(self, name: str) -> str:  # only for what is not there yet
+        if name not in ("home", "user"):
+            raise AttributeError(name)
+        home, user = self._users.home(self.uid), self._users.name(self.uid)
+        whole = subject_of(self.uid, self.gid, home=home, user=user, cwd=self.cwd)
+        self.home, self.user = whole.home, whole.user
+        return whole.home if name == "home" else whole.user
 
 
 def raw_arguments(notification: Notification) -> bytes:

@@ -58,9 +58,14 @@ class Mounts:
 
         Raises OSError when the table cannot be read.
         """
-        return self._of_number(mount_and_mode(fd)[0])
+        line = self._of_number(mount_and_mode(fd)[0])
+        if line is None:
+            return None
+        words = line.split(b" ")
+        return Mount(_unescape(words[3]), _unescape(words[4]))
 
-    def _of_number(self, number: int | None) -> Mount | None:
+    def _of_number(self, number: int | None) -> bytes | None:
+        """Return what the table says of a mount, None where it is none of ours."""
         with self._lock:  # ids are used again: nobody may look at a table that is out of date
             if self._poll.poll(0):
                 self._table = self._read()
@@ -89,16 +94,13 @@ class Mounts:
         if fd >= 0:
             os.close(fd)
 
-    def _read(self) -> dict[int, Mount]:
+    def _read(self) -> dict[int, bytes]:
+        """Return each mount's line; most are only asked whether they are there."""
         os.lseek(self._fd, 0, os.SEEK_SET)
         text = b""
         while chunk := os.read(self._fd, _CHUNK):
             text += chunk
-        table = {}
-        for line in text.splitlines():
-            words = line.split(b" ")
-            table[int(words[0])] = Mount(_unescape(words[3]), _unescape(words[4]))
-        return table
+        return {int(line[: line.index(b" ")]): line for line in text.splitlines()}
 
 
 def _is_harmless(device: int) -> bool:

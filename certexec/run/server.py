@@ -139,13 +139,12 @@ def attend(
     channel: Channel, settings: Settings, meet: Callable[[Channel, Settings], None]
 ) -> int:
     """Serve the launcher at the other end; ``meet`` leaves the certificate in ``settings``."""
-    name = "certexec"
+    invoker = None
     try:
         # 1. who asks
         meet(channel, settings)
         invoker = Invoker(channel.peer_pid)
         fd = settings.certificate_fd
-        name = _typed_name(invoker, settings.arguments_before)
         # 2. judge; nothing has been promised yet
         approved = decide(
             fd,
@@ -175,18 +174,23 @@ def attend(
             _let_go(invoker.pid)
             raise RunError("internal", "the launcher ended")
     except CertexecError as error:
+        name = _typed_name(invoker, settings.arguments_before)
         channel.send_refusal(error.exit_code, reason_line(error, name))
         settings.report("refused", channel.peer_pid, error.reason)
         return DONE
     except (OSError, ValueError, KeyError, AssertionError, MemoryError) as error:
+        name = _typed_name(invoker, settings.arguments_before)
         line = f"{name}: internal error: {type(error).__name__}: {error} (internal)"
         channel.send_refusal(EXIT_INTERNAL, line.replace("\n", " "))
         return EXIT_INTERNAL
     return _Execution(channel, invoker, approved, settings, children).run()
 
 
-def _typed_name(invoker: Invoker, before: int) -> str:
-    argv = invoker.argv(before)
+def _typed_name(invoker: Invoker | None, before: int) -> str:
+    try:
+        argv = [] if invoker is None else invoker.argv(before)
+    except OSError:
+        argv = []  # it has ended
     name = os.path.basename(argv[0]) if argv else b""
     text = name[:64].decode("utf-8", "replace")
     return text if text.isprintable() and text else "certexec"
