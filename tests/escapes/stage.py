@@ -285,14 +285,22 @@ class Stage:
         # modules out of a bundle would take the place of those that were patched
         bundle, aside = version / "bundle", version / "aside"
         mode = entry.stat().st_mode & 0o7777
+        plans = Path(self.world.machine.path("/run/certexec/plans"))
         shutil.copytree(HERE / "mutations", version / "mutations")
         os.rename(entry, real)
         os.rename(bundle, aside)
         try:
             entry.write_text(SERVER.format(name=mutation))
             entry.chmod(mode)
+            _empty(plans)  # or no server is asked
             yield
         finally:
             os.rename(aside, bundle)
             os.rename(real, entry)
             shutil.rmtree(version / "mutations")
+            _empty(plans)  # of what it kept
+
+
+def _empty(plans: Path) -> None:
+    for entry in plans.glob("*"):
+        entry.unlink(missing_ok=True)
