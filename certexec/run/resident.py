@@ -36,7 +36,7 @@ from certexec.run.server_socket import (
     listen,
     note,
 )
-from certexec.run.turns import Turns
+from certexec.run.turns import Turns, with_their_share
 from certexec.run.undertaker import Undertaker
 from certexec.run.warm import (
     IDLE,
@@ -258,7 +258,8 @@ class Resident:
         for pid in [pid for pid, child in self.starting.items() if child.since < limit]:
             del self.starting[pid]
         while len(self.starting) < self.starting_max:
-            turn = self.turns.next()
+            users = [child.uid for child in self.starting.values()]
+            turn = self.turns.next(with_their_share(users, self.starting_max))
             if turn is None:
                 return
             uid, request = turn

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from typing import Generic, TypeVar
 
     Item = TypeVar("Item")
@@ -28,6 +29,18 @@ ALL_MAX = 10000
 RUNNING_MAX = 2000
 """supervised programs of one user, root excepted; a machine has some 30,000 process numbers."""
 ROOT = 0
+
+
+def with_their_share(starting: Iterable[int], slots: int) -> set[int]:
+    """Return the users who hold half of the slots for starts, or more; root may have all.
+
+    ``starting``: the user of each start that is on its way. Whoever stops what they start holds a
+    slot for as long as a start may take, and another one after that: never all of them.
+    """
+    held: dict[int, int] = {}
+    for uid in starting:
+        held[uid] = held.get(uid, 0) + 1
+    return {uid for uid, count in held.items() if uid != ROOT and count >= max(1, slots // 2)}
 
 
 class Turns(Generic[Item]):
@@ -57,9 +70,14 @@ class Turns(Generic[Item]):
         self.waiting += 1
         return True
 
-    def next(self) -> tuple[int, Item] | None:
-        """Take the next request out, with its user; that user's next one comes after all others."""
+    def next(self, enough: Collection[int] = ()) -> tuple[int, Item] | None:
+        """Take the next request out, with its user; that user's next one comes after all others.
+
+        ``enough``: users who are passed over, and keep their place. None: there is nobody else.
+        """
         for uid in self._queues:
+            if uid in enough:
+                continue
             queue = self._queues.pop(uid)
             item = queue.pop(0)
             if queue:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certexec.run.turns import ALL_MAX, ROOT, RUNNING_MAX, WAITING_MAX, Turns
+from certexec.run.turns import (
+    ALL_MAX,
+    ROOT,
+    RUNNING_MAX,
+    WAITING_MAX,
+    Turns,
+    with_their_share,
+)
 
 
 def drained(turns: Turns[int]) -> list[tuple[int, int]]:
@@ -23,6 +30,41 @@ def test_a_crowd_of_one_user_does_not_come_before_another() -> None:
     assert turns.next() == (1, 0)
     assert turns.next() == (2, 0)
     assert turns.next() == (1, 1)
+
+
+def test_who_is_passed_over_keeps_its_place() -> None:
+    turns: Turns[int] = Turns()
+    for number in range(2):
+        assert turns.add(1, number)
+    assert turns.add(2, 0)
+    assert turns.next({1}) == (2, 0)
+    assert turns.next({1}) is None
+    assert turns.waiting == 2
+    assert drained(turns) == [(1, 0), (1, 1)]
+
+
+def test_nobody_but_root_has_more_than_half_of_the_slots() -> None:
+    assert with_their_share([1, 1, 1, 2, ROOT], 8) == set()
+    assert with_their_share([1, 1, 1, 1, 2], 8) == {1}
+    assert with_their_share([ROOT] * 8, 8) == set()
+    assert with_their_share([1], 1) == {1}
+
+
+@given(st.integers(1, 16), st.integers(1, 100))
+def test_a_crowd_that_stops_whatever_it_starts_leaves_a_slot_to_others(
+    slots: int, crowd: int
+) -> None:
+    turns: Turns[int] = Turns()
+    assert all(turns.add(1, number) for number in range(crowd))
+    starting: list[int] = []
+    while len(starting) < slots:
+        turn = turns.next(with_their_share(starting, slots))
+        if turn is None:
+            break
+        starting.append(turn[0])
+    assert len(starting) < slots or slots == 1
+    assert turns.add(2, 0)
+    assert turns.next(with_their_share(starting, slots)) == (2, 0)
 
 
 @given(st.lists(st.integers(0, 4), max_size=80))
