@@ -13,11 +13,10 @@ import time
 from collections.abc import Sequence
 
 from bench import plot, report
-from bench.frame import OURS, Bench, Group, Line, load_groups, missing_cases, run_group
+from bench.frame import FULL_ROUNDS, OURS, Bench, Group, Line, load_groups, missing_cases, run_group
 from bench.peers import absent
 from demo.stage import RUN_ONLY, stage
 
-ROUNDS = 40
 CANNOT = 2
 """exit status where nothing can be measured."""
 
@@ -25,7 +24,9 @@ CANNOT = 2
 def options_of(argv: Sequence[str], names: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"interleaved rounds ({ROUNDS})")
+    parser.add_argument(
+        "--rounds", type=int, default=FULL_ROUNDS, help=f"interleaved rounds ({FULL_ROUNDS})"
+    )
     parser.add_argument(
         "--only", action="append", choices=names, metavar="GROUP", default=[],
         help=f"measure only these: {', '.join(names)}",
@@ -109,7 +110,7 @@ def main() -> int:
     }  # fmt: skip
     lines = measure_all(groups, options.rounds)
     result = report.as_json(groups, lines, about)
-    name = "quick" if options.only or options.rounds < ROUNDS else "latest"
+    name = "quick" if options.only or options.rounds < FULL_ROUNDS else "latest"
     print(f"bench: wrote {report.write(f'{name}.json', report.to_text(result))}")
     if plot.available():
         print(f"bench: wrote {report.write(f'{name}.svg', plot.svg(result))}")

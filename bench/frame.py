@@ -35,6 +35,8 @@ UNPINNED, PINNED = "unpinned", "pinned"
 """Free to use every processor; the whole tree on one."""
 BOTH = (UNPINNED, PINNED)
 OURS = "certexec"
+FULL_ROUNDS = 40
+"""interleaved rounds of a run whose results count."""
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
 
 

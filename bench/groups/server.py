@@ -1,6 +1,8 @@
 """Starts with the resident server, what it and each running program take, and a load of starts.
 
-The load lasts ``CERTEXEC_BENCH_LOAD`` seconds, 5 where that is not set; 60 are what is judged.
+A load lasts a minute, which is what is judged; in a run of few rounds, some seconds, or
+``CERTEXEC_BENCH_LOAD`` seconds where that is set. The same load of bare starts, in the same run
+and beside the same programs, tells what the machine itself makes of it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,17 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 
-from bench.frame import ENVIRONMENT, OURS, UNPINNED, Bench, Limit, Line, spread_line
+from bench.frame import (
+    ENVIRONMENT,
+    FULL_ROUNDS,
+    OURS,
+    UNPINNED,
+    Bench,
+    Limit,
+    Line,
+    compile_c,
+    spread_line,
+)
 from bench.programs import every_name_policy, everything_policy
 
 NAME = "server"
@@ -36,11 +48,11 @@ ALIVE = 200
 """supervised programs that are there meanwhile."""
 PER_SECOND = 1000
 SHARE = 0.6
-SECONDS = float(os.environ.get("CERTEXEC_BENCH_LOAD", "5"))
+JUDGED_SECONDS, SHORT_SECONDS = 60.0, 5.0
+GENERATOR = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "offer.c")
+BARE = "/bin/true"
 CURRENT = "/usr/libexec/certexec/current"
 MB = 1 << 20
-PATIENCE = 3
-"""times the duration of a load in which all of it must have ended."""
 SETTLE = 1.5
 """seconds until what was just signed, and the trust store, count as unchanged."""
 
@@ -65,18 +77,24 @@ def measure(bench: Bench) -> list[Line]:
             lines.append(_line(MEMORY, [_own_memory(pid) / MB], "MB"))
             lines.append(_line(EACH, [_own_memory(one) / MB for one in _supervisors(pid)], "MB"))
             capacity = _capacity(supervised)
+            seconds = _seconds(bench)
+            generator = bench.once(
+                "offer", lambda: compile_c(GENERATOR, bench.place.path("offer"))
+            )
             failed = 0
-            for case, certificate, rate in (
-                (TAIL_PLAIN, plain, PER_SECOND), (TAIL_SUPERVISED, supervised, SHARE * capacity)
+            for case, subject, program, rate in (
+                (TAIL_PLAIN, BARE, true, PER_SECOND), (TAIL_PLAIN, OURS, plain, PER_SECOND),
+                (TAIL_SUPERVISED, OURS, supervised, SHARE * capacity),
             ):  # fmt: skip
-                taken, bad = offer(certificate, rate, SECONDS)
-                failed += bad
+                taken, bad = offer(generator, program, rate, seconds)
+                failed += bad if subject == OURS else 0
                 middle = statistics.median(taken)
                 tail = statistics.quantiles(taken, n=100)[98]
-                line = _line(case, [tail / middle], "x")
+                line = spread_line(case, subject, "", [tail / middle])
                 line.detail |= {
-                    "per_second": rate, "seconds": SECONDS, "median_milliseconds": middle * 1000,
+                    "per_second": rate, "seconds": seconds, "median_milliseconds": middle * 1000,
                     "p99_milliseconds": tail * 1000, "alive": float(len(programs)),
+                    "failed": float(bad),
                 }  # fmt: skip
                 lines.append(line)
             failed += sum(one.poll() is not None for one in programs)
@@ -154,36 +172,23 @@ def _capacity(certificate: str, seconds: float = 2.0) -> float:
     return done / taken
 
 
-def offer(certificate: str, rate: float, seconds: float) -> tuple[list[float], int]:
-    """Start something ``rate`` times a second, however long each takes.
+def _seconds(bench: Bench) -> float:
+    told = os.environ.get("CERTEXEC_BENCH_LOAD")
+    return float(told or (JUDGED_SECONDS if bench.rounds >= FULL_ROUNDS else SHORT_SECONDS))
+
+
+def offer(generator: str, program: str, rate: float, seconds: float) -> tuple[list[float], int]:
+    """Start something ``rate`` times a second, however long each takes (bench/offer.c).
 
     Returns the seconds from when each was due until it had ended, and how many failed, or had not
     ended in time.
     """
-    due: dict[int, float] = {}
-    taken: list[float] = []
-    failed = 0
-    began = time.monotonic()
-    moments = [began + number / rate for number in range(int(rate * seconds))]
-    moments.reverse()
-    while moments or due:
-        now = time.monotonic()
-        if now > began + PATIENCE * seconds:
-            failed += len(moments) + len(due)
-            break  # beyond what the machine can do: the queue only grows
-        while moments and moments[-1] <= now:
-            due_at = moments.pop()
-            due[os.posix_spawn(certificate, [certificate], ENVIRONMENT)] = due_at
-            now = time.monotonic()
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid in due:
-            taken.append(time.monotonic() - due.pop(pid))
-            failed += status != 0
-        elif pid == 0:
-            time.sleep(0.0002)
-        else:
-            failed += 1  # one of those that should live on
-    for left in due:
-        os.kill(left, signal.SIGKILL)
-        os.waitpid(left, 0)
+    command = [generator, f"{rate:.6f}", f"{seconds:.3f}", program]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    taken, failed = [], 0
+    for line in done.stdout.splitlines():
+        ended, status = (int(word) for word in line.split())
+        failed += ended < 0 or status != 0
+        if ended >= 0:
+            taken.append(ended / 1e9)
     return taken, failed
