@@ -32,6 +32,7 @@ _IN_KNOWN = 0xFFF | 0xE000 | 0xF7000000
 """ALL_INOTIFY_BITS of linux/inotify.h."""
 _FAN_MARK_DONT_FOLLOW = 0x04
 _FAN_MARK_FLUSH = 0x80
+_FAN_MARK_MOUNT, _FAN_MARK_FILESYSTEM = 0x10, 0x100
 
 
 class Watch(OnObject):
@@ -89,7 +90,8 @@ class AddWatch(Watch):
 class Mark(Watch):
     """fanotify_mark. Without a name it is about a descriptor, and judged by its real path.
 
-    Removing all marks is about no object.
+    A mark on a whole mount or file system tells of all files there, and opens them for who reads of
+    them: so it is judged as one on its topmost directory. Removing all marks is about no object.
     """
 
     def __init__(self, call: Call, resolver: Resolver) -> None:
@@ -113,6 +115,12 @@ class Mark(Watch):
         except BaseException:
             self.give_back()
             raise
+        whole = self.flags & (_FAN_MARK_MOUNT | _FAN_MARK_FILESYSTEM)
+        if whole in (_FAN_MARK_MOUNT, _FAN_MARK_FILESYSTEM) and self.found.fd >= 0:
+            mount = resolver.mounts.of(self.found.fd)
+            seen = mount is not None and (whole == _FAN_MARK_MOUNT or mount.root == b"/")
+            top = mount.point if mount is not None and seen else b"/"
+            self.values = {"filename": [os.fsdecode(top)]}
 
     def _try_out(self) -> None:
         """Let the kernel look at flags and mask, which it does before it looks at any object."""

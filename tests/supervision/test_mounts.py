@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.isolation import skip_or_fail
 from tests.supervision.conftest import Cage
 
 ROOT = ("--setuid", "root")
@@ -171,3 +172,31 @@ print(quota(ON, b"good", b"good"), quota(ON, b"good", b"bad"), quota(SYNC, None)
     assert cage.says(code, rules=('uselib: filename eq "/x" then permit',)) == cage.bare(code)
     uselib = 'print(why(call, 134, b"/bin/true"))'
     assert cage.says(uselib, rules=('uselib: filename eq "/x" then permit',)) == "ENOSYS"
+
+
+def test_a_mark_on_a_whole_file_system_is_judged_as_one_on_its_top(
+    cage: Cage, tree: Path
+) -> None:
+    """fanotify opens what it tells of for who reads of it, whatever that one may open."""
+    code = HELPERS + f"""
+SYSTEM, REPORT_FID, ADD, OPEN = 0x100, 0x200, 1, 0x20
+watcher = why(call, 300, REPORT_FID, 0)
+def mark(flags, name):
+    return why(call, 301, watcher, ADD | flags, OPEN, -100, name.encode())
+good, bad = "{tree}/good", "{tree}/bad"
+mount("none", good, "tmpfs")
+os.mkdir(good + "/sub")
+mount(good + "/sub", bad, None, BIND)
+print(*(mark(flags, name) for name in (good + "/sub", bad, good) for flags in (0, SYSTEM)))
+umount(bad), umount(good)
+"""
+    if cage.bare(code, uid=0) != "0 0 0 0 0 0":
+        skip_or_fail("this kernel marks no file systems of a user namespace (Linux 6.16)")
+    always = ("mount: permit", "umount2: permit")
+    for permitted, said in (
+        (f"{tree}/good/sub", "0 EPERM EPERM EPERM EPERM EPERM"),
+        (f"{tree}/bad", "EPERM EPERM 0 EPERM EPERM EPERM"),  # one may see more than that of it
+        (f"{tree}/good", "0 0 EPERM EPERM 0 0"),
+    ):
+        rules = (f'fanotify_mark: filename match "{permitted}" then permit', *always)
+        assert cage.says(code, rules=rules, options=ROOT) == said, permitted
