@@ -136,10 +136,11 @@ def test_the_path_is_searched_as_execvp_does(tmp_path: Path) -> None:
     assert drop("socket", "--", "prog", env={"PATH": f"{first}:{second}"}).returncode == 126
 
 
-def test_ids_that_no_new_privs_would_take_are_a_reason_to_refuse() -> None:
+@pytest.mark.parametrize("ids", ["setresuid", "setresgid"])
+def test_ids_that_no_new_privs_would_take_are_a_reason_to_refuse(ids: str) -> None:
     if os.geteuid() != 0:
         skip_or_fail("only root can have different ids")
-    code = "import os, sys; os.setresuid(0, 12345, 0); from certexec.cli.main import main; "
+    code = f"import os, sys; os.{ids}(0, 12345, 0); from certexec.cli.main import main; "
     code += "sys.exit(main(['drop', 'socket', '--', 'true']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 126 and "no_new_privs" in done.stderr
