@@ -4,53 +4,66 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
-import subprocess
 import sys
 import termios
 from typing import NoReturn
 
 import click
 
-from certexec.cli import output
-from certexec.cli.common import printable
-from certexec.errors import CliError
+from certexec.cli.desktop import Desktop
+from certexec.cli.front import use_app
 from certexec.run.agent import Agent
-from certexec.run.agent_desk import LATE, Desk, Waiting
+from certexec.run.agent_desk import LATE, Desk, Waiting, question_lines
 from certexec.run.agent_protocol import ALWAYS, DENY, KILL, PERMIT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STEP = 0.1
 """seconds between two looks at questions and keys"""
 WORDS = {"p": PERMIT, "a": ALWAYS, "d": DENY, "k": KILL}
 LATER, QUIT = "s", "q"
 HELP = "p permit once, a always in this run, d deny, k kill, s show it later, q quit (denies all)"
-BODY_MAX = 400
-"""characters of a desktop notification"""
 
 
 @click.command(name="agent", short_help='Answer what rules with "ask" leave to you.')
-@click.option("--notify", is_flag=True, help="Tell of questions on the desktop, too.")
-def command(notify: bool) -> int:
+@click.option("--notify/--no-notify", default=True, show_default=True,
+              help="Tell of questions on the desktop, too, where there is one.")
+@click.option("--plain", is_flag=True, help="Prompts, line by line, instead of the app.")
+def command(notify: bool, plain: bool) -> int:
     """Be asked by your running programs where their policies say "ask", and answer.
 
         certexec agent
 
-    Each question is shown with what was judged; the answer is a letter and Enter: p permits this
-    call, a this and all that are the same in this run, d denies, k ends the process. What is not
-    answered in time is denied, and so is everything when the agent ends. Root's agent answers for
-    programs that were granted something.
+    Each question is shown with what was judged and the time that is left; the answer is a key: p
+    permits this call, a this and all that are the same in this run, d denies, k ends the process.
+    What is not answered in time is denied, and so is everything when the agent ends. Root's agent
+    answers for programs that were granted something.
     """
-    if not os.isatty(0) or not os.isatty(1):
-        raise CliError("usage", "an agent needs a terminal to ask somebody")
+    app = use_app(plain, "an agent")
     agent = Agent()
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGHUP, _end)
+    tell = Desktop().tell if notify else _tell_nobody
     try:
+        if app:
+            return _app(agent, tell)
+        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGHUP, _end)
         click.echo(f"waiting for questions ({HELP})")
-        return _Terminal(agent, notify).run()
+        return _Terminal(agent, tell).run()
     finally:
         agent.close()
+
+
+def _app(agent: Agent, tell: Callable[[Waiting], None]) -> int:
+    from certexec.tui.agent_app import AgentApp
+
+    return AgentApp(agent, tell).run() or 0
+
+
+def _tell_nobody(_: Waiting) -> None:
+    """Tell nothing on the desktop."""
 
 
 def _end(number: int, _frame: object) -> NoReturn:
@@ -61,10 +74,10 @@ def _end(number: int, _frame: object) -> NoReturn:
 class _Terminal:
     """Shows one question at a time, and reads lines."""
 
-    def __init__(self, agent: Agent, notify: bool) -> None:
+    def __init__(self, agent: Agent, tell: Callable[[Waiting], None]) -> None:
         self.agent = agent
         self.desk = Desk()
-        self._notify = shutil.which("notify-send") if notify else None
+        self._tell_desktop = tell
         self._shown = 0
 
     def run(self) -> int:
@@ -118,46 +131,3 @@ class _Terminal:
         else:
             click.echo(f"  {HELP}")
         return True
-
-    def _tell_desktop(self, waiting: Waiting) -> None:
-        if self._notify is None:
-            return
-        body = " ".join(question_lines(waiting, 0.0)[1:])[:BODY_MAX]
-        try:
-            subprocess.Popen(
-                [self._notify, "--app-name=certexec", "--", "certexec asks",
-                 body.replace("<", "(").replace("&", "+")],  # some desktops read markup
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-        except OSError as error:
-            output.warn(f'"{self._notify}" cannot be started: {error.strerror}')
-            self._notify = None
-
-
-def question_lines(waiting: Waiting, left: float) -> list[str]:
-    """Return what a question says, line by line, safe for a terminal."""
-    question = waiting.question
-    event = question.event
-
-    def text(name: str) -> str:
-        return printable(str(event.get(name, "")))
-
-    lines = [
-        f"#{waiting.number}, {left:.0f} s: {text('user')}'s {text('program')}[{text('pid')}] under "
-        f"{text('certificate')} wants {text('syscall')}"
-    ]
-    arguments = event.get("arguments")
-    if isinstance(arguments, dict):
-        lines += [
-            f"    {printable(str(name))}: {printable(str(value))}"
-            for name, value in arguments.items()
-        ]
-    else:
-        lines.append(f"    registers: {text('args')}")
-    if event.get("as"):
-        lines.append(f"    as {text('as')}")
-    lines.append(
-        f"    policy of {text('policy')}; asked by process {question.asker_pid} of uid "
-        f"{question.asker_uid}"
-    )
-    return lines

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 
+from certexec.text import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,3 +86,32 @@ class Desk:
         """Put the question that is shown behind the others."""
         if self.waiting:
             self.waiting.append(self.waiting.pop(0))
+
+
+def question_lines(waiting: Waiting, left: float) -> list[str]:
+    """Return what a question says, line by line, safe for a terminal."""
+    question = waiting.question
+    event = question.event
+
+    def text(name: str) -> str:
+        return printable(str(event.get(name, "")))
+
+    lines = [
+        f"#{waiting.number}, {left:.0f} s: {text('user')}'s {text('program')}[{text('pid')}] under "
+        f"{text('certificate')} wants {text('syscall')}"
+    ]
+    arguments = event.get("arguments")
+    if isinstance(arguments, dict):
+        lines += [
+            f"    {printable(str(name))}: {printable(str(value))}"
+            for name, value in arguments.items()
+        ]
+    else:
+        lines.append(f"    registers: {text('args')}")
+    if event.get("as"):
+        lines.append(f"    as {text('as')}")
+    lines.append(
+        f"    policy of {text('policy')}; asked by process {question.asker_pid} of uid "
+        f"{question.asker_uid}"
+    )
+    return lines

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from certexec.cli.agent import question_lines
-from certexec.run.agent_desk import LATE, WITHDRAWN, Desk
+from certexec.run.agent_desk import LATE, WITHDRAWN, Desk, question_lines
 
 HOSTILE = "/tmp/\x1b[2J\n#1 permitted\u202e"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.execution.world import ALICE
+from tests.execution.world import ALICE, BOB
 from tests.isolation import skip_or_fail
 from tests.supervision.conftest import PRELUDE, Cage, wait_for
 from tests.supervision.test_asking import People, people, rules, sign
 
 __all__ = ["people"]
 
+AGENT = (sys.executable, "-m", "certexec.cli.main", "agent")
+READY = "p permit once   a always"
+"""What the app shows when a key counts for the question that it shows."""
 ASK = "print(why(os.mkdir, sys.argv[1]), flush=True)"
+
+
+TWICE = "print(why(os.mkdir, sys.argv[1]), why(os.mkdir, sys.argv[1]), flush=True)"
 
 
 class Terminals:
@@ -28,10 +36,10 @@ class Terminals:
         self.cage = cage
         self._tmux = ["tmux", "-S", str(directory / "tmux"), "-f", "/dev/null"]
 
-    def open(self, name: str, *argv: str) -> None:
+    def open(self, name: str, *argv: str, uid: int = ALICE) -> None:
         world = self.cage.world
         command = world.machine.command(
-            "env", f"PYTHONPATH={world.package}", "PATH=/usr/bin:/bin", *argv, uid=ALICE
+            "env", f"PYTHONPATH={world.package}", "PATH=/usr/bin:/bin", *argv, uid=uid
         )
         # the terminal stays when its command has ended
         shown = f"{shlex.join(command)}; echo ended $?; exec sleep 600"
@@ -55,19 +63,43 @@ class Terminals:
         except AssertionError:
             pytest.fail(f"{words!r} does not come:\n{self.text(name)}")
 
+    def kill(self, name: str) -> None:
+        """End what runs in a terminal as if it had crashed."""
+        pid = subprocess.run(
+            [*self._tmux, "list-panes", "-t", name, "-F", "#{pane_pid}"],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+        while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            pid = children[0]
+        os.kill(int(pid), signal.SIGKILL)
+
     def close(self) -> None:
         subprocess.run([*self._tmux, "kill-server"], capture_output=True)
 
 
 @pytest.fixture
-def terminals(cage: Cage, people: People, tmp_path: Path) -> Iterator[Terminals]:
+def tmux(cage: Cage, people: People, tmp_path: Path) -> Iterator[Terminals]:
     if shutil.which("tmux") is None:
         skip_or_fail("tmux is not installed")
     made = Terminals(cage, tmp_path)
-    made.open("agent", sys.executable, "-m", "certexec.cli.main", "agent")
-    made.shows("agent", "waiting for questions")
     yield made
     made.close()
+
+
+@pytest.fixture
+def terminals(tmux: Terminals) -> Terminals:
+    """With an agent that prompts, line by line."""
+    tmux.open("agent", *AGENT, "--plain")
+    tmux.shows("agent", "waiting for questions")
+    return tmux
+
+
+@pytest.fixture
+def app(tmux: Terminals) -> Terminals:
+    """With an agent that is the terminal app."""
+    tmux.open("agent", *AGENT)
+    tmux.shows("agent", "nothing is asked")
+    return tmux
 
 
 def program(terminals: Terminals, place: Path, name: str, asked: str) -> None:
@@ -130,7 +162,7 @@ def test_a_question_goes_away_with_its_caller(terminals: Terminals, place: Path)
 
 
 def test_there_is_one_agent_and_it_needs_a_terminal(terminals: Terminals) -> None:
-    terminals.open("other", sys.executable, "-m", "certexec.cli.main", "agent")
+    terminals.open("other", *AGENT)
     terminals.shows("other", "there is an agent at")
     terminals.shows("other", "ended 1")
     world = terminals.cage.world
@@ -141,3 +173,106 @@ def test_there_is_one_agent_and_it_needs_a_terminal(terminals: Terminals) -> Non
         ), stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2 and "an agent needs a terminal" in done.stderr
+
+
+def asked(app: Terminals, words: str) -> None:
+    """Wait until the app shows a question, and takes an answer to it."""
+    app.shows("agent", words)
+    app.shows("agent", READY)
+
+
+def test_the_app_answers_several_programs_with_one_key_each(app: Terminals, place: Path) -> None:
+    program(app, place, "one", "yes")
+    asked(app, f"filename: {place}/yes")
+    program(app, place, "two", "no")
+    app.shows("agent", "2 questions wait")
+    app.type("agent", "p")
+    app.shows("agent", "mkdir: permitted")
+    app.shows("one", "ended 0")
+    assert (place / "yes").is_dir()
+    asked(app, f"filename: {place}/no")
+    app.type("agent", "d")
+    app.shows("two", "EPERM")
+    assert not (place / "no").exists()
+    program(app, place, "three", "a")
+    asked(app, f"filename: {place}/a")
+    app.type("agent", "k")
+    app.shows("three", "ended 1")  # by a signal
+    assert not (place / "a").exists()
+    app.type("agent", "q")
+    app.shows("agent", "ended 0")
+
+
+def test_the_app_takes_always_for_all_that_is_the_same_in_this_run(
+    app: Terminals, place: Path
+) -> None:
+    path = sign(app.cage, rules(place))
+    app.open("one", path, "-I", "-S", "-c", PRELUDE + TWICE, f"{place}/yes")
+    asked(app, f"filename: {place}/yes")
+    app.type("agent", "a")
+    app.shows("agent", "permitted in this run")
+    app.shows("one", "ok EEXIST")
+
+
+def test_the_app_denies_when_it_is_ended_and_leaves_no_socket(app: Terminals, place: Path) -> None:
+    program(app, place, "one", "yes")
+    app.shows("agent", f"filename: {place}/yes")
+    app.type("agent", "C-c")
+    app.shows("one", "EPERM")
+    app.shows("agent", "ended 0")
+    left = app.cage.world.machine.run("ls", f"/run/user/{ALICE}/certexec")
+    assert left.stdout == ""
+
+
+def test_the_app_shows_when_a_caller_is_gone(app: Terminals, place: Path) -> None:
+    program(app, place, "one", "yes")
+    app.shows("agent", f"filename: {place}/yes")
+    app.type("one", "C-c")
+    app.shows("agent", "withdrawn: nobody waits for it")
+    app.shows("agent", "nothing is asked")
+
+
+def test_what_a_dead_agent_left_is_denied_and_the_next_one_takes_its_place(
+    app: Terminals, place: Path
+) -> None:
+    program(app, place, "one", "yes")
+    asked(app, f"filename: {place}/yes")
+    app.kill("agent")
+    app.shows("one", "EPERM")
+    app.open("next", *AGENT)
+    app.shows("next", "nothing is asked")
+    program(app, place, "two", "a")
+    app.shows("next", f"filename: {place}/a")
+    app.shows("next", READY)
+    app.type("next", "p")
+    app.shows("two", "ended 0")
+    assert (place / "a").is_dir() and not (place / "yes").exists()
+
+
+def test_nobody_is_asked_in_the_place_of_another_user(tmux: Terminals, place: Path) -> None:
+    tmux.open("agent", *AGENT, uid=BOB)
+    tmux.shows("agent", "nothing is asked")
+    program(tmux, place, "one", "yes")
+    tmux.shows("one", "EPERM")
+    assert "nothing is asked" in tmux.text("agent")
+    # nor can he sit where Alice's programs look
+    done = tmux.cage.world.machine.run("ls", f"/run/user/{ALICE}", uid=BOB)
+    assert done.returncode != 0
+
+
+def test_a_second_app_is_refused_while_the_first_goes_on(app: Terminals, place: Path) -> None:
+    app.open("other", *AGENT)
+    app.shows("other", "there is an agent at")
+    program(app, place, "one", "yes")
+    asked(app, f"filename: {place}/yes")
+    app.type("agent", "p")
+    app.shows("one", "ended 0")
+
+
+def test_an_app_ends_with_its_terminal(app: Terminals, place: Path) -> None:
+    program(app, place, "one", "yes")
+    app.shows("agent", f"filename: {place}/yes")
+    subprocess.run([*app._tmux, "kill-session", "-t", "agent"], check=True)
+    app.shows("one", "EPERM")
+    left = app.cage.world.machine.run("ls", f"/run/user/{ALICE}/certexec")
+    assert left.stdout == ""
