@@ -145,7 +145,11 @@ def copy_descriptor(call: Call, number: int) -> int:
             os.close(pidfd)
     except OSError as error:
         raise Fault(errno.EPERM if error.errno == errno.EPERM else errno.EBADF) from None
-    call.still_waits()
+    try:
+        call.still_waits()
+    except BaseException:
+        os.close(fd)  # it keeps open what its owner's death should have closed
+        raise
     return fd
 
 

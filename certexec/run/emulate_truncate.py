@@ -38,6 +38,7 @@ class Truncate(OnObject):
             _limited(limit, link, self.length)
         except OSError as error:
             if error.errno == errno.EFBIG and self.length > limit:
+                self.call.still_waits()
                 task.touch(syscall, _TGKILL, task.tgid, task.tid, _SIGXFSZ)
             raise
         self.call.finish(0)
