@@ -60,7 +60,7 @@ _ANSWERS = {"a": ACCEPT, "e": EXACT, "d": DROP}
     help="How far exact names are widened. none: not at all, and every call is counted.",
 )
 @click.option("--from-log", "logs", multiple=True, metavar="FILE",
-              help="Learn from JSON events of certexec; may be repeated.")  # fmt: skip
+              help="Learn from events of certexec; may be repeated.")  # fmt: skip
 @click.option("--from-strace", "traces", multiple=True, metavar="FILE",
               help='Learn from what "strace -f" wrote; may be repeated.')  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")

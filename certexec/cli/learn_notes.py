@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from certexec.cli import output
+from certexec.cli.common import printable
 from certexec.cli.policy_input import count
 from certexec.errors import CliError, unreadable
 from certexec.observe.event_log import read_events
@@ -16,17 +17,39 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from certexec.observe.seen import Seen
+    from certexec.observe.noted_call import NotedCall
 
 _O_EXCL_CREAT = 0o300
 _OPENS = {"open": 1, "openat": 2}
 
 
 def from_log(path: str, inherit: bool) -> list[Observation]:
-    """Read JSON Lines of certexec's events. Raises CliError."""
+    """Read events of certexec. Raises CliError."""
+    calls = _events(path)
+    _tell_left_out(calls)
+    return _observations(calls, inherit, resolve=False)
+
+
+def denied_in(path: str) -> dict[Observation, int]:
+    """Return the calls in a log that no rule matched, and how often; Raises CliError.
+
+    Each is said to be of the program in the header of the policy that judged it: that is where a
+    rule would have to stand.
+    """
+    found: dict[Observation, int] = {}
+    calls = _events(path)
+    _tell_left_out(calls)
+    for call in calls:
+        whose = call._replace(program=call.policy or call.program)
+        for one in _observations([whose], inherit=False, resolve=False):
+            found[one] = found.get(one, 0) + call.times
+    return found
+
+
+def _events(path: str) -> list[NotedCall]:
     try:
         with _open(path) as lines:
-            return _observations(read_events(lines), inherit, resolve=False)
+            return list(read_events(lines))
     except ValueError as error:
         raise CliError(
             "unreadable", f'"{path}": {error}', 'write one with "certexec run --log-format json"'
@@ -36,7 +59,9 @@ def from_log(path: str, inherit: bool) -> list[Observation]:
 def from_strace(path: str, inherit: bool) -> list[Observation]:
     """Read what strace wrote. Raises CliError."""
     with _open(path) as lines:
-        found = _observations(read_strace(lines, os.getcwd()), inherit, resolve=True)
+        calls = list(read_strace(lines, os.getcwd()))
+    _tell_left_out(calls)
+    found = _observations(calls, inherit, resolve=True)
     if not found:
         raise CliError(
             "unreadable", f'"{path}" shows no program that is executed',
@@ -65,12 +90,11 @@ class _open:  # noqa: N801 - used as a function
         self.file.close()
 
 
-def _observations(calls: Iterable[Seen], inherit: bool, resolve: bool) -> list[Observation]:
+def _observations(calls: Iterable[NotedCall], inherit: bool, resolve: bool) -> list[Observation]:
     found: dict[Observation, None] = {}
-    first, left_out = "", 0
+    first = ""
     for seen in calls:
         if seen.foreign:
-            left_out += 1
             continue
         program = os.path.realpath(seen.program) if resolve else seen.program
         first = first or program
@@ -82,14 +106,23 @@ def _observations(calls: Iterable[Seen], inherit: bool, resolve: bool) -> list[O
         if flags & _O_EXCL_CREAT == _O_EXCL_CREAT:
             mark = FRESH
         whose = first if inherit else program
-        found[observed(whose, seen.call, seen.registers, texts, mark)] = None
+        try:
+            found[observed(whose, seen.call, seen.registers, texts, mark)] = None
+        except KeyError:
+            raise CliError(
+                "unreadable", f'line {seen.number}: there is no call "{printable(seen.call)}" here'
+            ) from None
+    return list(found)
+
+
+def _tell_left_out(calls: Iterable[NotedCall]) -> None:
+    left_out = sum(1 for seen in calls if seen.foreign)
     if left_out:
         calls_are = count(left_out, "call", "calls")
         output.warn(
             f"{calls_are} of the 32-bit ABI left out: their rules, for "
             '"Emulation: linux", are written by hand'
         )
-    return list(found)
 
 
 def _real(path: str, missing: bool) -> str:

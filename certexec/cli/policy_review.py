@@ -9,7 +9,7 @@ from certexec.cli.browser import browser_options, check_browser, show_in_browser
 from certexec.cli.common import printable
 from certexec.cli.covered_files import FileCounter
 from certexec.cli.front import in_browser, use_app
-from certexec.cli.learn_notes import from_log
+from certexec.cli.learn_notes import denied_in
 from certexec.cli.own_places import own_places, own_subject
 from certexec.cli.policy_input import EXIT_NOT_A_POLICY, count, read_text, show_error
 from certexec.cli.presets import load_presets
@@ -84,8 +84,8 @@ def _seen(logs: tuple[str, ...]) -> dict[Observation, int]:
     """Return the calls in some logs, and how often each was seen. Raises CliError."""
     found: dict[Observation, int] = {}
     for path in logs:
-        for one in from_log(path, inherit=False):
-            found[one] = found.get(one, 0) + 1
+        for one, times in denied_in(path).items():
+            found[one] = found.get(one, 0) + times
     return found
 
 

@@ -1,16 +1,18 @@
-"""Our own log (JSON Lines, docs/events.md), read again."""
+"""Calls in our own log, in whatever form it was written, as learning and reviewing take them."""
 
 from __future__ import annotations
 
-import json
 import struct
 
 from certexec.kernel.syscalls import NUMBERS
-from certexec.observe.seen import Seen
+from certexec.observe.noted_call import NotedCall
+from certexec.observe.reading import read_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from certexec.observe.reading import Seen
 
 _REGISTERS = struct.Struct("<6Q")
 _NONE = (0, 0, 0, 0, 0, 0)
@@ -18,41 +20,48 @@ _WANTED = ("unmatched", "no-policy")
 """Why a call was denied that a policy could yet permit: a rule that denies was meant to."""
 
 
-def read_events(lines: Iterable[str]) -> Iterator[Seen]:
+def read_events(lines: Iterable[str]) -> Iterator[NotedCall]:
     """Yield the calls that were permitted, and those that no rule matched.
 
-    Raises ValueError for a line that is no event.
+    Raises ValueError for a line that is no event, or that does not say why a call was denied.
     """
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        seen = read_line(line)
+        if seen is None:
+            raise ValueError(f"line {number} is no event of certexec")
+        if seen.text("event") != "call":
+            continue
+        permitted = seen.text("verdict") == "permit"
+        if not permitted and not seen.text("reason"):
+            raise ValueError(f"line {number} does not say why the call was denied")
+        if not permitted and seen.text("reason") not in _WANTED:
+            continue
+        if not seen.text("program") or not seen.text("syscall"):
+            raise ValueError(f"line {number} is no event of certexec")
         try:
-            event = json.loads(line)
-            if event["event"] != "call":
-                continue
-            if event["verdict"] != "permit" and event["reason"] not in _WANTED:
-                continue
-            yield _seen(event, number)
-        except (ValueError, KeyError, TypeError, AttributeError, struct.error):
+            yield _noted(seen, number)
+        except (ValueError, struct.error):
             raise ValueError(f"line {number} is no event of certexec") from None
 
 
-def _seen(event: dict[str, object], number: int) -> Seen:
+def _noted(seen: Seen, number: int) -> NotedCall:
     texts: dict[str, list[str]] = {}
-    arguments = event.get("arguments")
     registers = _NONE
-    if isinstance(arguments, dict):
-        for name, text in arguments.items():
-            texts.setdefault(str(name).partition("[")[0], []).append(str(text))
-    else:
-        registers = _REGISTERS.unpack(bytes.fromhex(str(event["args"])))
+    for name, text in seen.arguments.items():
+        texts.setdefault(name.partition("[")[0], []).append(text)
+    if not texts:
+        registers = _REGISTERS.unpack(bytes.fromhex(seen.text("args")))
     flags = texts.get("oflags", [""])[0]
     if flags:
-        registers = _with_flags(str(event["syscall"]), flags)
-    return Seen(
-        str(event["program"]), number, str(event["syscall"]), registers,
-        texts if isinstance(arguments, dict) else None,
-        foreign=event["number"] != NUMBERS.get(str(event["syscall"]), event["number"]),
+        registers = _with_flags(seen.text("syscall"), flags)
+    call = seen.text("syscall")
+    known = NUMBERS.get(call, seen.members.get("number"))
+    return NotedCall(
+        seen.text("program"), number, call, registers, texts or None,
+        policy=seen.text("policy"), times=seen.count,
+        foreign=seen.members.get("number", known) != known,
     )  # fmt: skip
 
 

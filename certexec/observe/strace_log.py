@@ -12,7 +12,7 @@ import re
 from typing import NamedTuple
 
 from certexec.kernel.syscalls import NUMBERS
-from certexec.observe.seen import UNKNOWN_PROGRAM, Seen
+from certexec.observe.noted_call import UNKNOWN_PROGRAM, NotedCall
 from certexec.observe.syscall_text import argument_names
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ class _Task(NamedTuple):
 _MODE = re.compile(r"\[ Process PID=(?P<pid>\d+) runs in (?P<bits>32|64) bit mode\. \]")
 
 
-def read_strace(lines: Iterable[str], cwd: str) -> Iterator[Seen]:
+def read_strace(lines: Iterable[str], cwd: str) -> Iterator[NotedCall]:
     """Yield the calls of a log, in order; ``cwd``: where the first process began.
 
     What cannot be understood is left out: an exit, a signal, a line that was cut.
@@ -104,7 +104,7 @@ def read_strace(lines: Iterable[str], cwd: str) -> Iterator[Seen]:
 
 def _seen(
     task: _Task, number: int, call: str, args: list[str], result: str, rest: str
-) -> Seen:
+) -> NotedCall:
     registers = [_number(text) for text in args[:6]] + [0] * (6 - len(args[:6]))
     texts: dict[str, list[str]] = {}
     base = task.cwd
@@ -120,7 +120,7 @@ def _seen(
     missing = result == "-1" and any(word in rest for word in _NOT_THERE)
     if call in ("socket", "socketpair"):
         texts = {"sockdom": [args[0]], "socktype": [args[1].partition("|")[0]]}
-    return Seen(
+    return NotedCall(
         task.program, number, call, tuple(registers), texts, missing,  # type: ignore[arg-type]
         call in _FRESH and result == "0",
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from certexec.observe import audit, event, json_lines, rfc5424
 from certexec.observe.event import Lost, Note, Overflow
+from certexec.observe.event_log import read_events
 from certexec.observe.journald import field_name
 from certexec.observe.lines import text_line
 from certexec.observe.reading import read_line, unescape
@@ -140,3 +141,16 @@ def test_odd_members_do_no_harm():
 @given(TEXTS.filter(lambda text: _is_plain(text)))
 def test_escapes_are_undone(text):
     assert unescape(event.escape(text)) == text
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_learning_reads_every_form_that_says_why_a_call_was_denied(form):
+    record = sample(reason="unmatched")
+    line = FORMS[form](record)
+    if form in ("text", "syslog", "syslog with ISO time"):
+        with pytest.raises(ValueError, match="line 1 does not say why the call was denied"):
+            list(read_events([line]))
+        return
+    (one,) = read_events([line])
+    assert (one.program, one.policy, one.call) == (record.program, record.policy, record.syscall)
+    assert one.texts == {name: [text] for name, text in record.arguments}

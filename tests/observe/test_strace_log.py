@@ -78,6 +78,7 @@ def test_our_own_events_are_read_again():
     (one,) = read_events([render(event) + "\n", "\n"])
     assert (one.program, one.call) == (event.program, event.syscall)
     assert one.texts == {name: [text] for name, text in event.arguments}
+    assert (one.policy, one.times, one.foreign) == (event.policy, 1, False)
     event.reason = "rule"
     assert list(read_events([render(event)])) == []
     try:

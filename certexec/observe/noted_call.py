@@ -8,7 +8,7 @@ UNKNOWN_PROGRAM = ""
 """Of a call before the log says what is executed."""
 
 
-class Seen(NamedTuple):
+class NotedCall(NamedTuple):
     """One call in a log.
 
     Attributes:
@@ -17,6 +17,8 @@ class Seen(NamedTuple):
         registers: as far as the log shows them, else 0.
         texts: argument name to its texts, as rules see them; None: the log does not show them.
         missing: the call failed because something was not there; made: it made something new.
+        policy: the program in the header of the policy that judged it, "" where none did.
+        times: for how many calls it stands.
         foreign: it was made by the 32-bit ABI.
     """
 
@@ -27,4 +29,6 @@ class Seen(NamedTuple):
     texts: dict[str, list[str]] | None
     missing: bool = False
     made: bool = False
+    policy: str = ""
+    times: int = 1
     foreign: bool = False
