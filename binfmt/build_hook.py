@@ -40,7 +40,7 @@ FLAGS = shlex.split(
     "-fno-jump-tables -fno-tree-switch-conversion -fno-tree-loop-distribute-patterns "
     "-mgeneral-regs-only -fno-asynchronous-unwind-tables -fno-unwind-tables "
     "-fno-lto -Wl,-z,noexecstack,-z,norelro,-z,now,--build-id=none,--no-dynamic-linker "
-    "-Wl,--gc-sections"
+    "-fdata-sections -Wl,--gc-sections"
 )
 SCRIPT = "launch.ld"
 _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")

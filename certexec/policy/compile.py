@@ -185,13 +185,18 @@ def _ranges(
     """
     gated = GATED if gates is not None else frozenset()
     labels: dict[int, int] = {}
+    behind: dict[int, int] = {}
+    """The gate before each label: calls that go on alike share it. A filter's length costs."""
     constants: dict[int, int] = {}
     for number in sorted(gated | table.clauses.keys()):
         clauses = table.of(number)
         if clauses[0].tests or (number in gated and clauses[0].decision.kind != PERMIT):
-            labels[number] = _block(asm, clauses)
+            label = _block(asm, clauses)
             if gates is not None and number in gated:
-                labels[number] = _gate(asm, labels[number], gates)
+                if label not in behind:
+                    behind[label] = _gate(asm, label, gates)
+                label = behind[label]
+            labels[number] = label
         else:
             constants[number] = _action(clauses[0].decision)
     # Emitted last, the returns that many numbers share are near the search.

@@ -203,9 +203,16 @@ def test_the_patches_are_exactly_the_nonce_s_compares():
             assert before[index - 1] == (bpf.LD_W_ABS, 0, 0, 56 + 4 * word)
         else:
             assert old == new
-    # Neither write, which is permitted, nor exit_group, which always is, has a gate.
-    assert len(made.patches) == 2 * (len(GATED) - 2)
+    # Neither write, which is permitted, nor exit_group, which always is, has a gate; there is one
+    # before prctl, which has a guard, and one for all those that are denied alike.
+    assert len(made.patches) == 2 * 2
     assert all(value[3] not in PLACEHOLDERS for i, value in enumerate(before) if i not in patched)
+
+
+def test_calls_that_are_denied_differently_have_gates_of_their_own():
+    made = compiled(deny("sendmsg", 5), deny("getresuid", 2), deny("getresgid", 2))
+    others = len(compiled().patches)
+    assert len(made.patches) == others + 2 * 2
 
 
 # ---- size and speed ----
