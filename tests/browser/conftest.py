@@ -51,10 +51,11 @@ class Answer:
 class Served:
     """The server's process, and its address taken apart."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *app: str) -> None:
+        """``app``: what Python is to run instead of the small app."""
         self.file = file
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", SERVE, sys.executable, "-P", APP, str(file)],
+            [sys.executable, "-P", "-c", SERVE, sys.executable, "-P", *(app or (APP, str(file)))],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

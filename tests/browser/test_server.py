@@ -153,22 +153,30 @@ def test_all_of_it_ends_by_a_signal(served: Served, number: signal.Signals, begu
     assert all(map(_is_gone, apps)) and not served.listens()
 
 
-def test_the_app_does_not_outlive_a_server_that_is_killed(served: Served) -> None:
+def test_the_app_does_not_outlive_a_server_that_is_killed(tmp_path: Path) -> None:
+    number = tmp_path / "number"
+    # an app that does not look whether anybody is there
+    app = f"import os, time; open({str(number)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    served = Served(number, "-c", app)
     served.enter()
     served.connect()
-    until(served.apps, "the app has not started")
-    (app,) = served.apps()
+    until(lambda: number.exists() and number.read_text(), "the app has not started")
     served.process.kill()
-    served.ended()
-    until(lambda: _is_gone(app), "the app lives on")
+    served.process.communicate()
+    try:
+        until(lambda: _is_gone(int(number.read_text())), "the app lives on")
+    finally:
+        if not _is_gone(int(number.read_text())):
+            os.kill(int(number.read_text()), signal.SIGKILL)
 
 
-def test_what_no_page_says_ends_the_session(served: Served) -> None:
+@pytest.mark.parametrize("said", [b"what", b'["what"]', b'"what"', b'["stdin",7]'])
+def test_what_no_page_says_ends_the_session(served: Served, said: bytes) -> None:
     served.enter()
     served.connect()
     until(served.apps, "the app has not started")
-    # a text frame of four letters, masked with zeros as a client must
-    served.open[0].sendall(b"\x81\x84" + bytes(4) + b"what")
+    # a text frame, masked with zeros as a client must
+    served.open[0].sendall(b"\x81" + bytes([0x80 | len(said)]) + bytes(4) + said)
     served.ended()
     assert served.apps() == []
 
