@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from certexec.cli.browser import browser_options, check_browser, show_in_browser
 from certexec.cli.desktop import Desktop
 from certexec.cli.front import use_app
 from certexec.run.agent import Agent
@@ -32,16 +33,22 @@ HELP = "p permit once, a always in this run, d deny, k kill, s show it later, q 
 @click.option("--notify/--no-notify", default=True, show_default=True,
               help="Tell of questions on the desktop, too, where there is one.")
 @click.option("--plain", is_flag=True, help="Prompts, line by line, instead of the app.")
-def command(notify: bool, plain: bool) -> int:
+@browser_options
+def command(notify: bool, plain: bool, browser: bool, port: int | None) -> int:
     """Be asked by your running programs where their policies say "ask", and answer.
 
         certexec agent
+        certexec agent --browser
 
     Each question is shown with what was judged and the time that is left; the answer is a key: p
     permits this call, a this and all that are the same in this run, d denies, k ends the process.
     What is not answered in time is denied, and so is everything when the agent ends. Root's agent
     answers for programs that were granted something.
     """
+    check_browser(browser, port, plain)
+    if browser:
+        Agent().close()  # whether there can be one is said here, and not in the browser
+        return show_in_browser(("agent", "--notify" if notify else "--no-notify"), port)
     app = use_app(plain, "an agent")
     agent = Agent()
     tell = Desktop().tell if notify else _tell_nobody
