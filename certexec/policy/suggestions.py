@@ -39,6 +39,7 @@ TREES_MAX = 4
 """trees that are offered, from that of the file's own directory upwards."""
 _WARN_SECRET = "what lies there is often secret"
 _WARN_SHARED = "this directory holds the things of many programs"
+_WARN_HOME = "somebody's secrets lie in it"
 _WARN_ANY = "this permits the call whatever it names"
 _WARN_PORT = "whoever answers there is spoken to"
 _SPECIAL = frozenset("*?[\\")
@@ -95,10 +96,16 @@ def for_rule(rule: Rule, places: Places) -> list[Suggestion]:
         return [Suggestion(STANDING, "", "every call of this name")]
     about_files = _about_files(rule.expression)
     own = Suggestion(
-        STANDING, format_expression(rule.expression), "what it allows now", files=about_files
+        STANDING, format_expression(rule.expression), "what it allows now", _own_warning(rule),
+        about_files,
     )
     wider = _wider(rule.expression, places, executes=rule.syscall in ("execve", "execveat"))
     return [own, *wider]
+
+
+def _own_warning(rule: Rule) -> str:
+    named = [one for one in symbols(rule.expression) if one.argument.lower() == "filename"]
+    return _warning([one.data for one in named if one.operator in ("eq", "match")])
 
 
 def _about_files(expression: Expression) -> bool:
@@ -171,6 +178,8 @@ def _names(paths: Sequence[str], places: Places) -> list[Suggestion]:
     why = next((one.why for one in patterns if one.why), "")
     for path, one in zip(paths, patterns, strict=True):
         directory = directory_of(path)
+        if directory == "/":
+            return []
         if one.operator == "re" and directory not in places.temporary:
             return []  # it is about other directories, too
         if one.operator == "match" and directory_of(one.data) != _tree(directory, places):
@@ -189,7 +198,8 @@ def _suffixes(paths: Sequence[str], places: Places) -> list[Suggestion]:
     condition = _each(
         paths,
         lambda path: (
-            "match", f"{_tree(directory_of(path), places)}/*{literal(suffix_of(path))}"
+            "match",
+            _tree(directory_of(path), places).rstrip("/") + "/*" + literal(suffix_of(path)),
         ),
     )  # fmt: skip
     shown = " and ".join(
@@ -206,7 +216,9 @@ def _entries(directories: Sequence[str], places: Places) -> Suggestion:
         # "not" takes all that follows, so each stands in parentheses
         parts.append("( not " + _compare(at, "match", f"{tree}/*/*") + " )")
     shown = _named("what lies directly in", directories)
-    return Suggestion(DIRECTORY, " and ".join(parts), shown, _warning(directories), True)
+    return Suggestion(
+        DIRECTORY, " and ".join(parts), shown, _tree_warning(directories, places), True
+    )
 
 
 def _trees(directories: Sequence[str], places: Places) -> list[Suggestion]:
@@ -215,7 +227,7 @@ def _trees(directories: Sequence[str], places: Places) -> list[Suggestion]:
     while len(made) < TREES_MAX and "/" not in tops:
         condition = _each(tops, lambda top: ("match", _tree(top, places)))
         shown = _named("all that lies in", tops) + ", at any depth"
-        made.append(Suggestion(TREE, condition, shown, _warning(tops, trees=True), True))
+        made.append(Suggestion(TREE, condition, shown, _tree_warning(tops, places), True))
         tops = [directory_of(top) for top in tops]
     return [*made, Suggestion(ANY, "", "every name", _WARN_ANY)]
 
@@ -233,12 +245,17 @@ def _at_home(path: str, places: Places) -> str:
     return ""
 
 
-def _warning(paths: Sequence[str], *, trees: bool = False) -> str:
-    if any(is_secret(path) for path in paths):
+def _warning(paths: Sequence[str]) -> str:
+    return _WARN_SECRET if any(is_secret(path) for path in paths) else ""
+
+
+def _tree_warning(tops: Sequence[str], places: Places) -> str:
+    """Say why one should not permit a whole directory, or tree, without a thought."""
+    if any(is_secret(top) for top in tops):
         return _WARN_SECRET
-    if trees and any(path in SHARED for path in paths):
-        return _WARN_SHARED
-    return ""
+    if any(below(home, top) for top in tops for home in places.homes):
+        return _WARN_HOME
+    return _WARN_SHARED if any(top in SHARED for top in tops) else ""
 
 
 def _named(words: str, paths: Sequence[str]) -> str:
