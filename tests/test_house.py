@@ -74,6 +74,8 @@ STANDARD = {
     "genericpath", "encodings", "types", "zipimport", "marshal", "posix", "builtins", "os.path",
 }  # fmt: skip
 LINES_MAX = 500
+EXTRAS = {"textual", "textual_serve", "rich", "aiohttp"}
+"""What only the terminal app and its browser need."""
 
 
 def modules() -> list[Path]:
@@ -104,6 +106,16 @@ def test_arrows_go_down_only(path: Path) -> None:
         if len(parts) < 2 or parts[1] in GROUND or parts[1] in (room, "__version__"):
             continue
         assert parts[1] in MAY_USE[room], f"{room} must not use {name}"
+
+
+def test_textual_is_imported_where_it_is_shown_and_nowhere_else() -> None:
+    for path in modules():
+        if path.relative_to(PACKAGE).parts[0] in ("tui", "browser"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            assert not {name.split(".")[0] for name in names} & EXTRAS, path
 
 
 def run_path() -> set[str]:
