@@ -15,7 +15,7 @@ from certexec.policy.calls import choose_variant
 from certexec.policy.translators import oflags_text
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
-from certexec.run.operations import Operation
+from certexec.run.operations import MustWait, Operation
 from certexec.run.proc_place import OWN_PROC, is_everyones_own, is_procfs
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, text_of
 from certexec.run.step import OPEN_PATH
@@ -182,7 +182,7 @@ class Open(Operation):
         try:
             if found.fd >= 0 and not last:
                 raise OSError(errno.EISDIR, "a directory")
-            fd = raw_open(parent, last, flags | os.O_NOFOLLOW, self.mode)
+            fd = self._open_by_name(parent, last, flags | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno == errno.ELOOP and self.follow:
                 return -1
@@ -195,6 +195,27 @@ class Open(Operation):
         if found.fd >= 0 and not os.path.samestat(os.fstat(fd), os.fstat(found.fd)):
             os.close(fd)
             return -1
+        return fd
+
+    def _open_by_name(self, parent: int, last: bytes, flags: int) -> int:
+        """Open what has a name by now. The loop must not wait for a FIFO that was not there before.
+
+        Raises MustWait for what only a thread of its own may wait for.
+        """
+        info = self.found.info
+        quiet = info is not None and not stat.S_ISREG(info.st_mode)  # such as /dev/null
+        if self.patient or quiet or flags & (os.O_NONBLOCK | os.O_EXCL):
+            return raw_open(parent, last, flags, self.mode)
+        try:
+            fd = raw_open(parent, last, flags | os.O_NONBLOCK, self.mode)
+        except OSError as error:
+            if error.errno in (errno.ENXIO, errno.EAGAIN):  # no reader, or somebody has a lease
+                raise MustWait from None
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise MustWait
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
         return fd
 
     def _holder(self) -> tuple[int, bytes]:
