@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,14 +11,13 @@ from collections.abc import Iterator
 import click
 
 from certexec.certificate import codec, cose, envelope
-from certexec.certificate.model import Certificate
 from certexec.certificate.verify import read_message, verify_certificate
 from certexec.cli import output
 from certexec.cli.common import printable, read_certificate, store_directory, trust_option
 from certexec.cli.main import EXIT_NO
 from certexec.cli.render import certificate_json, certificate_text, signers_of
 from certexec.errors import CertexecError, CertificateError, CliError
-from certexec.kernel.filesystem import exec_write_denied
+from certexec.run.way_here import way_here
 from certexec.trust.store import by_kid, load_store
 
 
@@ -81,26 +79,6 @@ def _verdict(data: bytes, trust: str | None) -> tuple[str, CertexecError | None]
     except CertificateError as error:
         return f"not valid ({error.reason})", error
     return "verified", None
-
-
-def integrity_here(certificate: Certificate) -> str:
-    """Say how the program is kept unchanged on this machine; empty where that cannot be told.
-
-    The certificate's "auto" is the cheapest way that is sound for the file system and the kernel
-    (``certexec.run.integrity.judge`` chooses by the same rule).
-    """
-    if certificate.integrity != "auto":
-        return certificate.integrity
-    if certificate.files:
-        return "sealed"
-    try:
-        fd = os.open(certificate.program.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    try:
-        return "exec-stop" if exec_write_denied(fd, os.uname().release) else "sealed"
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -169,14 +147,19 @@ def command(
                 sys.stdout.buffer.write(certificate.policy.text.encode())
         elif as_json:
             shown = certificate_json(certificate, signers_of(message))
-            here = integrity_here(certificate) or None
-            output.print_json({**shown, "verification": state, "integrity_here": here})
+            here = way_here(certificate, None if cert == "-" else cert)
+            output.print_json(
+                {**shown, "verification": state, "integrity_here": here.name or None,
+                 "not_cached": here.not_cached or None}
+            )  # fmt: skip
         else:
             click.echo(f"{printable(cert)}: {state}")
             click.echo(certificate_text(certificate, signers_of(message)))
-            here = integrity_here(certificate)
-            if certificate.integrity == "auto" and here:
-                click.echo(f"on this machine the program is kept unchanged by: {here}")
+            here = way_here(certificate, None if cert == "-" else cert)
+            if here.name and certificate.integrity in ("auto", "cached"):
+                click.echo(f"on this machine the program is kept unchanged by: {here.name}")
+                if here.not_cached:
+                    click.echo(f"not cached: {printable(here.not_cached)}")
     if objection is not None:
         output.error_with_hint(objection.message, objection.hint)
         return EXIT_NO

@@ -238,7 +238,12 @@ def _check_ground(fd: int, path: str, kinds: frozenset[str]) -> None:
 def _check_program(judged: Judged, path: str) -> None:
     if judged.mode != "exec-stop" or judged.is_script:
         raise Unfit(f'"{path}" runs from a copy in memory')
-    _check_ground(judged.fd, path, HOLDING)
+    _check_standing(judged.fd, path)
+
+
+def _check_standing(fd: int, path: str) -> None:
+    """Raise Unfit unless an open program can be known by its inode and times."""
+    _check_ground(fd, path, HOLDING)
     try:
         os.close(check_chain(os.path.dirname(path), ROOT_ONLY))
     except CertexecError as error:
@@ -430,6 +435,27 @@ def keep(fd: int, invoker: Invoker, approved: Approved) -> None:
         remember(fd, os.readlink(own_fd(fd)), invoker, capable=capable)
     except (Unfit, CertexecError, OSError, ValueError, KeyError):
         return  # the next start asks again
+
+
+def why_never(certificate: Certificate, layout: Layout = SYSTEM) -> str:
+    """Say why no plan for a certificate is ever kept here; "" where one can be.
+
+    What depends on the invoker, and whether the certificate counts at all, is left out.
+    """
+    path = certificate.program.path
+    try:
+        _check_conditions(certificate)
+        fd = integrity.open_file(path)
+        try:
+            _check_standing(fd, path)
+        finally:
+            os.close(fd)
+        _kernel_only(certificate, False, layout)
+    except Unfit as unfit:
+        return str(unfit)
+    except CertexecError as error:
+        return error.message
+    return ""
 
 
 def warm(fd: int, path: str, layout: Layout = SYSTEM) -> list[str]:

@@ -14,7 +14,8 @@ import time
 from certexec.errors import CertexecError
 from certexec.kernel import binfmt, filesystem
 from certexec.kernel.ownership import check_file, root_owners
-from certexec.run import child, deploy, handler, probe, server_state, version_tree
+from certexec.run import child, deploy, handler, plan_cache, probe, server_state, version_tree
+from certexec.run.cacheable import HOLDING
 from certexec.run.layout import Layout
 from certexec.trust.store import load_store
 
@@ -186,6 +187,21 @@ def check_resident(layout: Layout) -> Finding:
     return Finding(name, OK, "none", meaning)
 
 
+def check_plans(layout: Layout) -> Finding:
+    """Judge the verdicts that are kept ("cached"): nobody needs them, everybody starts sooner."""
+    name = "cached"
+    found = list(plan_cache.entries(layout))
+    if not found:
+        meaning = "no verdict is kept: each execution is judged anew"
+        return Finding(name, OK, "0 plans", meaning)
+    fresh = sum(1 for key, one in found if one is not None and not plan_cache.verify(key, one))
+    value = f"{fresh} of {len(found)} plans"
+    if fresh == len(found):
+        return Finding(name, OK, value, "these certificates start without being judged anew")
+    meaning = "the others are judged anew, since something changed"
+    return Finding(name, OK, value, meaning, '"certexec cache verify" says what')
+
+
 def check_trust_store(layout: Layout) -> Finding:
     """Judge the trust store and count its keys."""
     name = "trust store"
@@ -335,8 +351,9 @@ def check_places(places: Sequence[str]) -> Iterable[Finding]:
         os.close(fd)
         groups.setdefault(key, []).append(real)
     for (kind, denied, nosuid, noexec), where in groups.items():
-        mode = "exec-stop" if denied else "sealed"
-        notes = [f"binaries are judged by {mode}"]
+        keeps = kind in HOLDING and not nosuid
+        cached = ", or cached where root alone can change them" if keeps else ""
+        notes = [f"binaries are judged by {'exec-stop' if denied else 'sealed'}{cached}"]
         if nosuid:
             notes.append("nosuid: certificates with a grant are refused here")
         if noexec:
@@ -384,6 +401,7 @@ def examine(layout: Layout, places: Sequence[str], package: str) -> list[Finding
         check_launcher(layout),
         *check_server(layout, uid, package),
         check_resident(layout),
+        check_plans(layout),
         check_trust_store(layout),
         *check_kernel(),
         *check_tracing(),

@@ -178,13 +178,19 @@ def test_says_how_auto_is_decided_on_this_machine(signed: Script) -> None:
         certexec inspect --json hello.cert
         """
     )
-    here = json.loads(signed.stdout)["integrity_here"]
-    assert here in ("exec-stop", "sealed")
+    shown = json.loads(signed.stdout)
+    assert shown["integrity_here"] in ("exec-stop", "sealed") and shown["not_cached"]
     signed("rm hello\ncertexec inspect hello.cert\n! stdout 'on this machine'")
     signed("certexec inspect --json hello.cert")
     assert json.loads(signed.stdout)["integrity_here"] is None
     write(signed, script_payload())
-    signed("certexec inspect x.cert\nstdout 'kept unchanged by: sealed$'")
+    signed(
+        """
+        certexec inspect x.cert
+        stdout 'kept unchanged by: sealed$'
+        stdout '^not cached: it runs a script$'
+        """
+    )
 
 
 def test_what_is_no_certificate_is_named(script: Script) -> None:

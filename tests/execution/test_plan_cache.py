@@ -530,3 +530,23 @@ def test_list_verify_and_flush_say_what_is_kept(kept: Kept) -> None:
     assert done.returncode == 2 and "only root" in done.stderr
     assert "2 plans dropped" in kept.world.verb("cache", "flush")
     assert kept.entries() == []
+
+
+def test_inspect_and_doctor_say_whether_a_verdict_is_kept(kept: Kept) -> None:
+    for uid in (0, ALICE):
+        shown = kept.world.verb("inspect", kept.certificate, uid=uid)
+        assert "kept unchanged by: cached\n" in shown and "not cached" not in shown
+    assert " 2 of 2 plans " in _row(kept, "cached")
+    _rewrite(kept.place / "program")
+    shown = kept.world.verb("inspect", kept.certificate)
+    assert "kept unchanged by: exec-stop\nnot cached: no verdict is kept yet" in shown
+    assert " 0 of 2 plans " in _row(kept, "cached")
+    kept.flush()
+    assert " 0 plans " in _row(kept, "cached")
+    kept.renew("--require-tty")
+    assert "not cached: it asks for a terminal\n" in kept.world.verb("inspect", kept.certificate)
+
+
+def _row(kept: Kept, name: str) -> str:
+    lines = kept.world.attempt("doctor").stdout.splitlines()
+    return next(line for line in lines if f" {name} " in line)
