@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: all demo test lint bench attack vm clean
+.PHONY: all demo test lint bench attack vm pictures clean
 
 all: $(STAMP)
 
@@ -34,6 +34,9 @@ bench: $(STAMP)
 attack: $(STAMP)
 	@$(RUN) -m tests.attack $(ATTACK)
 	@$(RUN) -m tests.escapes --write $(ESCAPES)
+
+pictures: $(STAMP)
+	@$(RUN) -m tools.pictures
 
 vm: $(STAMP)
 	@$(RUN) -m vm.suite

@@ -34,13 +34,13 @@ h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);
 vertical-align:top;overflow-wrap:anywhere}
-th{color:var(--soft);font-weight:600}
+th{color:var(--soft);font-weight:600;white-space:nowrap}
 .n{text-align:right;font-variant-numeric:tabular-nums}
 code{font:13px/1.5 ui-monospace,monospace}
 .deny{color:var(--deny)}.kill{color:var(--kill)}.ask{color:var(--ask)}.permit{color:var(--permit)}
 .ok{color:var(--permit)}.fail{color:var(--deny)}
 tr.new td{background:var(--new)}
-.tag{border:1px solid currentColor;border-radius:.3rem;padding:0 .35rem;font-size:.8rem}
+.tag{white-space:nowrap;border:1px solid currentColor;border-radius:.3rem;padding:0 .35rem;font-size:.8rem}
 svg{display:block;max-width:100%;height:auto}
 rect.deny{fill:var(--deny)}rect.kill{fill:var(--kill)}rect.ask{fill:var(--ask)}
 rect.permit{fill:var(--permit)}
