@@ -40,7 +40,8 @@ code{font:13px/1.5 ui-monospace,monospace}
 .deny{color:var(--deny)}.kill{color:var(--kill)}.ask{color:var(--ask)}.permit{color:var(--permit)}
 .ok{color:var(--permit)}.fail{color:var(--deny)}
 tr.new td{background:var(--new)}
-.tag{white-space:nowrap;border:1px solid currentColor;border-radius:.3rem;padding:0 .35rem;font-size:.8rem}
+.tag{border:1px solid currentColor;border-radius:.3rem;padding:0 .35rem;font-size:.8rem;
+white-space:nowrap}
 svg{display:block;max-width:100%;height:auto}
 rect.deny{fill:var(--deny)}rect.kill{fill:var(--kill)}rect.ask{fill:var(--ask)}
 rect.permit{fill:var(--permit)}
