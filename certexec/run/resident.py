@@ -25,6 +25,7 @@ from certexec.run.decide import confinement_of
 from certexec.run.known import Known
 from certexec.run.layout import SYSTEM
 from certexec.run.peer import ElsewhereError, Surroundings, examine, has_ended
+from certexec.run.request import Request
 from certexec.run.server import STDERR, Settings, self_test
 from certexec.run.server_socket import (
     GIVEN,
@@ -40,6 +41,7 @@ from certexec.run.turns import Turns, with_their_share
 from certexec.run.undertaker import Undertaker
 from certexec.run.warm import (
     IDLE,
+    RUNS,
     SETTLED,
     SIGCHLD,
     SIGHUP,
@@ -60,7 +62,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from certexec.run.layout import Layout
-    from certexec.run.peer import Caller
 
 RESTING_MAX = 3
 """processes that wait for another caller of the kind they are used to; each holds some 5 MB."""
@@ -80,32 +81,6 @@ RESIDENT = "--resident"
 """The argument of serve.py that makes it stay."""
 DONE, REPLACED = 0, 1
 _FAILED = 125
-
-
-class Request:
-    """Somebody who waits for a plan.
-
-    Attributes:
-        pidfd: -1 where there is none; deadline: when it must have said who it is; caller: what is
-            known of it by then.
-    """
-
-    __slots__ = ("caller", "connection", "deadline", "pidfd", "uid")
-
-    def __init__(self, connection: _socket.socket, deadline: float) -> None:
-        self.connection = connection
-        self.deadline = deadline
-        packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-        self.uid, self.pidfd = int.from_bytes(packed[4:8], "little"), -1
-        self.caller: Caller | None = None
-
-    def close(self, undertaker: Undertaker | None) -> None:
-        """Let the launcher go elsewhere; without ``undertaker``, a child has what it needs."""
-        if undertaker is not None:
-            undertaker.bury(self.connection)
-        self.connection.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
 
 
 class Resident:
@@ -151,13 +126,23 @@ class Resident:
                     self._listen_to(self.leashes[fd])
             self._forget_late()
             self._serve_waiting()
-            if self.ends:
-                return DONE
-            if not self.turns.waiting and not self.silent and self._is_replaced():
+            waits = self.turns.waiting or self.silent
+            if self.ends or (not waits and self._is_replaced()):
+                self._leave()
                 return DONE if self.ends else REPLACED
 
     def _end(self, signal: int, frame: object) -> None:
         self.ends = True
+
+    def _leave(self) -> None:
+        """See that what ends with this process is closed by somebody else, later."""
+        for child in self.children.values():
+            if child.request is not None:
+                self.undertaker.keep(child.request.connection)
+        for request in self.silent.values():
+            request.close(self.undertaker)
+        while (turn := self.turns.next()) is not None:
+            turn[1].close(self.undertaker)
 
     def _is_replaced(self) -> bool:
         try:
@@ -265,7 +250,6 @@ class Resident:
             uid, request = turn
             try:
                 self._serve(uid, request)
-                request.close(None)
             except OSError:  # no process, no descriptor, no such group: its launcher helps itself
                 request.close(self.undertaker)
 
@@ -282,6 +266,9 @@ class Resident:
         self.turns.started(uid)
         self.starting[child.pid] = child
         child.leash.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
+        # the child may have ended by now, and whoever asks can end it: then we would close last
+        child.request = request
+        request.forget()
 
     # -- children ---------------------------------------------------------------------------------
 
@@ -345,6 +332,9 @@ class Resident:
         if self.leashes.pop(child.leash.fileno(), None) is not None:
             self.poll.unregister(child.leash.fileno())
         child.leash.close()
+        if child.request is not None:
+            child.request.close(self.undertaker)
+            child.request = None
 
     def _listen_to(self, child: Child) -> None:
         """A child's program runs, or has ended and it can serve another, or it is gone."""
@@ -356,13 +346,16 @@ class Resident:
             child.settled = True
             self.undertaker.settled(child.pid)
             return
-        if child.uid < 0 or child.runs != (message == IDLE):
+        if child.uid < 0 or message[:1] != (IDLE if child.runs else RUNS):
             self._let_go(child)  # it has ended, or it speaks out of turn
             return
         if message == IDLE:
             self._rest(child)
             return
         child.runs = True
+        if child.request is not None:
+            child.request.close(None)
+            child.request = None
         self.starting.pop(child.pid, None)
         self._study(message)
         if not self.turns.waiting:

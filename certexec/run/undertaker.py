@@ -42,8 +42,7 @@ class Undertaker:
         """Close a connection; who is at the other end sees it at once.
 
         1. the end is seen now, whatever has to be waited for;
-        2. it goes to the process; one that waits too long for what it has makes room for another,
-           and as it ends it waits for no socket;
+        2. it goes to the process;
         3. our own descriptor is not the last now, unless there can be no process;
         4. nor will it be the last for that process to close until ours and the heirs' are.
         """
@@ -53,16 +52,24 @@ class Undertaker:
         except OSError:
             pass  # the other end has gone
         # 2.
-        fd = array.array("i", [connection.fileno()]).tobytes()
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd)]
-        if not self._send(KEEP, rights):
-            self._replace()
-            self._send(KEEP, rights)
+        self.keep(connection)
         # 3.
         connection.close()
         # 4.
         self._due = True
         self._close()
+
+    def keep(self, connection: _socket.socket) -> None:
+        """Have a connection open in the process, too.
+
+        One that waits too long for what it has makes room for another, and as it ends it waits for
+        no socket.
+        """
+        fd = array.array("i", [connection.fileno()]).tobytes()
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd)]
+        if not self._send(KEEP, rights):
+            self._replace()
+            self._send(KEEP, rights)
 
     def settled(self, pid: int) -> None:
         """Learn that a child has closed all that is not its own, or has ended."""

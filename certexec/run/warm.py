@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from certexec.run.decide import Approved
     from certexec.run.known import Known
     from certexec.run.peer import Surroundings
+    from certexec.run.request import Request
 
 LEASH = 3
 """The descriptor of the socket to the resident server; above it stay ``kept`` ones."""
@@ -161,9 +162,12 @@ class Child:
         key: for which callers it can be used, None for any; lessons: how much it knows.
         uid: whom it serves, -1 for nobody; since: when that began; runs: it has said so.
         settled: it has closed what was not its own.
+        request: what it was given, until it has taken all that came with that.
     """
 
-    __slots__ = ("cgroups", "key", "leash", "lessons", "pid", "runs", "settled", "since", "uid")
+    __slots__ = (
+        "cgroups", "key", "leash", "lessons", "pid", "request", "runs", "settled", "since", "uid",
+    )  # fmt: skip
 
     def __init__(self, pid: int, leash: _socket.socket, cgroups: str, lessons: int) -> None:
         self.pid = pid
@@ -175,6 +179,7 @@ class Child:
         self.since = 0.0
         self.runs = False
         self.settled = False
+        self.request: Request | None = None
 
 
 class Execution:

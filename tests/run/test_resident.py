@@ -1,13 +1,27 @@
-"""Whom the resident server serves next, where all slots could be one user's."""
+"""Whom the resident server serves next, and who closes what came with a request."""
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import socket
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from certexec.run.peer import Caller
+from certexec.run.request import Request
 from certexec.run.resident import STARTING_TIME, Resident
 from certexec.run.turns import ROOT, Turns
+from certexec.run.undertaker import Undertaker
+from certexec.run.warm import IDLE, RUNS, Child
+from tests.run.test_undertaker import HELLO, full, pair, send
+
+__all__ = ["full"]
 
 SLOTS = 4
 
@@ -49,3 +63,84 @@ def test_root_may_have_all_slots() -> None:
     resident, served = server(time.monotonic() + 1000, *[ROOT] * 10)
     resident._serve_waiting()
     assert served == [ROOT] * SLOTS
+
+
+@pytest.fixture
+def resident() -> Iterator[Any]:
+    """A server that can serve, with nobody to serve; ends this process where it is kept."""
+    one: Any = Resident.__new__(Resident)
+    one.poll, one.undertaker, one.turns = select.epoll(), Undertaker(), Turns()
+    one.children, one.leashes, one.idle, one.starting, one.silent = {}, {}, [], {}, {}
+    one._warm_up = one._study = lambda what: None
+    signal.alarm(60)  # seconds
+    yield one
+    signal.alarm(0)
+    one.undertaker.end()
+    os.waitpid(-1, os.WNOHANG)
+
+
+class Start:
+    """A request with a descriptor that nobody has taken, given to a child; ``theirs`` is its end.
+
+    Attributes:
+        launcher: the other end of the connection.
+    """
+
+    def __init__(self, resident: Any, fd: int) -> None:
+        connection, self.launcher = pair()
+        send(self.launcher, HELLO, fd)
+        self.request = Request(connection, 0.0)
+        facts: Any = SimpleNamespace(**dict.fromkeys(Caller.__slots__, 0), key=tuple)
+        self.request.caller = facts
+        leash, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.child = Child(os.getpid(), leash, "", 0)
+        resident.leashes[leash.fileno()] = resident.children[self.child.pid] = self.child
+        resident.poll.register(leash.fileno(), select.EPOLLIN)
+        resident._child_for = lambda key, groups: self.child
+        resident._serve(1000, self.request)
+
+
+def test_a_child_that_ends_at_once_leaves_the_last_close_to_nobody_who_serves(
+    resident: Any, full: socket.socket
+) -> None:
+    start = Start(resident, full.fileno())
+    full.close()
+    start.theirs.close()  # with the connection, which it never took
+    resident._listen_to(start.child)
+    assert start.launcher.recv(1) == b""
+    assert start.request.connection.fileno() == -1
+    assert start.child.request is None
+
+
+def test_a_child_that_speaks_out_of_turn_ends_its_request(
+    resident: Any, full: socket.socket
+) -> None:
+    start = Start(resident, full.fileno())
+    full.close()
+    start.theirs.send(IDLE)
+    resident._listen_to(start.child)
+    assert start.launcher.recv(1) == b""
+    start.theirs.close()
+
+
+def test_a_connection_is_kept_until_the_child_has_taken_all(resident: Any) -> None:
+    reader, writer = os.pipe()
+    start = Start(resident, writer)
+    os.close(writer)
+    assert start.request.connection.fileno() >= 0
+    start.theirs.send(RUNS)
+    resident._listen_to(start.child)
+    assert start.child.request is None and start.request.connection.fileno() == -1
+    start.theirs.close()
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+def test_a_server_that_ends_closes_nothing_last(resident: Any, full: socket.socket) -> None:
+    start = Start(resident, full.fileno())
+    full.close()
+    start.theirs.close()
+    resident._leave()
+    start.request.connection.close()  # as its end does
+    with pytest.raises(BlockingIOError):  # it is open still
+        start.launcher.recv(1, socket.MSG_DONTWAIT)
