@@ -65,17 +65,20 @@ class AgentApp(App[int]):
         self._marked = 0
         self._since = 0.0
         self._outcomes: list[str] = []
+        # looked up by no query: the clock ticks on while the app takes its screen down
+        names = ("head", "waiting", "what", "keys", "outcomes")
+        self._parts = {name: Static(Content(""), id=name) for name in names}
 
     def compose(self) -> ComposeResult:
         """Make the parts."""
-        yield Static(Content(""), id="head")
+        yield self._parts["head"]
         with VerticalScroll(id="queue", can_focus=False):
-            yield Static(Content(""), id="waiting")
+            yield self._parts["waiting"]
         with VerticalScroll(id="question", can_focus=False):
-            yield Static(Content(""), id="what")
-        yield Static(Content(""), id="keys")
+            yield self._parts["what"]
+        yield self._parts["keys"]
         with VerticalScroll(id="told", can_focus=False):
-            yield Static(Content(""), id="outcomes")
+            yield self._parts["outcomes"]
         yield Footer()
 
     def on_mount(self) -> None:
@@ -141,7 +144,7 @@ class AgentApp(App[int]):
         return printable(text)
 
     def _write(self, name: str, text: str) -> None:
-        self.query_one(f"#{name}", Static).update(Content(text))
+        self._parts[name].update(Content(text))
 
     def _counts(self) -> bool:
         return time.monotonic() - self._since >= self._grace

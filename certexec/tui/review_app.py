@@ -9,14 +9,26 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
+from textual.worker import get_current_worker
 
 from certexec.errors import CertexecError
 from certexec.policy.review import EVENT, Review
 from certexec.policy.suggestions import Suggestion
 from certexec.text import printable
 from certexec.tui.screens import LineScreen, YesScreen
+
+
+class Counted(Message):
+    """A suggestion of an item covers as many files as the words say."""
+
+    def __init__(self, index: int, place: int, words: str) -> None:
+        super().__init__()
+        self.index = index
+        self.place = place
+        self.words = words
 
 
 class ReviewApp(App[bool]):
@@ -53,14 +65,19 @@ class ReviewApp(App[bool]):
         self.review = review
         self._count = count
         self._save = save
+        # looked up by no query: a count may end while another screen is on top
+        self._head = Static(Content(""), id="head")
+        self._item = Static(Content(""), id="what")
+        self._options = OptionList(id="suggestions")
+        self._said = Static(Content(""), id="said")
 
     def compose(self) -> ComposeResult:
         """Make the parts."""
-        yield Static(Content(""), id="head")
+        yield self._head
         with VerticalScroll(id="item"):
-            yield Static(Content(""), id="what")
-        yield OptionList(id="suggestions")
-        yield Static(Content(""), id="said")
+            yield self._item
+        yield self._options
+        yield self._said
         yield Footer()
 
     def on_mount(self) -> None:
@@ -74,10 +91,10 @@ class ReviewApp(App[bool]):
         review = self.review
         number = min(review.at + 1, len(review.items))
         head = f"{review.name}: {number} of {len(review.items)}, {len(review.answers)} answered"
-        self.query_one("#head", Static).update(Content(printable(head)))
-        self.query_one("#said", Static).update(Content(printable(said)))
-        self.query_one("#what", Static).update(Content("\n".join(self._what())))
-        options = self.query_one("#suggestions", OptionList)
+        self._head.update(Content(printable(head)))
+        self._said.update(Content(printable(said)))
+        self._item.update(Content("\n".join(self._what())))
+        options = self._options
         options.clear_options()
         item = review.current
         if item is None:
@@ -109,21 +126,22 @@ class ReviewApp(App[bool]):
     @work(thread=True, exclusive=True)
     def _count_files(self, index: int) -> None:
         """Count beside the app, as it takes its time; an item that is left is counted no more."""
+        worker = get_current_worker()
         for place, one in enumerate(self.review.items[index].suggestions):
-            if one.files and self.review.at == index:
-                words = self._count(one.condition)
-                self.call_from_thread(self._counted, index, place, words)
+            if one.files and not worker.is_cancelled:
+                self.post_message(Counted(index, place, self._count(one.condition)))
 
-    def _counted(self, index: int, place: int, words: str) -> None:
-        if self.review.at == index:
-            one = self.review.items[index].suggestions[place]
-            options = self.query_one("#suggestions", OptionList)
-            options.replace_option_prompt_at_index(place, _shown(place, one, words))
+    def on_counted(self, counted: Counted) -> None:
+        """Show a count, if its item is still shown."""
+        if self.review.at == counted.index:
+            one = self.review.items[counted.index].suggestions[counted.place]
+            shown = _shown(counted.place, one, counted.words)
+            self._options.replace_option_prompt_at_index(counted.place, shown)
 
     # -- keys -------------------------------------------------------------------------------------
 
     def _chosen(self) -> int:
-        return self.query_one("#suggestions", OptionList).highlighted or 0
+        return self._options.highlighted or 0
 
     def _try(self, act: Callable[[], object]) -> None:
         try:

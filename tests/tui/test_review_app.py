@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from certexec.errors import CliError
 from certexec.policy.learned_paths import Places
 from certexec.policy.review import Review
 from certexec.tui.review_app import ReviewApp
+from certexec.tui.screens import LineScreen
 from tests.policy.common import ALICE, USERS
 from tests.tui.conftest import choices, play, shown, until
 
@@ -131,5 +133,21 @@ def test_what_a_policy_says_cannot_drive_the_screen() -> None:
 
     async def steps(pilot: Pilot[Any]) -> None:
         assert "/etc/[red]x\\x1b[2J" in shown(desk.app, "what")
+
+    play(desk.app, steps)
+
+
+def test_a_count_that_ends_while_another_screen_is_open_is_shown_after_it() -> None:
+    desk = Desk()
+    gate = threading.Event()
+    desk.app._count = lambda condition: str(gate.wait() and f"{len(condition)} files")
+
+    async def steps(pilot: Pilot[Any]) -> None:
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(desk.app.screen, LineScreen))
+        gate.set()
+        await until(pilot, lambda: all("files)" in str(one.prompt) for one in
+                                       desk.app._options.options[:-1]))  # fmt: skip
+        await pilot.press("escape")
 
     play(desk.app, steps)
