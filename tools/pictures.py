@@ -29,6 +29,7 @@ from certexec.policy.evaluate import subject_of
 from certexec.policy.learned_paths import Places
 from certexec.policy.review import Review
 from certexec.run.agent import Agent, Question
+from certexec.run.agent_desk import Desk
 from certexec.tui.agent_app import AgentApp
 from certexec.tui.review_app import ReviewApp
 from tests.browser.chromium import Chromium
@@ -122,16 +123,15 @@ class _Asked(Question):
         return True
 
 
-class _Desk(Agent):
+class _Asking(Agent):
     """An agent of which three things are asked."""
 
     def __init__(self) -> None:
-        # times that are shown without their fractions
         self._questions: list[Question] = [
-            _Asked(27400, syscall="connect", arguments={"sockaddr": "inet-[192.0.2.25]:587"}),
-            _Asked(28400, syscall="openat", arguments={
+            _Asked(27000, syscall="connect", arguments={"sockaddr": "inet-[192.0.2.25]:587"}),
+            _Asked(28000, syscall="openat", arguments={
                 "filename": "/home/alice/.gnupg/secring.gpg", "oflags": "ro"}),
-            _Asked(29400, syscall="execve", pid=4790, arguments={
+            _Asked(29000, syscall="execve", pid=4790, arguments={
                 "filename": "/usr/bin/xdg-open", "argv": "xdg-open /tmp/mutt-4711/invoice.pdf"}),
         ]  # fmt: skip
 
@@ -156,7 +156,9 @@ def terminal(app: App[object], *keys: str) -> str:
 
 def agent_svg() -> str:
     """Return the agent, once a key counts for its first question."""
-    return terminal(AgentApp(_Desk(), lambda _waiting: None, grace=0.0))  # type: ignore[arg-type]
+    app = AgentApp(_Asking(), lambda _waiting: None, grace=0.0)
+    app.desk = Desk(clock=lambda: 0.0)  # where no time passes
+    return terminal(app)  # type: ignore[arg-type]
 
 
 def log_report() -> str:

@@ -100,6 +100,8 @@ class AgentApp(App[int]):
 
     def look(self) -> None:
         """Take what came, drop what nobody waits for any more, and show the rest."""
+        if len(self.query("#head, #waiting, #what, #keys, #outcomes")) < 5:
+            return  # the end has begun: the parts are gone, and the clock still ticks
         for _ in range(LOOKS):
             question = self.agent.wait(0.0)
             if question is not None:
