@@ -12,7 +12,7 @@ from certexec.errors import CertificateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     class VerifyingKey(Protocol):
@@ -87,9 +87,11 @@ class SignMessage:
         unprotected: Headers,
         payload: bytes,
         signatures: list[Signature],
+        headers: Headers | None = None,
     ) -> None:
+        """``headers``: what ``protected`` holds, where that has been read already."""
         self.protected = protected
-        self.headers = _decode_protected(protected)
+        self.headers = read_protected(protected) if headers is None else headers
         self.unprotected = unprotected
         self.payload = payload
         self.signatures = signatures
@@ -104,7 +106,7 @@ class SignMessage:
         ]
 
 
-def _decode_protected(protected: bytes) -> Headers:
+def read_protected(protected: bytes) -> Headers:
     """Decode a protected header: a map in a byte string, or no bytes at all for an empty map."""
     if not protected:
         return {}
@@ -126,7 +128,7 @@ def _signer_headers(protected: bytes) -> Headers:
     """
     known = _signers.get(protected)
     if known is None:
-        known = _decode_protected(protected)
+        known = read_protected(protected)
         if len(protected) <= _SIGNER_SIZE:
             if len(_signers) >= _SIGNERS_MAX:
                 _signers.clear()
@@ -138,9 +140,12 @@ def _is_header(protected: object, unprotected: object) -> bool:
     return isinstance(protected, bytes) and isinstance(unprotected, dict)
 
 
-def parse(items: object) -> SignMessage:
+def parse(
+    items: object, read_headers: Callable[[bytes], Headers] | None = None
+) -> SignMessage:
     """Read a decoded COSE_Sign array (the content of tag 98).
 
+    ``read_headers``: what does as ``read_protected`` for the body.
     Raises CertificateError("malformed") when it is not one, or when its content is detached.
     """
     if not isinstance(items, list) or len(items) != 4:
@@ -159,7 +164,8 @@ def parse(items: object) -> SignMessage:
         if not _is_header(entry[0], entry[1]) or not isinstance(entry[2], bytes):
             raise _malformed("a COSE_Signature has fields of another type")
         parsed.append(Signature(entry[0], entry[1], entry[2]))
-    return SignMessage(protected, unprotected, payload, parsed)
+    headers = (read_headers or read_protected)(protected)
+    return SignMessage(protected, unprotected, payload, parsed, headers)
 
 
 def to_be_signed(

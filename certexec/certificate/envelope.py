@@ -45,6 +45,11 @@ EXTERNAL_AAD = b"certexec certificate v1"
 HEAD = PREFIX + b"\x82" + codec.encode(PREAMBLE) + b"\xd8\x62"
 """All that comes before the COSE_Sign array."""
 
+_BODY_HEAD = codec.encode(
+    {cose.HEADER_CRIT: [cose.HEADER_CWT_CLAIMS], cose.HEADER_CONTENT_TYPE: CONTENT_TYPE,
+     cose.HEADER_CWT_CLAIMS: None}
+)[:-1]  # fmt: skip
+"""What stands before the claims in the protected header of every certificate."""
 _BODY_LABELS = {cose.HEADER_CRIT, cose.HEADER_CONTENT_TYPE, cose.HEADER_CWT_CLAIMS}
 _SIGNER_LABELS = {cose.HEADER_ALG, cose.HEADER_KID}
 
@@ -67,6 +72,16 @@ def _check_signature(one: cose.Signature) -> bytes:
     return kid
 
 
+def _body_headers(protected: bytes) -> cose.Headers:
+    """Decode the body's protected header; its beginning is compared as bytes."""
+    if not protected.startswith(_BODY_HEAD):
+        return cose.read_protected(protected)
+    return {
+        cose.HEADER_CRIT: [cose.HEADER_CWT_CLAIMS], cose.HEADER_CONTENT_TYPE: CONTENT_TYPE,
+        cose.HEADER_CWT_CLAIMS: codec.decode(protected[len(_BODY_HEAD) :]),
+    }  # fmt: skip
+
+
 def unwrap(data: bytes) -> cose.SignMessage:
     """Read a certificate file and return its message, with every header in the expected form.
 
@@ -79,7 +94,7 @@ def unwrap(data: bytes) -> cose.SignMessage:
         raise _malformed("not a certificate: the first bytes are not its magic number")
     if not data.startswith(HEAD):
         raise _malformed("the preamble is not the one that every certificate has")
-    message = cose.parse(codec.decode(data[len(HEAD) :]))
+    message = cose.parse(codec.decode(data[len(HEAD) :]), _body_headers)
     if message.unprotected:
         raise _malformed("the body has unprotected headers")
     headers = message.headers

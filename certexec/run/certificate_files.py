@@ -39,6 +39,10 @@ class Item:
         self.number = number
         self.data = data
 
+    def __reduce__(self) -> tuple[type[Item], tuple[str, str, int, bytes | None]]:
+        """Tell how to make it in another process, which many are."""
+        return Item, (self.path, self.how, self.number, self.data)
+
     def read(self) -> bytes | None:
         """Return the content, None for what was found and is no certificate. Raises OSError.
 

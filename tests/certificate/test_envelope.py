@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from certexec.certificate import codec, cose, envelope
 from certexec.errors import CertificateError
@@ -206,3 +208,26 @@ def test_a_shell_never_reaches_what_the_signer_chose(tmp_path: Path) -> None:
             started(command, tmp_path)
     assert not marker.exists()
     assert os.access(path, os.X_OK)
+
+
+@settings(deadline=None)
+@given(
+    cut=st.integers(0, 200), more=st.binary(max_size=3),
+    flips=st.lists(st.tuples(st.integers(0, 120), st.integers(1, 255)), max_size=3),
+)  # fmt: skip
+def test_a_header_whose_beginning_is_known_is_read_as_any_other(
+    cut: int, more: bytes, flips: list[tuple[int, int]]
+) -> None:
+    data = bytearray(Simulator().body_protected())
+    for place, bits in flips:
+        data[place % len(data)] ^= bits
+    for one in (bytes(data), bytes(data) + more, bytes(data[:cut])):
+        try:
+            wanted: object = cose.read_protected(one)
+        except CertificateError as error:
+            wanted = error.reason
+        try:
+            found: object = envelope._body_headers(one)
+        except CertificateError as error:
+            found = error.reason
+        assert found == wanted
