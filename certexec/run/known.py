@@ -14,6 +14,7 @@ import time
 
 from certexec.certificate.model import check_enforceable
 from certexec.certificate.verify import check_moment, verify_certificate
+from certexec.kernel.ownership import root_owners
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.syntax import parse_policy
 from certexec.trust.store import load_store
@@ -76,11 +77,13 @@ class Known:
     Attributes:
         fresh: what this process had to compute itself: the certificate's bytes, the policy's text
             and the place, in case somebody else wants to learn it; None where all was known.
+        owners: who counts as root here.
     """
 
-    __slots__ = ("_confinements", "_data", "_policies", "_stores", "_text", "fresh")
+    __slots__ = ("_confinements", "_data", "_policies", "_stores", "_text", "fresh", "owners")
 
     def __init__(self) -> None:
+        self.owners = root_owners()
         self._stores: dict[tuple[str, frozenset[int]], Store] = {}
         self._policies: dict[tuple[str, str], tuple[PolicyFile, list[Lookup]]] = {}
         self._confinements: dict[tuple[int, int, tuple[bool, ...]], Confinement] = {}

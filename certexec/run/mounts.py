@@ -15,10 +15,16 @@ import os
 import select
 import stat
 
-from certexec.kernel.filesystem import identify, mount_and_mode
+from certexec.kernel.filesystem import NO_MAGICLINKS, identify, mount_and_mode, openat2
 from certexec.kernel.procfs import own_fd, proc
+from certexec.run.step import OPEN_PATH
 
 _CHUNK = 1 << 16
+_WALKS = 8
+"""descriptors after which the table is read: until then to walk to their places takes less."""
+_AT_FDCWD = -100
+_STRAIGHT = NO_MAGICLINKS | 0x04 | 0x20
+"""And no links, and nothing that anybody would have to be waited for (RESOLVE_CACHED)."""
 _NULL_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 _PTS_MAJORS = range(136, 144)
 _ESCAPED = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
@@ -41,17 +47,18 @@ class Mount:
 
 
 class Mounts:
-    """This process's mount table, read anew whenever it has changed."""
+    """This process's mount table, read when it is needed and whenever it has changed."""
 
-    __slots__ = ("_fd", "_lock", "_poll", "_table")
+    __slots__ = ("_fd", "_lock", "_poll", "_table", "_walks")
 
     def __init__(self) -> None:
-        """Read the table. Raises OSError."""
+        """Raises OSError."""
         self._fd = os.open(proc("self", "mountinfo"), os.O_RDONLY | os.O_CLOEXEC)
         self._lock = _thread.allocate_lock()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLPRI)
-        self._table = self._read()
+        self._table: dict[int, bytes] | None = None
+        self._walks = 0
 
     def of(self, fd: int) -> Mount | None:
         """Return the mount that an open file was reached by; None when it is none of ours.
@@ -67,7 +74,7 @@ class Mounts:
     def _of_number(self, number: int | None) -> bytes | None:
         """Return what the table says of a mount, None where it is none of ours."""
         with self._lock:  # ids are used again: nobody may look at a table that is out of date
-            if self._poll.poll(0):
+            if self._poll.poll(0) or self._table is None:
                 self._table = self._read()
             return None if number is None else self._table.get(number)
 
@@ -78,6 +85,8 @@ class Mounts:
         of bases, and of what magic links lead to.
         """
         number, mode = mount_and_mode(fd)
+        if self._table is None and number is not None and self._is_reached(fd, number):
+            return mode
         if self._of_number(number) is not None:
             return mode
         if not os.readlink(own_fd(fd)).startswith("/"):
@@ -88,6 +97,24 @@ class Mounts:
         if stat.S_ISCHR(info.st_mode) and _is_harmless(info.st_rdev):
             return mode  # a standard descriptor that was opened before the namespace was made
         raise PermissionError(errno.EACCES, "in another mount namespace")
+
+    def _is_reached(self, fd: int, number: int) -> bool:
+        """Tell whether a walk of ours to the name of ``fd`` comes to the same mount.
+
+        Then it is ours: no two mounts that are open have the same number. False: it may still be.
+        """
+        self._walks += 1
+        if self._walks > _WALKS:
+            return False
+        try:
+            name = os.fsencode(os.readlink(own_fd(fd)))
+            there = openat2(_AT_FDCWD, name, OPEN_PATH, _STRAIGHT)
+        except OSError:
+            return False  # not in the kernel's memory, or under another name here
+        try:
+            return name.startswith(b"/") and mount_and_mode(there)[0] == number
+        finally:
+            os.close(there)
 
     def __del__(self) -> None:
         fd = getattr(self, "_fd", -1)

@@ -378,7 +378,7 @@ class Resident:
         if parsed is None:
             return
         data, text, (capable, may_exec, notify) = parsed
-        settings = Settings()
+        settings = Settings(owners=self.known.owners)
         self.known.fresh = None
         try:
             certificate = self.known.verify(data, settings.store, settings.owners).certificate

@@ -201,7 +201,7 @@ class Execution:
 
     def serve(self, fds: list[int]) -> int:
         """Serve it to its end; returns the exit code, 0 where all went its way."""
-        settings = Settings()
+        settings = Settings(owners=self.known.owners)
         settings.known = self.known
         settings.started = self.started
         self.known.fresh = None
