@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from certexec.policy.decisions import Table
 
 
+KEPT_MAX = 64
+"""tables of which it is known; a process of the resident server serves many certificates."""
+_known: dict[int, tuple[Table, bool]] = {}
+"""By the table's number in this process, which is its own as long as the table is kept here."""
+
+
 class Steady:
     """What is known of one tree. Attributes: ``rights``: those of every thread, once known."""
 
@@ -34,7 +40,7 @@ class Steady:
         ``tables``: of all policies in the tree.
         """
         self._unprivileged = unprivileged
-        self._told = all(tells_of_changes(table.of) for table in tables)
+        self._told = all(_tells(table) for table in tables)
         self.rights: Status | None = None
 
     def learn(self, status: Status) -> Status:
@@ -47,6 +53,16 @@ class Steady:
         """From now on the rights of each call are to be read."""
         self._told = self._unprivileged = False
         self.rights = None
+
+
+def _tells(table: Table) -> bool:
+    """Tell whether the filter tells of every change; a table never changes, so ask it once."""
+    known = _known.get(id(table))
+    if known is None:
+        if len(_known) >= KEPT_MAX:
+            _known.clear()
+        known = _known[id(table)] = table, tells_of_changes(table.of)
+    return known[1]
 
 
 def _cannot_change(status: Status) -> bool:

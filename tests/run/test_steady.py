@@ -11,6 +11,7 @@ import pytest
 from certexec.kernel.notify import Notification
 from certexec.kernel.procfs import Status
 from certexec.policy.guards import PERMITTED, Clause, deny
+from certexec.run import steady as steady_module
 from certexec.run.call import Call
 from certexec.run.steady import Steady
 
@@ -98,3 +99,31 @@ def test_whatever_the_rights_are_they_are_read_once_where_every_filter_tells_of_
     for _ in range(2):
         call(read, steady, Uid=b"0 0 0 0", CapEff=b"1", NoNewPrivs=b"0").rights  # noqa: B018
     assert len(read) == reads
+
+
+def test_a_table_is_asked_once_and_another_one_for_itself() -> None:
+    asked: list[object] = []
+
+    def table(decision: Any) -> Any:
+        def of(number: int) -> list[Clause]:
+            asked.append(decision)
+            return [Clause((), decision)]
+
+        return SimpleNamespace(of=of)
+
+    shut, blind = table(deny(1)), table(PERMITTED)
+    Steady(False, [shut])
+    first = len(asked)
+    Steady(False, [shut])
+    assert len(asked) == first > 0
+    told, untold = Steady(False, [shut]), Steady(False, [shut, blind])
+    read: list[int] = []
+    assert call(read, told).rights is call(read, told).rights
+    assert call(read, untold).rights is not call(read, untold).rights
+
+
+def test_few_tables_are_kept() -> None:
+    for _ in range(3 * steady_module.KEPT_MAX):
+        another: Any = SimpleNamespace(of=SHUT.of)
+        Steady(False, [another])
+    assert 0 < len(steady_module._known) <= steady_module.KEPT_MAX
