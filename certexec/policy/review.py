@@ -104,6 +104,7 @@ class Review:
         self.answers: dict[int, Answer] = {}
         self._history: list[tuple[int, dict[int, Answer]]] = []
         self._decided: tuple[str, PolicyFile] = (text, file)
+        self._made: tuple[Mapping[int, Answer], str] = (self.answers, text)
 
     def _parse(self, text: str) -> PolicyFile:
         return parse_policy(
@@ -269,7 +270,9 @@ class Review:
 
     def text(self) -> str:
         """Return the file as the answers make it."""
-        return self._with(self.answers)
+        if self._made[0] is not self.answers:
+            self._made = self.answers, self._with(self.answers)
+        return self._made[1]
 
     def _with(self, answers: Mapping[int, Answer]) -> str:
         lines: list[str | None] = list(self._lines)
@@ -320,8 +323,8 @@ class Review:
             body, emulation=emulation, syscall=syscall, users=self._users, privileged=True,
             extended=self._file.extended,
         )
-        if lexer.split_comment(rule)[1]:
-            raise PolicyError("policy-syntax", "a comment does not belong to a rule")
+        if lexer.split_comment(rule)[1]:  # quotes are counted without regard to backslashes
+            raise PolicyError("policy-syntax", 'a line with this name would end at its "#"')
 
     def _now(self) -> PolicyFile:
         text = self.text()

@@ -114,6 +114,13 @@ def test_an_edit_that_is_no_rule_changes_nothing():
     assert 'native-write: permit # names\n' in made.text()
 
 
+def test_a_name_that_no_line_can_hold_is_refused():
+    made = review(seen={opened('/etc/q"z#a'): 1})
+    with pytest.raises(PolicyError, match='would end at its "#"'):
+        made.permit(0)
+    assert made.at == 0 and made.text() == TEXT
+
+
 def test_an_empty_edit_takes_the_rule_and_keeps_its_comment():
     made = review()
     made.edit("")

@@ -13,7 +13,7 @@ from certexec.errors import CliError
 from certexec.policy.learned_paths import Places
 from certexec.policy.review import Review
 from certexec.tui.review_app import ReviewApp
-from certexec.tui.screens import LineScreen
+from certexec.tui.screens import LineScreen, YesScreen
 from tests.policy.common import ALICE, USERS
 from tests.tui.conftest import choices, play, shown, until
 
@@ -43,11 +43,22 @@ class Desk:
         return f"{len(condition)} files"
 
 
+OPENS = ("slash", "e", "q")
+"""Keys that open a screen, when there is something to ask."""
+
+
+async def opened(pilot: Pilot[Any], desk: Desk) -> None:
+    """Wait for a screen that takes keys: what is typed before it is there is not for it."""
+    await until(pilot, lambda: isinstance(desk.app.screen, YesScreen)
+                or isinstance(desk.app.screen, LineScreen) and desk.app.focused is not None)
+
+
 def keys(desk: Desk, *pressed: str) -> Any:
     async def steps(pilot: Pilot[Any]) -> None:
         for key in pressed:
             await pilot.press(key)
-            await pilot.pause()
+            if key in OPENS:
+                await opened(pilot, desk)
 
     return play(desk.app, steps)
 
@@ -86,8 +97,8 @@ def test_an_edit_that_is_no_rule_is_told_and_stays_on_the_screen() -> None:
 
     async def steps(pilot: Pilot[Any]) -> None:
         await pilot.press("e")
-        await pilot.pause()
-        await pilot.press("end", *" bogus".replace(" ", "x"), "enter")
+        await opened(pilot, desk)
+        await pilot.press("end", *"xbogus", "enter")
         await until(pilot, lambda: bool(shown(desk.app, "wrong")))
         assert desk.review.at == 0
         for _ in "xbogus":
@@ -144,7 +155,7 @@ def test_a_count_that_ends_while_another_screen_is_open_is_shown_after_it() -> N
 
     async def steps(pilot: Pilot[Any]) -> None:
         await pilot.press("e")
-        await until(pilot, lambda: isinstance(desk.app.screen, LineScreen))
+        await opened(pilot, desk)
         gate.set()
         await until(pilot, lambda: all("files)" in str(one.prompt) for one in
                                        desk.app._options.options[:-1]))  # fmt: skip
