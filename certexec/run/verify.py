@@ -252,13 +252,16 @@ def _rules_of_one(text: bytes, program: str) -> bytes | None:
     None for other policies. Such a policy without includes, other programs' parts and exec to
     those says the same for every program.
     """
+    begin = 0
+    while text[begin : begin + 1] == b"#" and (end := text.find(b"\n", begin)) >= 0:
+        begin = end + 1  # comments stand before it
     header = b"Policy: " + program.encode() + b", Emulation: "
-    if not text.startswith(header) or not PLAIN.issuperset(program):
+    if not text.startswith(header, begin) or not PLAIN.issuperset(program):
         return None
-    if text.find(b"\n") > LINE_MAX:
+    if text.find(b"\n", begin) - begin > LINE_MAX:
         return None  # refused because of its path's length
-    rules = text[len(header) :]
-    return None if b"policy: " in rules.lower() else rules
+    rules = text[begin + len(header) :]
+    return None if b"policy: " in rules.lower() else text[:begin] + b"\0" + rules
 
 
 def _could_not_tell(error: RunError) -> CertexecError:

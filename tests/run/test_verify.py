@@ -298,6 +298,8 @@ def test_a_policy_for_several_programs_is_compiled_once(where: Path, counted: li
     text = policy_for("{}", 'native-fsread: filename match "/usr/*" then permit')
     assert judged_with(where, counted, text) == [None, None]
     assert counted.count("policy") == 1
+    assert judged_with(where, counted, "# Two lines\n# of comment\n" + text) == [None, None]
+    assert counted.count("policy") == 1
 
 
 @pytest.mark.parametrize(
@@ -314,6 +316,19 @@ def test_policies_that_differ_in_more_are_judged_each(
 ) -> None:
     judged_with(where, counted, text)
     assert counted.count("policy") == 2
+
+
+def test_a_comment_before_the_header_is_not_taken_for_one_in_it(
+    where: Path, counted: list[str]
+) -> None:
+    path = f"{where}/a"
+    texts = [
+        f"# x\nPolicy: {path}, Emulation: native\n\tnative-exit: permit\n",
+        f"Policy: {path}, Emulation: # x\nnative\n\tnative-exit: permit\n",
+    ]
+    made = [simulated(path, CONTENTS["a"], text) for text in texts]
+    one = verifier(made[0].trust)
+    assert [judged(one, simulator.build()) for simulator in made] == [None, "policy-syntax"]
 
 
 def test_policies_that_others_come_under_are_judged_each(
