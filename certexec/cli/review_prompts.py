@@ -62,6 +62,8 @@ class Prompts:
         where = f"line {item.line}" if item.kind != EVENT else f"seen {item.times} times"
         click.echo(printable(f"{review.at + 1}/{len(review.items)} {item.program}, {where}"))
         click.echo(printable(f"    {item.title}"))
+        if item.note:
+            click.echo(printable(f"    # {item.note}"))
         answer = review.answers.get(review.at)
         if answer is not None:
             click.echo(printable(f"    you said: {answer.action} {answer.rule}"))

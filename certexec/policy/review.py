@@ -22,7 +22,7 @@ from certexec.policy.syntax import parse_policy, parse_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from certexec.policy.learned_paths import Places
     from certexec.policy.model import Policy, PolicyFile, Rule, Subject, UserDb
@@ -45,6 +45,7 @@ class Item(NamedTuple):
         line: of a rule, from 1; 0 for an event.
         times: how often the call was seen.
         suggestions: from narrow to wide, never none.
+        note: what the file's comments say about a rule: the one above it, and the one behind it.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Item(NamedTuple):
     line: int
     times: int
     suggestions: tuple[Suggestion, ...]
+    note: str = ""
 
 
 class Answer(NamedTuple):
@@ -121,7 +123,7 @@ class Review:
             self._rules[index] = rule
             yield Item(
                 RULE, policy.path, f"{rule.emulation}-{rule.syscall}", str(rule), rule.line, 0,
-                tuple(for_rule(rule, self._places)),
+                tuple(for_rule(rule, self._places)), _note(self._lines, rule.line),
             )
 
     def _of_calls(self, file: PolicyFile, seen: Mapping[Observation, int]) -> Iterable[Item]:
@@ -176,7 +178,7 @@ class Review:
         for step in range(1, count + 1):
             index = (self.at + step) % count
             item = self.items[index]
-            if wanted in f"{item.program} {item.name} {item.title}".casefold():
+            if wanted in f"{item.program} {item.name} {item.title} {item.note}".casefold():
                 self.at = index
                 return True
         return False
@@ -344,6 +346,26 @@ def _ends(file: PolicyFile) -> dict[str, int]:
         policy.path: max([policy.line, *(rule.line for rule in policy.rules)])
         for policy in file.policies if policy.emulation != FOREIGN_EMULATION
     }
+
+
+def _note(lines: Sequence[str], line: int) -> str:
+    """Return what comments say about a rule: those above its group, and its own.
+
+    As learning writes them: a header and an empty line end a group, a bare "#" says no more.
+    """
+    at = line - 2
+    while at >= 0 and lines[at].strip() and not _begins(lines[at], "#", "policy:"):
+        at -= 1
+    above: list[str] = []
+    while at >= 0 and _begins(lines[at], "#"):
+        above.insert(0, lines[at].strip("# \t\r"))
+        at -= 1
+    own = lexer.split_comment(lines[line - 1])[1].strip("# \t\r")
+    return " ".join(one for one in (*above, own) if one)
+
+
+def _begins(line: str, *words: str) -> bool:
+    return line.lstrip(" \t").lower().startswith(words)
 
 
 def _tail(text: str, old: str, action: str) -> str:

@@ -96,7 +96,7 @@ def for_rule(rule: Rule, places: Places) -> list[Suggestion]:
         return [Suggestion(STANDING, "", "every call of this name")]
     about_files = _about_files(rule.expression)
     own = Suggestion(
-        STANDING, format_expression(rule.expression), "what it allows now", _own_warning(rule),
+        STANDING, format_expression(rule.expression), "what it is about now", _own_warning(rule),
         about_files,
     )
     wider = _wider(rule.expression, places, executes=rule.syscall in ("execve", "execveat"))

@@ -116,6 +116,7 @@ class ReviewApp(App[bool]):
         else:
             first = f"{item.program}, line {item.line}:"
         lines = [printable(first), f"  {printable(item.title)}"]
+        lines += [f"  # {printable(item.note)}"] if item.note else []
         answer = self.review.answers.get(self.review.at)
         if answer is not None:
             lines.append(f"you said: {answer.action} {printable(answer.rule)}")

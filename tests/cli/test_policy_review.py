@@ -250,7 +250,7 @@ def test_the_app_reviews_and_saves_in_a_terminal(files: Script, tmux: list[str])
         subprocess.run([*tmux, "send-keys", *keys], check=True)
 
     shows("1 of 3, 0 answered")
-    shows("as it stands: what it allows now (1 file)")
+    shows("as it stands: what it is about now (1 file)")
     types("Down", "Down")
     types("p")
     shows("2 of 3, 1 answered")

@@ -63,6 +63,18 @@ def test_every_rule_of_the_file_is_an_item_in_the_order_of_the_file():
     assert made.text() == TEXT and not made.changed
 
 
+def test_what_comments_say_about_a_rule_is_shown_with_it():
+    text = (
+        "Policy: /bin/x, Emulation: native\n# what every program\n# does\n"
+        "\tnative-read: permit\n\tnative-write: permit # even this\n#\n\tnative-close: permit\n"
+        "\n\tnative-sync: permit\n"
+    )
+    assert [one.note for one in review(text).items] == [
+        "what every program does", "what every program does even this", "", ""
+    ]
+    assert [one.note for one in review().items] == ["names", *["two trees"] * 3, ""]
+
+
 def test_what_is_answered_as_it_stands_changes_nothing():
     made = review()
     for _ in range(4):
