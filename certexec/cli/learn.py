@@ -6,13 +6,15 @@ import os
 
 import click
 
+from certexec.certificate.envelope import MAX_SIZE, PREFIX
+from certexec.certificate.verify import read_unverified
 from certexec.cli import output
 from certexec.cli.common import check_output, check_writable, printable, write_file
 from certexec.cli.learn_notes import from_log, from_strace
 from certexec.cli.own_places import own_places, own_subject
 from certexec.cli.policy_input import count, read_text
 from certexec.cli.presets import load_presets
-from certexec.errors import CliError, RunError
+from certexec.errors import CertexecError, CliError, RunError
 from certexec.kernel.userdb import SystemUsers
 from certexec.observe.syscall_text import render
 from certexec.policy.learn import (
@@ -116,6 +118,7 @@ def command(
             if error.reason != "binary-missing":
                 raise
             raise CliError("not-found", error.message, "give its path") from None
+        _refuse_certificate(learning.program)
         first, sockets = learning.program, _has_socket()
         try:
             learning.run()
@@ -199,6 +202,27 @@ def _blocks(path: str) -> dict[str, str]:
         elif current and not line.lower().startswith("language:"):
             blocks[current] += raw.rstrip("\n") + "\n"
     return {program: lines.rstrip("\n") + "\n" for program, lines in blocks.items()}
+
+
+def _refuse_certificate(path: str) -> None:
+    """Refuse to watch a certificate: its launcher would be watched. Raises CliError("usage").
+
+    That is what a name leads to once its program has one that is installed in $PATH.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_SIZE + 1)
+    except OSError:
+        return  # executable, not readable: no certificate of the caller's
+    if not data.startswith(PREFIX):
+        return
+    try:
+        program = printable(read_unverified(data).program.path)
+    except CertexecError:
+        program = "PROG"
+    raise CliError(
+        "usage", f'"{printable(path)}" is a certificate', f'watch its program: "-- {program}"'
+    )
 
 
 def _has_socket() -> bool:

@@ -24,19 +24,20 @@ EXIT_NOTHING = 1
 @click.option("-n", "--last", "number", type=click.IntRange(min=1), metavar="N",
               help="Only the last N of these.")
 @click.option("--html", "page", metavar="FILE", help="Write a report to FILE instead.")
+@click.argument("named", metavar="[FILE]...", nargs=-1)
 def command(
     files: tuple[str, ...], journal: bool, programs: tuple[str, ...],
     certificates: tuple[str, ...], users: tuple[str, ...], verdicts: tuple[str, ...],
     calls: tuple[str, ...], hosts: tuple[str, ...], as_json: bool, since: str | None,
-    until: str | None, number: int | None, page: str | None,
+    until: str | None, number: int | None, page: str | None, named: tuple[str, ...],
 ) -> int:  # fmt: skip
     """Show what programs under certificates were denied, and whatever else was logged.
 
         certexec log --since -1d --verdict deny --program nginx
 
-    The journal is read where there is one, else the log of the syslog daemon; --file names others,
-    of any form that certexec writes, and those of a collector. Exit codes: 0 there was something,
-    1 there was not, 2 it could not be read.
+    The journal is read where there is one, else the log of the syslog daemon; FILE, or --file,
+    names others, of any form that certexec writes, and those of a collector. Exit codes: 0 there
+    was something, 1 there was not, 2 it could not be read.
     """
     wanted = selection(
         programs=programs, certificates=certificates, users=users, verdicts=verdicts, calls=calls,
@@ -44,7 +45,7 @@ def command(
     )  # fmt: skip
     if page is not None:
         check_report(page)
-    found_files, from_journal = sources(files, journal)
+    found_files, from_journal = sources((*files, *named), journal)
     events = filter(wanted.wants, past(found_files, from_journal, wanted.since))
     if number is not None:
         return _finish(collections.deque(events, number), as_json, page)

@@ -35,6 +35,25 @@ def test_what_cannot_work_is_refused_before_anything_runs(script: Script) -> Non
     assert script.path("there").read_text() == "mine\n"
 
 
+def test_a_certificate_is_not_watched_but_its_program(script: Script) -> None:
+    script.write("id.policy", "Policy: /usr/bin/id, Emulation: native\n\tnative-exit: permit\n")
+    script(
+        """
+        certexec keygen --no-passphrase -f ops
+        certexec sign -k ops.key -p id.policy --allow-everyone -o id.cert /usr/bin/id
+        ? certexec learn -o new -- ./id.cert
+        stderr 'id.cert" is a certificate'
+        stderr 'hint: watch its program: "-- /usr/bin/id"'
+        ! exists new
+        """
+    )
+    # nor what only begins as one
+    whole = script.path("id.cert").read_bytes()
+    script.path("broken").write_bytes(whole[:100])
+    script.path("broken").chmod(0o755)
+    script("? certexec learn -- ./broken\nstderr 'is a certificate'")
+
+
 def test_a_log_makes_a_policy_and_what_a_rule_denied_stays_denied(script: Script) -> None:
     meant = {**EVENT, "reason": "rule", "arguments": {"filename": "/etc/shadow", "oflags": "ro"}}
     script.write("log", "".join(json.dumps(one) + "\n" for one in (EVENT, meant)))

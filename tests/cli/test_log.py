@@ -40,6 +40,16 @@ def test_events_are_shown_one_a_line(logged: Script) -> None:
     assert all(line.isprintable() for line in logged.stdout.splitlines())
 
 
+def test_files_may_be_named_without_an_option(logged: Script) -> None:
+    logged("certexec log --file json --file text")
+    wanted = logged.stdout
+    logged("certexec log json text")
+    assert logged.stdout == wanted
+    logged("certexec log --file json text")
+    assert logged.stdout == wanted
+    logged("? certexec log none\nstderr 'none'")
+
+
 @pytest.mark.parametrize(
     ("options", "pids"),
     [("--since -1h", [2, 3, 4]), ("--until -1h", [1]), ("--user bob", [2]), ("--user 1000", [1, 3,
