@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from certexec.policy.evaluate import Verdict
 from certexec.policy.model import Rule
+from certexec.run import exec_judge
 from certexec.run.exec_judge import ExecJudge
 
 
@@ -35,3 +38,17 @@ def test_a_permitted_exchange_counts_for_the_state_of_the_tree() -> None:
     )
     assert made._objection(call, execution, True, 1) == ""
     assert happened == [execution] and execution.values == values
+
+
+def test_a_file_is_looked_up_with_the_rights_of_who_executes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rights: list[str] = ["ours"]
+    seen: list[str] = []
+    mask: Any = Stub(assume=rights.append, restore=lambda: rights.append("ours"))
+    monkeypatch.setattr(exec_judge, "Execution", lambda *_: seen.append(rights[-1]))
+    judge: Any = ExecJudge.__new__(ExecJudge)
+    judge.mask, judge.resolver = mask, None
+    call: Any = Stub(task=Stub(mask=None), status="theirs")
+    judge._prepare(call)
+    assert (seen, rights[-1], call.task.mask) == (["theirs"], "ours", mask)

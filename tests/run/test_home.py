@@ -92,3 +92,12 @@ def test_whoever_asks_for_other_rights_ends_what_was_known_of_them(name: str, fi
     assert steady.rights is not None
     here.watch(call_of(name, first))
     assert steady.rights is None
+
+
+def test_the_place_of_who_has_a_dead_caller_s_number_says_nothing_about_the_tree() -> None:
+    here = home()
+    with pytest.raises(GoneError):
+        here.check(call_of("open", waits=False))
+    assert not here._all_are_here
+    here.check(call_of("open"))
+    assert here._all_are_here
