@@ -40,8 +40,10 @@ TREES_MAX = 4
 _WARN_SECRET = "what lies there is often secret"
 _WARN_SHARED = "this directory holds the things of many programs"
 _WARN_HOME = "somebody's secrets lie in it"
+_WARN_START = "it is where the program is started, wherever that is"
 _WARN_ANY = "this permits the call whatever it names"
 _WARN_PORT = "whoever answers there is spoken to"
+_START = "$CWD"
 _SPECIAL = frozenset("*?[\\")
 _ADDRESS = "sockaddr"
 _TEXTS = ("pidname", "signame", "uid", "gid", "sockdom", "socktype", "prot", "cmd")
@@ -121,6 +123,8 @@ def _wider(expression: Expression, places: Places, *, executes: bool) -> list[Su
         return _for_address(data)[1:]
     if name != "filename" or operator not in ("eq", "match"):
         return []
+    if operator == "eq" and data.startswith(_START + "/"):
+        return _below_start(data)
     path = _unmacro(data, places)
     if operator == "eq":
         return _for_paths((path,), places, executes)[1:]
@@ -130,6 +134,18 @@ def _wider(expression: Expression, places: Places, *, executes: bool) -> list[Su
         return []
     trees = _trees((directory,), places)
     return trees[1:] if plain else trees
+
+
+def _below_start(path: str) -> list[Suggestion]:
+    """Return what is wider than a name below $CWD: the trees up to that directory."""
+    made: list[Suggestion] = []
+    top = directory_of(path)
+    while len(made) < TREES_MAX and top.startswith(_START):
+        pattern = _START + literal(top[len(_START) :])
+        shown = f'all that lies in "{top}", at any depth'
+        made.append(Suggestion(TREE, _compare(0, "match", pattern), shown, _WARN_START, True))
+        top = directory_of(top)
+    return [*made, Suggestion(ANY, "", "every name", _WARN_ANY)]
 
 
 def _fixed_directory(pattern: str) -> str:

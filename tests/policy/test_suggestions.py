@@ -133,3 +133,15 @@ def test_what_is_offered_for_a_rule_permits_what_the_rule_does(path):
     )
     for one in for_rule(rule, PLACES):
         assert holds(one, {"filename": [path]})
+
+
+def test_a_name_below_the_directory_of_the_start_is_widened_up_to_that():
+    line = 'filename eq "$CWD/a[b]/x.json" then permit'
+    made = for_rule(parse_rule(line, users=USERS, privileged=True), PLACES)
+    assert len(made) == 4
+    assert [one.condition for one in made[2:]] == ['filename match "$CWD"', ""]
+    assert all(one.warning for one in made[1:])
+    for one in made:
+        assert holds(one, {"filename": [f"{ALICE.cwd}/a[b]/x.json"]}), one
+    assert not holds(made[1], {"filename": [f"{ALICE.cwd}/ab/x.json"]})
+    assert not holds(made[2], {"filename": ["/elsewhere/x.json"]})
