@@ -122,12 +122,15 @@ class Mounts:
             os.close(fd)
 
     def _read(self) -> dict[int, bytes]:
-        """Return each mount's line; most are only asked whether they are there."""
+        """Return each mount's line; most are only asked whether they are there.
+
+        A name may hold what ends a line elsewhere (a carriage return), which is not escaped.
+        """
         os.lseek(self._fd, 0, os.SEEK_SET)
         text = b""
         while chunk := os.read(self._fd, _CHUNK):
             text += chunk
-        return {int(line[: line.index(b" ")]): line for line in text.splitlines()}
+        return {int(line[: line.index(b" ")]): line for line in text.split(b"\n") if line}
 
 
 def _is_harmless(device: int) -> bool:

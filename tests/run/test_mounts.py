@@ -108,3 +108,24 @@ def test_what_has_no_name_here_is_told_by_the_table(tmp_path: Path) -> None:
     path.unlink()
     assert Mounts().stay_home(fd) == os.fstat(fd).st_mode
     os.close(fd)
+
+
+def test_a_name_with_a_carriage_return_is_one_line_of_the_table(tmp_path: Path) -> None:
+    """Whoever may mount somewhere chooses such names, and no supervisor would start."""
+    if os.geteuid() != 0:
+        skip_or_fail("only root mounts")
+    place = tmp_path / "a\r4242 1 0:1 x y rw"
+    place.mkdir()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            do(_LIBC.unshare(CLONE_NEWNS))
+            do(_LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+            do(_LIBC.mount(os.fsencode(tmp_path), os.fsencode(place), None, MS_BIND, None))
+            fd = os.open(place, OPEN_PATH)
+            found = Mounts().of(fd)
+            code = 0 if found is not None and found.point == os.fsencode(place) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
