@@ -346,7 +346,8 @@ class Resident:
             child.settled = True
             self.undertaker.settled(child.pid)
             return
-        if child.uid < 0 or message[:1] != (IDLE if child.runs else RUNS):
+        # a lesson comes once for each request: whoever taught on and on would keep us busy
+        if child.uid < 0 or (message != IDLE if child.runs else message[:1] != RUNS):
             self._let_go(child)  # it has ended, or it speaks out of turn
             return
         if message == IDLE:

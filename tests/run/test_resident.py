@@ -75,8 +75,10 @@ def resident() -> Iterator[Any]:
     signal.alarm(60)  # seconds
     yield one
     signal.alarm(0)
+    pid = one.undertaker._pid
     one.undertaker.end()
-    os.waitpid(-1, os.WNOHANG)
+    if pid:
+        os.waitpid(pid, 0)
 
 
 class Start:
@@ -120,6 +122,22 @@ def test_a_child_that_speaks_out_of_turn_ends_its_request(
     start.theirs.send(IDLE)
     resident._listen_to(start.child)
     assert start.launcher.recv(1) == b""
+    start.theirs.close()
+
+
+def test_a_child_teaches_once_for_each_request(resident: Any) -> None:
+    taught: list[bytes] = []
+    resident._study = taught.append
+    reader, writer = os.pipe()
+    start = Start(resident, writer)
+    os.close(reader)
+    os.close(writer)
+    for message in (RUNS + b"first", IDLE + b"second", IDLE + b"third"):
+        start.theirs.send(message)
+    for _ in range(2):
+        resident._listen_to(start.child)
+    assert taught == [RUNS + b"first"]
+    assert start.child.leash.fileno() == -1
     start.theirs.close()
 
 
