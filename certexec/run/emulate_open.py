@@ -203,7 +203,8 @@ class Open(Operation):
         Raises MustWait for what only a thread of its own may wait for.
         """
         info = self.found.info
-        quiet = info is not None and not stat.S_ISREG(info.st_mode)  # such as /dev/null
+        # such as /dev/null; a directory or a socket may have been exchanged for anything
+        quiet = info is not None and (stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode))
         if self.patient or quiet or flags & (os.O_NONBLOCK | os.O_EXCL):
             return raw_open(parent, last, flags, self.mode)
         try:

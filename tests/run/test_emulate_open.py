@@ -96,3 +96,19 @@ def test_a_device_that_never_waits_needs_no_thread_of_its_own() -> None:
     os.close(made._open_by_name(parent, b"null", made.flags))
     os.close(parent)
     made.close()
+
+
+def test_nor_for_a_fifo_that_took_the_name_of_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "name").mkdir()
+    made = missing(tmp_path, APPENDS)
+    made.found.close()
+    made.found = Resolved(
+        f"{tmp_path}/name", os.open(tmp_path / "name", os.O_PATH), -1, b"", 0
+    )
+    (tmp_path / "name").rmdir()
+    os.mkfifo(tmp_path / "name")
+    parent = os.open(tmp_path, os.O_PATH)
+    with pytest.raises(MustWait):
+        made._open_by_name(parent, b"name", made.flags)
+    os.close(parent)
+    made.close()
