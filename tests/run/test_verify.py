@@ -232,6 +232,21 @@ def test_a_file_that_changed_is_hashed_again(tmp_path: Path, counted: list[str])
     assert counted.count("hash") == 3
 
 
+def test_a_file_that_came_while_it_was_judged_counts_for_that_moment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"one")
+    program.chmod(0o755)
+    simulator = simulated(str(program), b"one")
+    data, one = simulator.build(), verifier(simulator.trust)
+    with monkeypatch.context() as moment:
+        moment.setattr(verify_module, "_look", lambda path: None)  # it was not there yet
+        assert judged(one, data) is None
+    program.unlink()
+    assert judged(one, data) == "binary-missing"
+
+
 def test_a_mode_and_a_name_are_looked_at_for_each_certificate(where: Path, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"one")
