@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import termios
+import time
 from typing import NoReturn
 
 import click
@@ -15,7 +16,7 @@ from certexec.cli.browser import browser_options, check_browser, show_in_browser
 from certexec.cli.desktop import Desktop
 from certexec.cli.front import use_app
 from certexec.run.agent import Agent
-from certexec.run.agent_desk import LATE, Desk, Waiting, question_lines
+from certexec.run.agent_desk import GRACE, LATE, Desk, Waiting, question_lines
 from certexec.run.agent_protocol import ALWAYS, DENY, KILL, PERMIT
 
 TYPE_CHECKING = False
@@ -86,6 +87,8 @@ class _Terminal:
         self.desk = Desk()
         self._tell_desktop = tell
         self._shown = 0
+        self._since = 0.0
+        self._prompted = False
 
     def run(self) -> int:
         while True:
@@ -99,20 +102,26 @@ class _Terminal:
                 told = "was denied: its time is over" if why == LATE else "was withdrawn"
                 click.echo(f"#{one.number} {told}")
             self._show()
+            if self._shown and not self._prompted:
+                continue  # keys wait, and are thrown away
             if select.select([0], [], [], 0)[0] and not self._read():
                 return 0
 
     def _show(self) -> None:
         one = self.desk.shown
-        if one is None or one.number == self._shown:
+        if one is None:
+            self._shown = 0
             return
-        self._shown = one.number
-        # what was typed before the question cannot be meant for it
-        termios.tcflush(0, termios.TCIFLUSH)
-        for line in question_lines(one, self.desk.left(one)):
-            click.echo(line)
-        click.echo("  p, a, d, k? ", nl=False)
-        sys.stdout.flush()
+        if one.number != self._shown:
+            self._shown, self._since, self._prompted = one.number, time.monotonic(), False
+            for line in question_lines(one, self.desk.left(one)):
+                click.echo(line)
+        if not self._prompted and time.monotonic() - self._since >= GRACE:
+            self._prompted = True
+            # what was typed before it could be read cannot be meant for it
+            termios.tcflush(0, termios.TCIFLUSH)
+            click.echo("  p, a, d, k? ", nl=False)
+            sys.stdout.flush()
 
     def _read(self) -> bool:
         """Take a line; False: the end."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from certexec.run.agent import Question
 
 WITHDRAWN, LATE = "withdrawn", "too late"
+GRACE = 0.5
+"""seconds that a question is shown before a key counts for it: what was on its way was not meant"""
 
 
 class Waiting:

@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.widgets import Footer, Static
 
 from certexec.run.agent import Agent
-from certexec.run.agent_desk import LATE, Desk, Waiting, question_lines
+from certexec.run.agent_desk import GRACE, LATE, Desk, Waiting, question_lines
 from certexec.run.agent_protocol import ALWAYS, DENY, KILL, PERMIT
 from certexec.text import printable
 
@@ -23,8 +23,6 @@ STEP = 0.05
 """seconds between two looks at what is asked, and at the time that is left"""
 LOOKS = 4
 """times that one step looks: a question comes in three parts"""
-GRACE = 0.5
-"""seconds that a question is shown before a key counts for it: what was on its way was not meant"""
 TOLD = 50
 """outcomes that stay on the screen"""
 _KEYS = "p permit once   a always in this run   d deny   k kill the process"
@@ -64,6 +62,7 @@ class AgentApp(App[int]):
         self._grace = grace
         self._marked = 0
         self._since = 0.0
+        self._changed = 0.0
         self._outcomes: list[str] = []
         # looked up by no query: the clock ticks on while the app takes its screen down
         names = ("head", "waiting", "what", "keys", "outcomes")
@@ -106,7 +105,9 @@ class AgentApp(App[int]):
             question = self.agent.wait(0.0)
             if question is not None:
                 self._tell(self.desk.add(question))
+                self._changed = time.monotonic()
         for one, why in self.desk.clear():
+            self._changed = time.monotonic()
             late = "denied: its time is over"
             self._note(one, late if why == LATE else "withdrawn: nobody waits for it")
         self._show()
@@ -168,12 +169,16 @@ class AgentApp(App[int]):
         self._show()
 
     def action_mark(self, step: int) -> None:
-        """Mark another question; who chose it may answer it at once."""
+        """Mark another question; who chose it may answer it at once.
+
+        Unless the list has only just changed: then another one may stand where that one stood, and
+        whoever asks could have made it so.
+        """
         numbers = [one.number for one in self.desk.waiting]
         if self._marked in numbers:
             at = (numbers.index(self._marked) + step) % len(numbers)
             if numbers[at] != self._marked:
-                self._marked, self._since = numbers[at], 0.0
+                self._marked, self._since = numbers[at], self._changed
         self._show()
 
     def action_leave(self) -> None:

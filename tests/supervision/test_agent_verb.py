@@ -26,6 +26,7 @@ READY = "p permit once   a always"
 ASK = "print(why(os.mkdir, sys.argv[1]), flush=True)"
 
 
+PROMPT = "p, a, d, k?"
 TWICE = "print(why(os.mkdir, sys.argv[1]), why(os.mkdir, sys.argv[1]), flush=True)"
 
 
@@ -107,12 +108,21 @@ def program(terminals: Terminals, place: Path, name: str, asked: str) -> None:
     terminals.open(name, path, "-I", "-S", "-c", PRELUDE + ASK, str(place / asked))
 
 
+def prompts(terminals: Terminals, count: int) -> None:
+    """Wait until it takes an answer, for the so-manieth time."""
+    try:
+        wait_for(lambda: terminals.text("agent").count(PROMPT) == count)
+    except AssertionError:
+        pytest.fail(f"no prompt:\n{terminals.text('agent')}")
+
+
 def test_answers_are_typed_while_programs_wait(terminals: Terminals, place: Path) -> None:
     program(terminals, place, "one", "yes")
     terminals.shows("agent", f"filename: {place}/yes")
     terminals.shows("agent", f"of uid {ALICE}")
     program(terminals, place, "two", "no")
     terminals.shows("agent", "(1 more wait)")
+    prompts(terminals, 1)
     terminals.type("agent", "x", "Enter")
     terminals.shows("agent", "permit once, a always")
     terminals.type("agent", "p", "Enter")
@@ -120,11 +130,13 @@ def test_answers_are_typed_while_programs_wait(terminals: Terminals, place: Path
     terminals.shows("one", "ended 0")
     assert (place / "yes").is_dir()
     terminals.shows("agent", f"filename: {place}/no")
+    prompts(terminals, 2)
     terminals.type("agent", "d", "Enter")
     terminals.shows("two", "EPERM")
     assert not (place / "no").exists()
     program(terminals, place, "three", "a")
     terminals.shows("agent", f"filename: {place}/a")
+    prompts(terminals, 3)
     terminals.type("agent", "k", "Enter")
     terminals.shows("three", "ended 1")  # by a signal
     assert not (place / "a").exists()
@@ -136,6 +148,7 @@ def test_what_was_typed_before_a_question_is_no_answer(terminals: Terminals, pla
     terminals.type("agent", "p")  # without Enter: it stays in the terminal
     program(terminals, place, "one", "yes")
     terminals.shows("agent", f"filename: {place}/yes")
+    prompts(terminals, 1)
     terminals.type("agent", "Enter")
     terminals.shows("agent", "s show it later")
     assert not (place / "yes").exists()

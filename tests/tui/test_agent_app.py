@@ -77,11 +77,33 @@ def test_a_key_that_was_on_its_way_before_the_question_came_does_not_count() -> 
         assert shown(bench.app, "keys") == "..."
         await pilot.press("p", "d", "k", "a")
         assert asked.answers == []
+        bench.app._changed = 0.0  # long ago
         # who goes to a question chose it
         await pilot.press("down", "p")
 
     play(bench.app, steps)
     assert (asked.answers, other.answers) == ([], ["permit"])
+
+
+def test_a_question_that_moved_up_is_not_answered_for_the_one_that_stood_there() -> None:
+    bench = Bench()
+    first, second, third = (bench.ask(f"/tmp/{name}") for name in "abc")
+
+    async def steps(pilot: Pilot[Any]) -> None:
+        await until(pilot, lambda: bench.sees("head", "3 questions wait"))
+        bench.app._grace, bench.app._changed = 3600.0, 0.0
+        second.withdrawn = True
+        await until(pilot, lambda: bench.sees("head", "2 questions wait"))
+        await pilot.press("down", "p")
+        assert bench.sees("what", "/tmp/c") and shown(bench.app, "keys") == "..."
+        bench.ask("/tmp/d")
+        bench.app._changed = 0.0
+        await until(pilot, lambda: bench.sees("head", "3 questions wait"))
+        await pilot.press("down", "p")  # to one that came this moment
+        assert bench.sees("what", "/tmp/d")
+
+    play(bench.app, steps)
+    assert first.answers == second.answers == third.answers == []
 
 
 def test_what_nobody_waits_for_goes_and_the_next_question_is_not_answered_for_it() -> None:
