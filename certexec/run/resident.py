@@ -355,7 +355,7 @@ class Resident:
             return
         child.runs = True
         if child.request is not None:
-            child.request.close(None)
+            child.request.close_served(self.undertaker)
             child.request = None
         self.starting.pop(child.pid, None)
         self._study(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import os
 import select
 import signal
@@ -152,6 +153,57 @@ def test_a_connection_is_kept_until_the_child_has_taken_all(resident: Any) -> No
     start.theirs.close()
     assert os.read(reader, 1) == b""
     os.close(reader)
+
+
+def answered(start: Start, *more: tuple[bytes, int]) -> None:
+    """Take the request as a child does, and say that the program runs; ``more`` comes meanwhile."""
+    _, ancillary, _, _ = start.theirs.recvmsg(65536, 1024)
+    numbers = array.array("i")
+    for _, _, content in ancillary:
+        numbers.frombytes(content)
+    theirs = socket.socket(fileno=numbers[0])
+    _, ancillary, _, _ = theirs.recvmsg(1024, 1024)
+    for _, kind, content in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            os.close(int.from_bytes(content[:4], "little"))
+    for data, fd in more:
+        send(start.launcher, data, fd)
+    start.theirs.send(RUNS)
+    theirs.close()
+
+
+@pytest.mark.parametrize("data", [b"L", b""])
+def test_what_was_sent_after_the_child_took_all_is_not_closed_by_who_serves(
+    resident: Any, full: socket.socket, data: bytes
+) -> None:
+    """By whoever has the launcher's end: who asks may trace it."""
+    start = Start(resident, 0)
+    answered(start, (data, full.fileno()))
+    full.close()
+    resident._listen_to(start.child)
+    assert start.launcher.recv(1) == b""
+    with pytest.raises(BrokenPipeError):
+        start.launcher.send(b"L")
+    assert start.request.connection.fileno() == -1 and resident.undertaker._pid
+    start.theirs.close()
+
+
+def test_a_launcher_that_read_nothing_harms_nobody_who_serves(resident: Any) -> None:
+    start = Start(resident, 0)
+    start.request.connection.send(b"a plan")
+    answered(start)
+    start.launcher.close()
+    resident._listen_to(start.child)
+    assert start.request.connection.fileno() == -1
+    start.theirs.close()
+
+
+def test_a_request_that_left_nothing_behind_is_closed_at_once(resident: Any) -> None:
+    start = Start(resident, 0)
+    answered(start)
+    resident._listen_to(start.child)
+    assert start.request.connection.fileno() == -1 and not resident.undertaker._pid
+    start.theirs.close()
 
 
 def test_a_server_that_ends_closes_nothing_last(resident: Any, full: socket.socket) -> None:
