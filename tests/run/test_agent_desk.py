@@ -62,7 +62,8 @@ def test_a_question_can_wait_behind_others():
 def test_a_question_shows_what_was_judged_and_nothing_drives_the_terminal():
     asked = Asked(
         user="alice", program=HOSTILE, pid=42, certificate=HOSTILE, syscall="openat",
-        arguments={"filename": HOSTILE, "oflags": "ro", HOSTILE: ""}, policy=HOSTILE, **{"as": "root"},
+        arguments={"filename": HOSTILE, "oflags": "ro", HOSTILE: ""}, policy=HOSTILE,
+        **{"as": "root"},
     )
     lines = question_lines(Desk().add(asked), 29.6)
     assert all(line.isprintable() for line in lines)
