@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from certexec.kernel.landlock import READS, WRITES, abi
@@ -57,6 +59,20 @@ def test_the_program_opens_what_lies_in_its_trees_and_nothing_else(rig: Rig, set
         outside.unlink()
 
 
+def test_a_tree_grants_its_own_rights_and_no_others(rig: Rig) -> None:
+    file = rig.home / "file"
+    file.write_text("before\n")
+    file.chmod(0o666)
+    change = f"trees[-1] = tree({str(rig.home)!r}, {READS | WRITES})"
+    for writes in (False, True):
+        body = domain(rig, change=change if writes else "").replace("/bin/cat", "/usr/bin/tee")
+        rig.server(f"TAIL = [{str(file).encode()!r}]\n" + body)
+        done = rig.run(uid=USER, stdin=subprocess.DEVNULL)
+        assert (done.returncode, file.read_text()) == ((0, "") if writes else (1, "before\n"))
+        assert ("Permission denied" in done.stderr) != writes
+    file.unlink()
+
+
 def test_a_domain_of_no_trees_lets_nothing_be_opened(rig: Rig) -> None:
     rig.server(f"serve(NOOP, handled={READS})")
     assert_refused(rig.run(uid=USER), 126, "the program cannot be executed: EACCES")
@@ -65,8 +81,8 @@ def test_a_domain_of_no_trees_lets_nothing_be_opened(rig: Rig) -> None:
 
 
 def test_a_tree_that_was_exchanged_is_refused(rig: Rig) -> None:
-    for index in (2, 3):
-        change = f"one = list(trees[-1]); one[{index}] += 1; trees[-1] = tuple(one)"
+    for tree, index in ((-1, 2), (-1, 3), (0, 3)):  # of the first, too: the others are right
+        change = f"one = list(trees[{tree}]); one[{index}] += 1; trees[{tree}] = tuple(one)"
         serve(rig, "/etc/passwd", change=change)
         assert_refused(rig.run(uid=USER), 126, "was exchanged (kernel-unsupported)")
 
