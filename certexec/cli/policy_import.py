@@ -9,10 +9,13 @@ import click
 
 from certexec.cli import output
 from certexec.cli.common import printable
+from certexec.cli.included_files import read_all
 from certexec.cli.policy_input import EXIT_FINE, read_text, refuse, shown_name
 from certexec.cli.presets import load_presets
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
+from certexec.policy.apparmor import from_apparmor
+from certexec.policy.import_kind import KINDS, SYSTRACE, kind_of
 from certexec.policy.other_system import convert
 from certexec.policy.promises import Imported, from_promises, parse_promises, parse_unveil
 from certexec.policy.reformat import reformat
@@ -27,24 +30,29 @@ EXIT_LOSSES = 1
 @click.option("--unveil", "unveils", multiple=True, metavar="PATH:rwxc",
               help="What unveil(2) shows: a tree and its permissions; may be repeated.")
 @click.option("--no-base", is_flag=True, help="Leave out what programs need here to start.")
+@click.option("--from", "kind", type=click.Choice(KINDS),
+              help="What FILE is; else what it looks like.")
+@click.option("--include-dir", "directories", multiple=True, metavar="DIR",
+              help="Where what FILE includes is looked up; may be repeated.")
 def command(
-    source: str, promises: str | None, unveils: tuple[str, ...], no_base: bool
+    source: str, promises: str | None, unveils: tuple[str, ...], no_base: bool, kind: str | None,
+    directories: tuple[str, ...],
 ) -> int:
     """Print a policy for this system, and say what could not be carried over.
 
         certexec policy import --pledge "stdio rpath" --unveil /etc:r /usr/bin/less
 
-    With --pledge or --unveil it is for the program PROG, otherwise it is made of the systrace
-    policies in FILE ("-": standard input), as OpenBSD and NetBSD had them. Exit codes: 0 done, 1
-    done, but not all could be carried over, 2 it is no policy.
+    With --pledge or --unveil it is for the program PROG, otherwise it is made of what FILE holds
+    ("-": standard input): systrace policies, as OpenBSD and NetBSD had them, or AppArmor profiles.
+    Exit codes: 0 done, 1 done, but not all could be carried over, 2 it is no policy.
     """
     users = SystemUsers()
     try:
         if promises is None and not unveils:
-            made = convert(
-                read_text(source), name=shown_name(source), users=users, base=not no_base
-            )
+            made = _from_file(source, kind, directories, base=not no_base)
         else:
+            if kind is not None or directories:
+                raise CliError("usage", "--from and --include-dir are about a file")
             if no_base:
                 raise CliError("usage", "a pledge counts after the start: it needs the base")
             made = from_promises(
@@ -56,6 +64,25 @@ def command(
         return refuse(error, as_json=False)
     click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
     return _tell(made)
+
+
+def _from_file(
+    source: str, kind: str | None, directories: tuple[str, ...], *, base: bool
+) -> Imported:
+    text, name = read_text(source), shown_name(source)
+    kind = kind or kind_of(text)
+    if kind == SYSTRACE:
+        if directories:
+            raise CliError("usage", "a systrace policy includes nothing")
+        return convert(text, name=name, users=SystemUsers(), base=base)
+    if not base:
+        raise CliError("usage", "--no-base is about systrace policies")
+    places = [*directories, "/etc/apparmor.d"]
+    return from_apparmor(text, name=name, look_up=lambda each: read_all(places, each), real=_real)
+
+
+def _real(path: str) -> str | None:
+    return os.path.realpath(path) if os.path.exists(path) else None
 
 
 def _program(name: str) -> str:

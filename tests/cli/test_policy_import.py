@@ -65,3 +65,41 @@ def test_what_cannot_be_done_is_refused(files: Script) -> None:
         ? certexec policy import missing
         """
     )
+
+
+def test_an_apparmor_profile_is_seen_by_its_text_and_finds_what_it_includes(files: Script) -> None:
+    files.path("d/tunables").mkdir(parents=True)
+    files.write("d/tunables/places", "@{DATA}=/srv/data/\n")
+    files.path("d/more.d").mkdir()
+    files.write("d/more.d/one", "  /etc/one r,\n")
+    files.write("d/more.d/.hidden", "  /etc/hidden r,\n")
+    files.write(
+        "profile",
+        "include <tunables/places>\n/opt/no such/x {\n}\n/opt/x/x {\n  include <more.d>\n"
+        "  @{DATA}/** rw,\n  deny @{DATA}/keys/** rw,\n  owner /tmp/** rw,\n}\n",
+    )
+    files(
+        r"""
+        ! certexec policy import --include-dir d profile
+        stdout '^Policy: /opt/x/x, Emulation: native$'
+        stderr '^certexec: warning: profile:8: owner /tmp/\*\* rw: whose a file is cannot be asked'
+        """
+    )
+    files.write("made", files.stdout)
+    files(
+        r"""
+        certexec policy check made
+        certexec policy fmt --check made
+        certexec policy test --program /opt/x/x made fsread filename=/srv/data/a
+        certexec policy test --program /opt/x/x made fsread filename=/etc/one
+        ! certexec policy test --program /opt/x/x made fsread filename=/etc/hidden
+        ! certexec policy test --program /opt/x/x made openat filename=/srv/data/keys/a oflags=ro
+        ? certexec policy import profile
+        stderr 'there is no include tunables/places'
+        stderr -- '--include-dir'
+        ? certexec policy import --from apparmor plain
+        ? certexec policy import --from apparmor --no-base --include-dir d profile
+        ? certexec policy import --include-dir d plain
+        ? certexec policy import --from apparmor --pledge stdio id
+        """
+    )
