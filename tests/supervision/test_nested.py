@@ -176,6 +176,24 @@ def test_a_script_inside_runs_from_a_sealed_copy(nest: Nest) -> None:
     assert done.stdout.endswith(" a\n")
 
 
+def test_nothing_of_the_start_is_left_open_in_what_runs_inside(nest: Nest) -> None:
+    ls = os.path.realpath("/bin/ls")
+    inner = nest.inner("ls", ls, *reads("/proc"))
+    script = f"{inner} /proc/self/fd; {inner} /proc/self/fd <&-"
+    done = nest.run(script, *reads(ls, inner), *executes(inner))
+    # the last one is its own, of the directory
+    assert done.stdout.split() == ["0", "1", "2", "3", "0", "1", "2"], done
+
+
+def test_a_script_s_copy_does_not_take_the_place_of_a_closed_stream(nest: Nest) -> None:
+    text = "#!/bin/sh\necho script $0\nread a || echo closed\n"
+    path = nest.world.write("script.sh", text, 0o755)
+    inner = nest.inner("script", path, *reads(path), *executes())
+    done = nest.run(f"{inner} <&-", *reads(path, inner), *executes(inner))
+    assert done.stdout.splitlines()[1:] == ["closed"], done
+    assert done.stdout.startswith("script /dev/fd/") and "/dev/fd/0" not in done.stdout
+
+
 def test_a_sealed_binary_inside(nest: Nest, place: Path) -> None:
     binary = nest.world.copy("/usr/bin/id", "sealed-id")
     os.chown(binary, BOB, BOB)  # who could write it while it runs
