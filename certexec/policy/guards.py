@@ -302,6 +302,30 @@ def tells_of_changes(clauses: Callable[[int], Sequence[Clause]]) -> bool:
     return True
 
 
+EXCHANGING = tuple(
+    NUMBERS[name] for name in (
+        *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"),
+        *("io_uring_setup", "io_uring_enter"),
+    )
+)  # fmt: skip
+"""What can make a path lead to another object that has one of its own already, where nobody is
+root. An object that is made does not: it is new, and what was judged is its path."""
+
+_DONE_IN_TURN = frozenset((RULES, UNMATCHED, DENIED, UNSUPPORTED, KILLS))
+
+
+def tells_of_exchanges(clauses: Callable[[int], Sequence[Clause]]) -> bool:
+    """Tell whether every call of EXCHANGING is denied, or carried out by the supervisor itself.
+
+    ``clauses``: what stands in the filter for a number. The calls that the supervisor lets the
+    kernel go on with happen while it serves others.
+    """
+    return all(
+        clause.decision.kind in (DENY, KILL) or clause.decision.why in _DONE_IN_TURN
+        for number in EXCHANGING for clause in clauses(number)
+    )  # fmt: skip
+
+
 def _registers(tests: list[Test]) -> list[int]:
     """Return registers for which all of these tests hold."""
     found = [0] * 6

@@ -264,12 +264,19 @@ class Bind(SocketCall):
     def _is_fixed(self, parent: int) -> bool:
         """Tell whether the path leads to the judged directory, and nobody in the tree changes that.
 
-        The kernel would walk it after we looked. So a directory of the program's own must not be
-        on the way, and in a tree that may hold a root of ours every directory is.
+        The kernel walks it after we looked.
+
+        1. root in the tree could change every directory on the way;
+        2. a directory of the invoker's own may be on the way where the tree can exchange nothing
+           but through us, who do one thing after the other;
+        3. other users can exchange nothing on the way.
         """
         mask = self.call.task.mask
-        return (
-            mask is not None and mask.takes_nothing and os.geteuid() != 0
-            and is_plain(self.path)
-            and leads_by_roots_links(self.path.rpartition(b"/")[0] or b"/", parent, for_good=True)
-        )
+        # 1.
+        if mask is None or not mask.takes_nothing or os.geteuid() == 0 or not is_plain(self.path):
+            return False
+        # 2.
+        owner = 0 if self.resolver.exchanges_unseen() else os.geteuid()
+        # 3.
+        above = self.path.rpartition(b"/")[0] or b"/"
+        return leads_by_roots_links(above, parent, for_good=True, owner=owner)

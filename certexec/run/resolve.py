@@ -108,16 +108,18 @@ class Resolver:
 
     ``named``: (device, inode) of a file without a name to the path that stands for it: a sealed
     script is judged by the path of the script that was signed. ``foreign``: whether two processes
-    have different policies, where they can.
+    have different policies, where they can. ``exchanges_unseen``: whether the tree may make a path
+    lead to another object while the supervisor does something.
     """
 
-    __slots__ = ("foreign", "mounts", "named", "own_tgid")
+    __slots__ = ("exchanges_unseen", "foreign", "mounts", "named", "own_tgid")
 
     def __init__(self, own_tgid: int, named: dict[tuple[int, int], str] | None = None) -> None:
         self.own_tgid = own_tgid
         self.named = {} if named is None else named
         self.mounts = Mounts()
         self.foreign: Callable[[int, int], bool] | None = None
+        self.exchanges_unseen: Callable[[], bool] = lambda: True
 
     def object(
         self, task: Task, dirfd: int, path: bytes, follow: bool, resolve: int = 0

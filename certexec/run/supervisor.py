@@ -114,6 +114,7 @@ class Supervisor:
         self.manner = manner
         self.trace = trace
         self.resolver = Resolver(os.getpid(), named)
+        self.resolver.exchanges_unseen = self._exchanges_unseen
         if not transitions.one_policy:
             self.resolver.foreign = lambda one, other: transitions.of(one) != transitions.of(other)
         self.statuses = StatusReader()
@@ -136,6 +137,13 @@ class Supervisor:
         self.poll = select.poll()
         release = parse_release(os.uname().release)
         self.waits_to_receive = release is not None and release[:2] >= RECEIVE_ENDS
+
+    def _exchanges_unseen(self) -> bool:
+        """Tell whether the tree may give a path another object while we do something."""
+        return any(
+            table.foreign is not None or not guards.tells_of_exchanges(table.of)
+            for table in self.tables
+        )
 
     def prepare(self) -> None:
         """Do what can be done before there is a listener. Once, by the thread that will ``run``."""

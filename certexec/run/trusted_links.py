@@ -17,12 +17,14 @@ _ROOT = 0
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def leads_by_roots_links(path: bytes, target: int, for_good: bool = False) -> bool:
+def leads_by_roots_links(
+    path: bytes, target: int, for_good: bool = False, owner: int = _ROOT
+) -> bool:
     """Tell whether an absolute path leads to the O_PATH descriptor ``target`` by root's links only.
 
     The walk pins each component as the program would find it: a link counts as root's when root
-    owns it and its directory, and nobody else may write to that. ``for_good``: the same holds of
-    every directory on the way, so that nobody else could ever make the path lead elsewhere.
+    owns it and its directory, and nobody else may write to that. ``for_good``: nobody but root and
+    ``owner`` could ever make the path lead elsewhere, at any directory on the way.
     """
     current = os.open("/", OPEN_PATH)
     pending = path.split(b"/")[::-1]
@@ -34,10 +36,10 @@ def leads_by_roots_links(path: bytes, target: int, for_good: bool = False) -> bo
                 continue
             if is_procfs(current):
                 return False  # its links lead everybody elsewhere
-            if for_good and not _is_roots_alone(os.fstat(current)):
-                return False
             following = step(current, name)
             try:
+                if for_good and not _keeps(os.fstat(current), os.fstat(following), owner):
+                    return False
                 if not stat.S_ISLNK(os.fstat(following).st_mode):
                     current, following = following, current
                     continue
@@ -70,3 +72,16 @@ def _is_roots_alone(info: os.stat_result) -> bool:
     What an ACL gives others shows in the mode of the group.
     """
     return info.st_uid == _ROOT and not info.st_mode & _OTHERS_WRITE
+
+
+def _keeps(directory: os.stat_result, entry: os.stat_result, owner: int) -> bool:
+    """Tell whether nobody but root and ``owner`` may put something else in the place of an entry.
+
+    In a directory with the sticky bit its owner, the entry's and root may (unlink(2), rename(2)).
+    """
+    ours = (_ROOT, owner)
+    if directory.st_uid not in ours:
+        return False
+    if not directory.st_mode & _OTHERS_WRITE:
+        return True
+    return bool(directory.st_mode & stat.S_ISVTX) and entry.st_uid in ours

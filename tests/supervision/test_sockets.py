@@ -162,17 +162,27 @@ def test_a_socket_keeps_its_name_only_where_nobody_in_the_tree_could_make_it_lea
     home = os.path.dirname(ALICES)
     code = f"""
 os.makedirs("{home}/own/below", exist_ok=True)
+os.makedirs("{home}/shared/below", exist_ok=True)
+os.chmod("{home}/shared", 0o777)
 def bound(name):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(name)
         there = os.path.exists(name)
         os.unlink(name)
         return there, server.getsockname()
-print(bound("{home}/socket"), bound("{home}/own/socket"), bound("{home}/own/below/socket"))
+for name in ("socket", "own/socket", "own/below/socket", "shared/below/socket"):
+    print(*bound("{home}/" + name))
 """
-    given = "(True, '{0}/socket') (True, '{0}/own/socket') (True, '{0}/own/below/socket')"
-    assert cage.bare(code) == given.format(home)
-    kept = f"(True, '{home}/socket') " + "(True, 'socket') (True, 'socket')"
-    assert cage.says(code) == kept
+    given = [f"True {home}/{name}socket" for name in ("", "own/", "own/below/", "shared/below/")]
+    lost = "True socket"
+    assert cage.bare(code).splitlines() == given
+    assert cage.says(code).splitlines() == [given[0], lost, lost, lost]
+    # whoever exchanges directories of the tree's own waits for the supervisor, but not other users
+    names = ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat")
+    each = [f'{name}: filename re "^" and filename[1] re "^" then permit' for name in names]
+    assert cage.says(code, rules=(*SUPERVISED, *each)).splitlines() == [*given[:3], lost]
+    for number in range(len(names)):
+        rules = (*SUPERVISED, *each[:number], *each[number + 1 :])
+        assert cage.says(code, rules=rules).splitlines()[1] == lost
     # root in the tree can exchange every directory
-    assert cage.says(code, uid=0) == " ".join(["(True, 'socket')"] * 3)
+    assert cage.says(code, uid=0, rules=(*SUPERVISED, *each)).splitlines() == [lost] * 4
