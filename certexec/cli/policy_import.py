@@ -15,7 +15,8 @@ from certexec.cli.presets import load_presets
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.apparmor import from_apparmor
-from certexec.policy.import_kind import KINDS, SYSTRACE, kind_of
+from certexec.policy.firejail import from_firejail
+from certexec.policy.import_kind import FIREJAIL, KINDS, SYSTRACE, kind_of
 from certexec.policy.other_system import convert
 from certexec.policy.promises import Imported, from_promises, parse_promises, parse_unveil
 from certexec.policy.reformat import reformat
@@ -34,25 +35,28 @@ EXIT_LOSSES = 1
               help="What FILE is; else what it looks like.")
 @click.option("--include-dir", "directories", multiple=True, metavar="DIR",
               help="Where what FILE includes is looked up; may be repeated.")
+@click.option("--program", metavar="PROG",
+              help="Whom a firejail profile is for, else the program with its name.")
 def command(
     source: str, promises: str | None, unveils: tuple[str, ...], no_base: bool, kind: str | None,
-    directories: tuple[str, ...],
+    directories: tuple[str, ...], program: str | None,
 ) -> int:
     """Print a policy for this system, and say what could not be carried over.
 
         certexec policy import --pledge "stdio rpath" --unveil /etc:r /usr/bin/less
 
     With --pledge or --unveil it is for the program PROG, otherwise it is made of what FILE holds
-    ("-": standard input): systrace policies, as OpenBSD and NetBSD had them, or AppArmor profiles.
-    Exit codes: 0 done, 1 done, but not all could be carried over, 2 it is no policy.
+    ("-": standard input): systrace policies, as OpenBSD and NetBSD had them, AppArmor profiles, or
+    a firejail profile. Exit codes: 0 done, 1 done, but not all could be carried over, 2 it is no
+    policy.
     """
     users = SystemUsers()
     try:
         if promises is None and not unveils:
-            made = _from_file(source, kind, directories, base=not no_base)
+            made = _from_file(source, kind, directories, program, base=not no_base)
         else:
-            if kind is not None or directories:
-                raise CliError("usage", "--from and --include-dir are about a file")
+            if kind is not None or directories or program is not None:
+                raise CliError("usage", "--from, --include-dir and --program are about a file")
             if no_base:
                 raise CliError("usage", "a pledge counts after the start: it needs the base")
             made = from_promises(
@@ -67,16 +71,25 @@ def command(
 
 
 def _from_file(
-    source: str, kind: str | None, directories: tuple[str, ...], *, base: bool
+    source: str, kind: str | None, directories: tuple[str, ...], program: str | None, *, base: bool
 ) -> Imported:
     text, name = read_text(source), shown_name(source)
     kind = kind or kind_of(text)
+    if program is not None and kind != FIREJAIL:
+        raise CliError("usage", "--program is for a firejail profile, others name their programs")
     if kind == SYSTRACE:
         if directories:
             raise CliError("usage", "a systrace policy includes nothing")
         return convert(text, name=name, users=SystemUsers(), base=base)
     if not base:
         raise CliError("usage", "--no-base is about systrace policies")
+    if kind == FIREJAIL:
+        near = [*directories, os.path.dirname(os.path.abspath(source)), "/etc/firejail"]
+        named = os.path.basename(source).removesuffix(".profile")
+        return from_firejail(
+            text, name=name, program=_program(program or named),
+            look_up=lambda each: read_all(near, each), real=_real,
+        )
     places = [*directories, "/etc/apparmor.d"]
     return from_apparmor(text, name=name, look_up=lambda each: read_all(places, each), real=_real)
 

@@ -1,6 +1,7 @@
 """certexec policy import: what is printed can be used, and what is missing is told."""
 
 import os
+import shutil
 
 import pytest
 
@@ -101,5 +102,28 @@ def test_an_apparmor_profile_is_seen_by_its_text_and_finds_what_it_includes(file
         ? certexec policy import --from apparmor --no-base --include-dir d profile
         ? certexec policy import --include-dir d plain
         ? certexec policy import --from apparmor --pledge stdio id
+        """
+    )
+
+
+def test_a_firejail_profile_is_for_the_program_of_its_name(files: Script) -> None:
+    files.write("more.inc", "blacklist ${HOME}/.ssh\n")
+    files.write("id.profile", "quiet\ninclude id.local\ninclude more.inc\nwhatever\n")
+    files(
+        r"""
+        ! certexec policy import id.profile
+        stderr '^certexec: warning: id.profile:4: whatever: not carried over, this may permit more$'
+        """
+    )
+    assert f"Policy: {os.path.realpath(shutil.which('id') or '')}, " in files.stdout
+    files.write("made", files.stdout)
+    files(
+        """
+        certexec policy check made
+        certexec policy fmt --check made
+        ! certexec policy test --user root made fsread filename=/root/.ssh/id
+        certexec policy test --user root made fsread filename=/root/x
+        ? certexec policy import --program no-such-program-here id.profile
+        ? certexec policy import --program id plain
         """
     )
