@@ -90,7 +90,8 @@ def test_what_is_hidden_comes_not_out_under_another_name():
     policy, _ = made("blacklist ${HOME}/.config/app/keys\nread-only ${HOME}/bin")
     for old, new, permitted in (
         ("/home/alice/a", "/home/alice/b", True), ("/home/alice/.config", "/home/alice/b", False),
-        ("/home/alice/.config/app/keys/a", "/home/alice/b", False), ("/etc/a", "/home/alice/b", False),
+        ("/home/alice/.config/app/keys/a", "/home/alice/b", False),
+        ("/etc/a", "/home/alice/b", False),
         ("/home/alice/a", "/home/alice/bin/b", False), ("/home/alice/a", "/home/alice/bin", False),
     ):  # fmt: skip
         assert permits(policy, "rename", filename=f"{old}|{new}") is permitted, (old, new)
