@@ -45,6 +45,10 @@ READ = """
 """
 
 
+class NavigatedError(Exception):
+    """The page that was asked gave way to another one."""
+
+
 class Chromium:
     """One browser with one page."""
 
@@ -106,6 +110,8 @@ class Chromium:
         while True:
             answer = self._message(end, method)
             if answer.get("id") == self._number:
+                if "navigated" in answer.get("error", {}).get("message", ""):
+                    raise NavigatedError(method)
                 assert "error" not in answer, (method, answer["error"])
                 return dict(answer["result"])
             self.events.append(answer)
@@ -140,9 +146,12 @@ class Chromium:
 
     def value(self, expression: str) -> Any:
         """Return what JavaScript in the page makes of an expression, None while there is none."""
-        result = self.call(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
-        )
+        try:
+            result = self.call(
+                "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+            )
+        except NavigatedError:
+            return None  # the page of a moment ago
         return result["result"].get("value")
 
     def screen(self) -> str:

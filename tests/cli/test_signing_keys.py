@@ -60,7 +60,9 @@ def test_a_spec_may_name_a_key_of_the_agent(agent: FakeAgent, signed: Script) ->
 def test_nothing_is_written_when_the_agent_signs_wrongly(
     agent: FakeAgent, signed: Script
 ) -> None:
-    agent.twist = lambda answer: answer if answer[0] == 12 else answer[:-1] + b"\0"
+    agent.twist = lambda answer: (
+        answer if answer[0] == 12 else answer[:-1] + bytes([answer[-1] ^ 1])
+    )
     signed(
         f"""
         ! certexec sign -k agent:{ED25519.fingerprint} -p hello.policy -o out.cert hello
