@@ -16,6 +16,8 @@ from certexec.kernel.digest import OPENSSL_FROM, new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from certexec.certificate.model import FileDigest, Program
 
 READ_CHUNK = 256 << 10
@@ -30,20 +32,18 @@ PYTHONS_SECONDS = 5e-3
 def digest(fd: int, size: int, name: str = "sha256") -> bytes:
     """Hash the first ``size`` bytes of a file, by explicit offsets. Raises OSError."""
     state = new(name, size)
-    buffer = memoryview(bytearray(min(READ_CHUNK, size)))
-    offset = 0
-    while offset < size:
-        got = os.preadv(fd, [buffer[: size - offset]], offset)
-        if not got:
-            break
-        offset += got
-        state.update(buffer[:got])
+    _feed(fd, size, (state.update,))
     return state.digest()
 
 
 def both_digests(fd: int, size: int) -> tuple[bytes, bytes]:
     """Return SHA-256 and SHA-512 of the first ``size`` bytes, reading them once. Raises OSError."""
     short, long = new("sha256", size), new("sha512", size)
+    _feed(fd, size, (short.update, long.update))
+    return short.digest(), long.digest()
+
+
+def _feed(fd: int, size: int, takers: Sequence[Callable[[memoryview], None]]) -> None:
     buffer = memoryview(bytearray(min(READ_CHUNK, size)))
     offset = 0
     while offset < size:
@@ -51,9 +51,8 @@ def both_digests(fd: int, size: int) -> tuple[bytes, bytes]:
         if not got:
             break
         offset += got
-        short.update(buffer[:got])
-        long.update(buffer[:got])
-    return short.digest(), long.digest()
+        for take in takers:
+            take(buffer[:got])
 
 
 class Digests:

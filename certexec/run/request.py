@@ -30,7 +30,7 @@ class Request:
         """``deadline``: as time.monotonic() has it. Raises OSError."""
         self.connection = connection
         self.deadline = deadline
-        packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS)
         self.uid, self.pidfd = int.from_bytes(packed[4:8], "little"), -1
         self.caller: Caller | None = None
 

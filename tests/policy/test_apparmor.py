@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certexec.cli.presets import load_presets
 from certexec.errors import PolicyError
 from certexec.policy.apparmor import from_apparmor
 from certexec.policy.question import ask
-from certexec.policy.syntax import parse_policy
-from tests.policy.common import ALICE, USERS
+from tests.policy.common import ALICE
+from tests.policy.imported import opens, permits, policy_and_notes
 
 INCLUDES = {
     "tunables/here": "@{HOME}=@{HOMES}/*/ /root/\n@{HOMES}=/home/\n@{HOMES}+=/srv/home/\n"
@@ -29,19 +28,7 @@ def made(rules: str, head: str = "/usr/bin/x"):
         look_up=lambda name: [(name, INCLUDES[name])] if name in INCLUDES else None,
         real=lambda path: None,
     )
-    file = parse_policy(
-        imported.text, name="x", users=USERS, privileged=True, presets=load_presets()
-    )
-    return file.policies[0], " ".join(imported.notes)
-
-
-def permits(policy, call: str, **arguments: str) -> bool:
-    values = {name: text.split("|") for name, text in arguments.items()}
-    return ask(policy, call, values, ALICE).action == "permit"
-
-
-def opens(policy, path: str, flags: str = "ro") -> bool:
-    return permits(policy, "openat", filename=path, oflags=flags)
+    return policy_and_notes(imported)
 
 
 @pytest.mark.parametrize(
