@@ -32,7 +32,7 @@ ACCESS = ("direct", "indirect", "file", "untrusted")
 ROLES = ("interpreter", "loader", "library", "data")
 INTEGRITY = ("auto", "exec-stop", "sealed", "cached")
 LOG = ("audit", "full")
-UNMATCHED = ("deny",)
+DENY, ASK = UNMATCHED = ("deny", "ask")
 
 SHA256_SIZE = 32
 SHA512_SIZE = 64
@@ -137,7 +137,7 @@ class PolicyRef(Record):
         text, path: exactly one of the two is not None.
         sha256: digest of the policy's bytes.
         language: ``LANGUAGE``.
-        unmatched: what happens to a call that no rule matches: "deny".
+        unmatched: what happens to a call that no rule matches: "deny", or "ask": an agent decides.
         inherit: whether programs that the program executes stay under this policy when it has
             none for them.
         log_all: write down permitted calls too.
@@ -154,7 +154,7 @@ class PolicyRef(Record):
         path: str | None,
         sha256: bytes,
         language: int = LANGUAGE,
-        unmatched: str = "deny",
+        unmatched: str = DENY,
         inherit: bool = True,
         log_all: bool = False,
         emulations: list[str] | None = None,

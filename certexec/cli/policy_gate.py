@@ -56,13 +56,14 @@ def write_out(text: str, name: str) -> str:
 
 def check_policy(
     text: str, name: str, program: str, *, log: str, grant: bool, inherit: bool,
-    elevations: Collection[Elevate] = (), foreign: bool = False,
+    elevations: Collection[Elevate] = (), foreign: bool = False, asks_unmatched: bool = False,
 ) -> None:  # fmt: skip
     """Parse a policy and see that all it says about ``program`` can be enforced.
 
     ``log``, ``grant``, ``inherit``: as the certificate will say; ``elevations``: as whom it will
     let single calls be made. Each of them must be one that some rule asks for. ``foreign``: it
-    will admit calls of the 32-bit ABI.
+    will admit calls of the 32-bit ABI; ``asks_unmatched``: it will let an agent be asked about what
+    no rule matches.
 
     Raises PolicyError: "policy-syntax" with the line and a caret below the place,
     "policy-mismatch" when it is not for this program, "policy-unsupported", or "setuid-denied"
@@ -81,7 +82,7 @@ def check_policy(
     reach, _, _ = confine(
         parsed, program, name,
         inherit=inherit, full_log=log == "full", privileged=grant, capable=grant,
-        elevations=elevations, foreign=foreign,
+        elevations=elevations, foreign=foreign, asks_unmatched=asks_unmatched,
     )  # fmt: skip
     _tell(reach.policies)
     wanted = elevations_of(parts(reach.policies[0]))

@@ -6,7 +6,7 @@ from certexec.certificate import cose
 from certexec.certificate.conditions import ALL_WEEKDAYS, Entry, Window
 from certexec.certificate.fields import MAX_UINT
 from certexec.certificate.identity import Elevation, Identity, Pair
-from certexec.certificate.model import Certificate
+from certexec.certificate.model import ASK, Certificate
 from certexec.certificate.names import RLIMIT_NAMES
 from certexec.cli.common import printable, show_time
 from certexec.cli.sign_options import WEEKDAYS
@@ -130,6 +130,7 @@ def certificate_lines(
         text
         for text, holds in (
             ("not inherited", not policy.inherit),
+            ("asks about what no rule matches", policy.unmatched == ASK),
             ("logs every call", policy.log_all),
         )
         if holds

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from certexec.certificate.model import UNMATCHED
 from certexec.cli.output import warn
 from certexec.errors import CliError
 from certexec.kernel.ownership import PersonalOwners
@@ -63,6 +64,10 @@ def _check_open(number: int) -> int:
     "--status-fd", metavar="N", type=click.IntRange(min=0), help="Write one JSON line to N."
 )
 @click.option("--permissive", is_flag=True, help="Write down what would be denied, and let it be.")
+@click.option(
+    "--unmatched", type=click.Choice(UNMATCHED),
+    help="What happens to calls that no rule matches, whatever CERT says; ask: your agent decides.",
+)
 @click.option("--explain", is_flag=True, help="Say what would run, as whom and how; run nothing.")
 @click.argument("certificate", metavar="CERT")
 @click.argument("arguments", metavar="[--] [ARG]...", nargs=-1, type=click.UNPROCESSED)
@@ -74,6 +79,7 @@ def command(
     trace: str | None,
     status_fd: int | None,
     permissive: bool,
+    unmatched: str | None,
     explain: bool,
     certificate: str,
     arguments: tuple[str, ...],
@@ -122,6 +128,7 @@ def command(
     if permissive:
         warn("permissive: denials are only written down")
         settings.permissive = settings.notify_denials = True
+    settings.unmatched = unmatched or ""
     if explain:
         for line in explain_execution(certificate, settings):
             click.echo(line)

@@ -15,9 +15,12 @@ from certexec.certificate.fields import label
 from certexec.certificate.fields import path as checked_path
 from certexec.certificate.identity import Identity, numbers
 from certexec.certificate.model import (
+    ASK,
+    DENY,
     ENFORCED_EMULATIONS,
     INTEGRITY,
     LOG,
+    UNMATCHED,
     Certificate,
     Claims,
     PolicyRef,
@@ -200,6 +203,7 @@ def _policy(
         text, name, program, log=flags["log"], grant=identity is not None,
         inherit=flags["inherit"], foreign=FOREIGN_EMULATION in flags["emulation"],
         elevations=[numbers(one) for one in (identity and identity.elevations) or ()],
+        asks_unmatched=flags["unmatched"] == ASK,
     )  # fmt: skip
     whole = write_out(text, name)
     if whole != text:
@@ -215,6 +219,7 @@ def _policy(
         text if beside is None else None,
         beside,
         sha256(data),
+        unmatched=flags["unmatched"],
         inherit=flags["inherit"],
         log_all=flags["log_all"],
         emulations=list(dict.fromkeys(("native", *flags["emulation"]))),
@@ -290,6 +295,9 @@ def _refuse_cwd(_ctx: click.Context, _param: click.Parameter, value: str | None)
               help="How the program is kept unchanged (default auto).")
 @click.option("--log", type=click.Choice(LOG), default="audit", help="What is logged.")
 @click.option("--log-all", is_flag=True, help="Log permitted calls too.")
+@click.option("--unmatched", type=click.Choice(UNMATCHED), default=DENY,
+              help="What happens to calls that no rule matches (default deny); ask: an agent "
+                   "decides.")
 @click.option("--inherit/--no-inherit", default=True,
               help="Whether programs that it executes stay under the policy (default yes).")
 @click.option("--emulation", multiple=True, type=click.Choice(ENFORCED_EMULATIONS),

@@ -28,7 +28,7 @@ BINARY = "binary"
 INVOCATION = "invocation"
 TEXTS = (
     "policy", "policy-path", "out", "name", "setuid", "setgid", "umask", "valid-for", "integrity",
-    "log", "note",
+    "log", "note", "unmatched",
 )  # fmt: skip
 TIMES = ("not-before", "not-after")
 NUMBERS = ("nice", "oom", "serial")

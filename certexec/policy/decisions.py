@@ -14,9 +14,17 @@ from certexec.kernel.syscalls import NUMBERS, numbers_of
 from certexec.policy.calls import arguments_of, call_of, reaches, variants
 from certexec.policy.dotdot import look_at_names
 from certexec.policy.elevation import asks_for_rights, can_be_elevated
-from certexec.policy.evaluate import EXECS, constant_rule, effective_rules, evaluate, rules_named
+from certexec.policy.evaluate import (
+    EXECS,
+    UNMATCHED_ASK,
+    constant_rule,
+    effective_rules,
+    evaluate,
+    rules_named,
+)
 from certexec.policy.guards import (
     ASKED,
+    ASKED_UNMATCHED,
     CHANGING,
     CLONE,
     CLONE3,
@@ -122,8 +130,9 @@ class Table:
     """The decisions for one tree.
 
     Attributes:
-        clauses: number to clauses, for the calls of which a rule or certexec itself speaks.
-        default: for all other numbers.
+        clauses: number to clauses, for the calls of which a rule or certexec itself speaks; where
+            what no rule matches is asked about, for all calls that there are.
+        default: for all other numbers, and for what cannot be asked about: a denial.
         needs_listener: something is notified, so there must be a supervisor.
         facts: what follows for other tables.
         foreign: of the policy's part for the 32-bit ABI; None: calls of that one are killed.
@@ -145,9 +154,13 @@ class Table:
         # /proc/PID/mem leads into the supervisor, or into a process under another policy.
         self._watched = options.capable or (options.own_policies and not policy.detached)
         # An agent is asked: nobody in the tree may stand in its place.
-        asks = any(rule.action == "ask" and reaches(rule) for rule in policy.rules)
+        asks = policy.asks_unmatched or any(
+            rule.action == "ask" and reaches(rule) for rule in policy.rules
+        )
         self._asks = asks or beside.asks
-        self.default = deny(errno.EPERM, UNMATCHED if options.full_log else "")
+        # who is asked about the rest wants to know what is denied unasked
+        told = options.full_log or policy.asks_unmatched
+        self.default = deny(errno.EPERM, UNMATCHED if told else "")
         if policy.detached:
             self.default = PERMITTED
         self.clauses: dict[int, list[Clause]] = {}
@@ -288,6 +301,8 @@ class Table:
         """Return the decision of a rule that applies to every use; None: no rule does."""
         if rule is None:
             return self.default
+        if rule is UNMATCHED_ASK:
+            return ASKED_UNMATCHED
         if rule.action == "ask" and not rule.flaw:
             return ASKED
         if rule.detach and self._options.own_policies:
@@ -377,8 +392,8 @@ class Table:
         if conditional:
             raise PolicyError(
                 "policy-unsupported",
-                "io_uring is permitted beside after, or rules on names or addresses, "
-                "which its operations would evade",
+                "io_uring is permitted beside after, rules on names or addresses, or questions "
+                "about what no rule matches, which its operations would evade",
                 "do not permit io_uring_setup, io_uring_enter and io_uring_register",
             )
         watched = self._watched and self.needs_listener
@@ -431,7 +446,12 @@ class Table:
 
 
 def _reached(policy: Policy) -> list[str]:
-    """Return the system calls that some rule of the policy reaches, in the order of numbers."""
+    """Return the system calls that some rule of the policy reaches, in the order of numbers.
+
+    All calls, where what no rule matches is asked about.
+    """
+    if policy.asks_unmatched:
+        return sorted(NUMBERS, key=NUMBERS.__getitem__)
     reached: set[str] = set()
     for rule in {rule.syscall: rule for rule in policy.rules}.values():
         reached.update(reaches(rule))

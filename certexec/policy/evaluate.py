@@ -3,6 +3,9 @@
 ``effective_rules`` puts the rules that govern a call into the order in which they count; the
 evaluator and the compiler both start from it. ``evaluate`` finds the first that applies.
 
+Where the certificate lets an agent be asked about what no rule matches, a rule that asks stands
+behind all others of each call that can be asked about: ``UNMATCHED_ASK``.
+
 The order is systrace's. A bare permit or deny of a system call was put into the kernel's table, so
 it decides before every other rule of that call wherever it stands, and the last one of several
 counts. Then come the other rules in the order of the file, then those of the alias, which see the
@@ -14,8 +17,8 @@ Source: systrace 1.6g, filter.c (filter_match, filter_evaluate) and systrace.c (
 
 from __future__ import annotations
 
-from certexec.policy.calls import governing_names, variants
-from certexec.policy.model import ALIASES, And, Not, Or, Subject
+from certexec.policy.calls import call_of, governing_names, variants
+from certexec.policy.model import ALIASES, And, Not, Or, Rule, Subject
 from certexec.policy.names import canonical
 from certexec.policy.operators import (
     expand,
@@ -30,11 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from certexec.policy.calls import Variant
-    from certexec.policy.model import Expression, Policy, Rule, Symbol, Values
+    from certexec.policy.model import Expression, Policy, Symbol, Values
 
     Prepared = Callable[[Values, Subject], bool]
 
 EXECS = ("execve", "execveat")
+UNMATCHED_ASK = Rule("", "", action="ask", errno=0, line=0, text="what no rule matches")
+"""What asks about a call that no rule matches. It stands in no file."""
 _NO_VALUES: tuple[bytes, ...] = ()
 
 
@@ -101,7 +106,8 @@ def effective_rules(policy: Policy, syscall: str, variant: str | None = None) ->
         variant: the label of what it does (``Variant.label`` of certexec.policy.calls). It may be
             left out only for a call that does one thing: different things have different rules.
 
-    An unconditional rule ends the list: nothing behind it is ever reached.
+    An unconditional rule ends the list: nothing behind it is ever reached. ``UNMATCHED_ASK`` is
+    the last where the policy asks about what none of the others matches.
     Raises KeyError for an unknown call or variant, and where the variant is missing.
     """
     if variant is None and len(variants(syscall)) > 1:
@@ -111,8 +117,19 @@ def effective_rules(policy: Policy, syscall: str, variant: str | None = None) ->
         rules, final = deciding_rules(policy, name)
         found += rules
         if final:
-            break
+            return found
+    if policy.asks_unmatched and can_be_asked(syscall):
+        return (*found, UNMATCHED_ASK)
     return found
+
+
+def can_be_asked(syscall: str) -> bool:
+    """Tell whether an agent may be asked about a Linux call that no rule matches.
+
+    Not about io_uring, whose operations pass unseen, nor about what takes a name or an address and
+    is not carried out for the caller: that would go on with whatever stands in memory by then.
+    """
+    return not (syscall.startswith("io_uring") or call_of(syscall).pending)
 
 
 def is_consulted(policy: Policy, syscall: str, name: str) -> bool:
@@ -146,7 +163,7 @@ def constant_rule(rules: Sequence[Rule]) -> tuple[bool, Rule | None]:
     """Tell whether effective rules decide every call alike, and which rule does.
 
     (True, rule): every call is this rule's. (True, None): no rule governs the call, it is
-    unmatched. (False, None): it depends on the arguments or on the subject.
+    unmatched, and denied. (False, None): it depends on the arguments or on the subject.
     """
     if not rules:
         return True, None
@@ -172,7 +189,7 @@ def evaluate(
     aliased: dict[str, Sequence[bytes]] | None = None
     asked: Rule | None = None
     for rule in rules:
-        if asked is not None and rule.syscall == asked.syscall:
+        if asked is not None and (rule.syscall == asked.syscall or rule is UNMATCHED_ASK):
             continue
         if rule.predicate is not None and not rule.predicate.holds(subject):
             continue

@@ -56,6 +56,9 @@ AFTER = "after"
 """Permitted, until what has happened in the tree leaves it no more."""
 ASK = "ask"
 """An agent decides, by what the call is; then the kernel runs it."""
+ASK_UNMATCHED = "ask-unmatched"
+"""The same, of a call that no rule matches."""
+ASKS = frozenset((ASK, ASK_UNMATCHED))
 KILLS = "kills"
 """A rule kills who calls; the supervisor writes the log line first."""
 
@@ -110,6 +113,7 @@ LANDLOCKED = Decision(PERMIT, 0, LANDLOCK)
 KILLED = Decision(KILL)
 NARROWED = Decision(NOTIFY, 0, AFTER)
 ASKED = Decision(NOTIFY, 0, ASK)
+ASKED_UNMATCHED = Decision(NOTIFY, 0, ASK_UNMATCHED)
 KILLED_AND_LOGGED = Decision(NOTIFY, 0, KILLS, log=True)
 JUDGED = Decision(NOTIFY, 0, RULES)
 

@@ -277,11 +277,13 @@ class Policy:
         exec_in: what ``exec-in`` says as a rule, which comes before all others of an exec.
         foreign: the part of the file whose rules hold for calls of the 32-bit ABI, where those
             are admitted (certexec.policy.select); None: they are killed.
+        asks_unmatched: an agent is asked about calls that no rule matches, where the certificate
+            says so; otherwise they are denied.
     """
 
     __slots__ = (
-        "adopts", "afters", "by_name", "deciding", "detached", "emulation", "exec_in", "foreign",
-        "includes", "landlock", "line", "no_dotdot", "path", "rules",
+        "adopts", "afters", "asks_unmatched", "by_name", "deciding", "detached", "emulation",
+        "exec_in", "foreign", "includes", "landlock", "line", "no_dotdot", "path", "rules",
     )  # fmt: skip
 
     def __init__(self, path: str, emulation: str, line: int) -> None:
@@ -297,10 +299,26 @@ class Policy:
         self.includes: list[tuple[int, str]] = []
         self.exec_in: Rule | None = None
         self.foreign: Policy | None = None
+        self.asks_unmatched = False
         self.by_name: dict[str, list[Rule]] | None = None
         """Canonical name to rules; certexec.policy.evaluate fills it in after parsing."""
         self.deciding: dict[str, tuple[tuple[Rule, ...], bool]] = {}
         """Likewise: canonical name to the rules that can decide, and whether they always do."""
+
+
+def own_copy(file: PolicyFile) -> PolicyFile:
+    """Return a file with the same rules, whose policies can be set up for one certificate.
+
+    What is parsed is shared (certexec.run.known): another certificate may say otherwise about it.
+    """
+    policies = []
+    for policy in file.policies:
+        made = Policy.__new__(Policy)
+        for name in Policy.__slots__:
+            setattr(made, name, getattr(policy, name))
+        made.foreign, made.asks_unmatched = None, False
+        policies.append(made)
+    return PolicyFile(file.name, policies, file.extended)
 
 
 def parts(policy: Policy) -> tuple[Policy, ...]:

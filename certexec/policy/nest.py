@@ -15,7 +15,7 @@ from certexec.kernel.syscalls import NUMBERS, numbers_of
 from certexec.policy.decisions import Table
 from certexec.policy.guards import (
     AFTER,
-    ASK,
+    ASKS,
     DENY,
     EXEC,
     FORK,
@@ -81,7 +81,8 @@ def meet(decisions: Iterable[Decision]) -> Decision:
     """Return what happens to a call that several policies decide about: only what all permit."""
     result, rank, log = PERMITTED, -1, False
     decisions = list(decisions)
-    if {ASK, RULES} <= {decision.why for decision in decisions}:
+    whys = {decision.why for decision in decisions}
+    if RULES in whys and not ASKS.isdisjoint(whys):
         return deny(errno.EPERM, UNSUPPORTED, log=True)  # an answer would pass by the rules
     for decision in decisions:
         log = log or decision.log

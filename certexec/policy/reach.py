@@ -8,7 +8,7 @@ same in all of them.
 
 from __future__ import annotations
 
-from certexec.policy.evaluate import prepare
+from certexec.policy.evaluate import UNMATCHED_ASK, effective_rules, prepare
 from certexec.policy.model import Policy, Subject, parts, symbols
 from certexec.policy.names import canonical
 from certexec.policy.operators import needs_expansion, value_bytes
@@ -103,12 +103,15 @@ def changes_policies(policy: Policy, inherit: bool) -> bool:
 
 
 def permitting_execs(policy: Policy) -> list[Rule]:
-    """Return the rules that may permit an exec."""
-    return [
+    """Return the rules that may permit an exec, UNMATCHED_ASK among them where it may do so."""
+    found = [
         rule for rule in policy.rules
         if rule.action in ("permit", "ask")
         and canonical(rule.emulation, rule.syscall) in EXEC_NAMES
     ]
+    if any(UNMATCHED_ASK in effective_rules(policy, name) for name in EXEC_NAMES):
+        found.append(UNMATCHED_ASK)
+    return found
 
 
 def _transitions(policy: Policy) -> list[Rule]:

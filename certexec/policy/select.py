@@ -51,6 +51,12 @@ def select_policy(file: PolicyFile, program: str) -> Policy:
     )
 
 
+def ask_about_unmatched(policies: Sequence[Policy], asked: bool) -> None:
+    """Let an agent be asked about what none of their rules matches; without ``asked`` deny it."""
+    for policy in policies:
+        policy.asks_unmatched = asked and not policy.detached
+
+
 def admit_foreign(policies: Sequence[Policy]) -> None:
     """Let calls of the 32-bit ABI come under the policies for emulation ``linux`` among these.
 

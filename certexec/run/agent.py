@@ -36,6 +36,7 @@ class Question:
     Attributes:
         event: the members of docs/events.md, with ``verdict`` "ask".
         deadline: RFC 3339; an answer after it is of no use. milliseconds: how long that was.
+        by_registers: nothing but the call's number and registers is judged.
         asker_uid, asker_pid: whose supervisor asks, by the kernel's word; uid 0: for a tree with a
             grant, or one of root's.
     """
@@ -47,6 +48,7 @@ class Question:
         self.event: dict[str, object] = dict(event) if isinstance(event, dict) else {}
         self.deadline = message.get("deadline", "")
         self.milliseconds = message.get("milliseconds", 0)
+        self.by_registers = message.get("judged") == protocol.REGISTERS
         self.asker_uid = connection.uid
         self.asker_pid = connection.pid
 

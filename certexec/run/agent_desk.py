@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 
+from certexec.policy.guards import UNMATCHED
 from certexec.text import printable
 
 TYPE_CHECKING = False
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from certexec.run.agent import Question
 
+NO_RULE = "no rule of the policy matches it"
+BY_RULE = "a rule of the policy asks"
 WITHDRAWN, LATE = "withdrawn", "too late"
 GRACE = 0.5
 """seconds that a question is shown before a key counts for it: what was on its way was not meant"""
@@ -90,6 +93,11 @@ class Desk:
             self.waiting.append(self.waiting.pop(0))
 
 
+def is_unmatched(question: Question) -> bool:
+    """Tell whether it is asked because no rule matches, and not because one says so."""
+    return question.event.get("reason") == UNMATCHED
+
+
 def question_lines(waiting: Waiting, left: float) -> list[str]:
     """Return what a question says, line by line, safe for a terminal."""
     question = waiting.question
@@ -110,8 +118,11 @@ def question_lines(waiting: Waiting, left: float) -> list[str]:
         ]
     else:
         lines.append(f"    registers: {text('args')}")
+    if question.by_registers:
+        lines.append("    only that is judged: what it reads from memory is what stands there then")
     if event.get("as"):
         lines.append(f"    as {text('as')}")
+    lines.append(f"    {NO_RULE if is_unmatched(question) else BY_RULE}")
     lines.append(
         f"    policy of {text('policy')}; asked by process {question.asker_pid} of uid "
         f"{question.asker_uid}"

@@ -29,6 +29,10 @@ ANSWER_MAX = 512
 PERMIT, ALWAYS, DENY, KILL = "permit", "always", "deny", "kill"
 ANSWERS = (PERMIT, ALWAYS, DENY, KILL)
 
+ARGUMENTS, REGISTERS = "arguments", "registers"
+"""What an answer is about: what the call's arguments stand for, which are copied and pinned, or
+nothing but its number and registers: the kernel then reads from memory what it likes."""
+
 SOCKET = "agent.sock"
 ROOTS_DIRECTORY = "/run/certexec"
 _REPLACEMENT = "\ufffd"
@@ -58,7 +62,9 @@ def accept() -> bytes:
     return codec.encode({"type": "hello", "protocol": PROTOCOL, "version": VERSION})
 
 
-def question(number: int, event: Event, deadline: float, milliseconds: int) -> bytes:
+def question(
+    number: int, event: Event, deadline: float, milliseconds: int, judged: str = ARGUMENTS
+) -> bytes:
     """Return the question about a call. ``deadline``: seconds since 1970."""
     return codec.encode(
         {
@@ -66,6 +72,7 @@ def question(number: int, event: Event, deadline: float, milliseconds: int) -> b
             "id": number,
             "deadline": timestamp(deadline),
             "milliseconds": milliseconds,
+            "judged": judged,
             "event": _members(event),
         }
     )

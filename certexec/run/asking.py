@@ -1,5 +1,7 @@
 """Rules that say ``ask``: one tree's questions, what was permitted for good, and what follows.
 
+The same for calls that no rule matches, where the certificate lets an agent be asked about them.
+
 A question waits in the supervisor's loop like a call that blocks. Only an agent's answer lets the
 call go on; a time-out, a missing agent and whatever else goes wrong denies it, and says why.
 """
@@ -12,6 +14,7 @@ import stat
 
 from certexec.kernel.notify import ERESTARTSYS
 from certexec.kernel.procfs import pending_signals
+from certexec.policy.guards import ASK, ASK_UNMATCHED, PROTECTED, UNMATCHED, UNSUPPORTED
 from certexec.run import agent_protocol as protocol
 from certexec.run import inquiry
 from certexec.run.inquiry import Inquiry, places_for
@@ -107,16 +110,18 @@ class Waiting:
         self.operation = operation
         self.go_on = go_on
         self._asked = list(operation.asked)
-        self._values = self._asked.pop(0)
+        self._values, self._unmatched = self._asked.pop(0)
         self._inquiry = self._ask()
 
     def _ask(self) -> Inquiry:
         asking = self.supervisor.asking
         operation = self.operation
         event = self._judge.event(
-            operation.call, "ask", "ask", 0, self._values, operation.elevated
+            operation.call, ASK, UNMATCHED if self._unmatched else ASK, 0, self._values,
+            operation.elevated,
         )
-        made = Inquiry(asking.next_number(), event, asking.places)
+        judged = protocol.REGISTERS if operation.by_registers else protocol.ARGUMENTS
+        made = Inquiry(asking.next_number(), event, asking.places, judged)
         if asking.waiting >= WAITING_MAX:
             made.end(inquiry.TOO_MANY)
         asking.waiting += 1
@@ -168,37 +173,51 @@ class Waiting:
             call.still_waits()
             if outcome == protocol.ALWAYS:
                 self.supervisor.asking.remember(operation, self._values)
-            judge.log(
-                call, "permit", inquiry.PERMITTED, 0, self._values, operation.elevated
-            )
+            self._log("permit", inquiry.PERMITTED, 0, operation.elevated)
             if self._asked:
-                self._values = self._asked.pop(0)
+                self._values, self._unmatched = self._asked.pop(0)
                 self._inquiry = self._ask()
                 return self.supervisor.wait_for(self)
             if judge.narrowing.stops_use(operation, False):
                 return False  # while the question waited the tree lost it
             return self.go_on()
         if outcome == protocol.KILL:
-            judge.log(call, "kill", inquiry.REFUSED, 0, self._values)
+            self._log("kill", inquiry.REFUSED, 0)
             kill_caller(call)
             return False
-        reason = inquiry.REFUSED if outcome == protocol.DENY else outcome
-        judge.log(call, "deny", reason, errno.EPERM, self._values)
+        self._log("deny", inquiry.REFUSED if outcome == protocol.DENY else outcome, errno.EPERM)
         call.fail(errno.EPERM)
         return False
 
+    def _log(self, verdict: str, outcome: str, code: int, elevated: str = "") -> None:
+        why = UNMATCHED if self._unmatched else ASK
+        call = self.operation.call
+        self._judge.log(call, verdict, f"{why}: {outcome}", code, self._values, elevated)
 
-def ask_about(supervisor: Supervisor, call: Call) -> bool:
+
+def ask_about(supervisor: Supervisor, call: Call, why: str) -> bool:
     """Ask about a call whose arguments no rule sees; True: it is kept.
 
-    If it is permitted the kernel runs it by its registers, with an eye on what certexec forbids.
+    ``why``: ASK or ASK_UNMATCHED. If it is permitted the kernel runs it by its registers, with an
+    eye on what certexec forbids. What is certain to be denied then is not asked about.
     """
     operation = Operation(call)
-    operation.asked = [{}]
-
+    operation.by_registers = True
+    unmatched = why == ASK_UNMATCHED
+    operation.asked = [({}, unmatched)]
+    judge = supervisor.judge
     permissive = supervisor.manner.permissive
-    if not permissive and not supervisor.asking.remembers(operation, {}):
+    if permissive:
+        judge.log(call, "deny", UNMATCHED if unmatched else ASK, errno.EPERM)
+    elif call.notification.nr in PROTECTED and supervisor.forbids(call):
+        return False
+    elif unmatched and call.hidden:
+        # which socketcall it is can be asked, but not what it is about: that lies in memory
+        judge.log(call, "deny", UNSUPPORTED, errno.EPERM)
+        call.fail(errno.EPERM)
+        return False
+    elif not supervisor.asking.remembers(operation, {}):
         return supervisor.ask(operation, lambda: supervisor.registers.happen(call))
-    if supervisor.judge.narrowing.stops_use(operation, permissive):
+    if judge.narrowing.stops_use(operation, permissive):
         return False
     return supervisor.registers.happen(call)

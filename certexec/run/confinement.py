@@ -9,7 +9,12 @@ from certexec.policy.elevation import refuse_ungranted
 from certexec.policy.model import parts
 from certexec.policy.operators import needs_expansion
 from certexec.policy.reach import Reach, changes_policies
-from certexec.policy.select import admit_foreign, select_policy, select_with_foreign
+from certexec.policy.select import (
+    admit_foreign,
+    ask_about_unmatched,
+    select_policy,
+    select_with_foreign,
+)
 from certexec.policy.tree import TreeOptions
 from certexec.policy.unsupported import unsupported_in
 from certexec.run.inside import gather
@@ -70,6 +75,7 @@ def confine(
     elevations: Collection[Elevate] = (),
     look: Look | None = None,
     foreign: bool = False,
+    asks_unmatched: bool = False,
 ) -> tuple[Reach, Compiled, list[Inside]]:
     """Return the reachable policies and the filter for ``program`` under its policy in ``file``.
 
@@ -78,12 +84,14 @@ def confine(
 
     ``name`` is what the file is called in messages; ``inherit``: what is executed stays under the
     program's policy, unless a rule says otherwise; ``subject`` tells whom macros stand for, where
-    that is known; ``foreign``: calls of the 32-bit ABI are admitted; the rest is as in
-    ``TreeOptions``.
+    that is known; ``foreign``: calls of the 32-bit ABI are admitted; ``asks_unmatched``: an agent
+    is asked about what no rule matches; the rest is as in ``TreeOptions``. The policies of ``file``
+    are set up for that.
 
     Raises PolicyError ("policy-mismatch", "policy-unsupported", "setuid-denied" for ``as``
     somebody who is not among ``elevations``) and TrustError("trust-unsafe").
     """
+    ask_about_unmatched(file.policies, asks_unmatched)
     policy = select_with_foreign(file, program) if foreign else select_policy(file, program)
     refuse_ungranted(parts(policy), elevations, name)
     # who gives up what keeps others of the user's out would, by an exec, lend them such calls
@@ -94,6 +102,7 @@ def confine(
         # signed ones first: of two policies for one program the first counts
         signed = [one for one in file.policies if not _flaws(one)]
         others = [] if inherit else load_directory()
+        ask_about_unmatched(others, asks_unmatched)
         if foreign:
             admit_foreign(others)
         reach = Reach(policy, [*signed, *others])
@@ -114,7 +123,9 @@ def confine(
     )
     if not own_policies:
         compiled = compile_policy(policy, options, name=name)
-        if policy.landlock and policy.foreign is None and not (full_log or log_all):
+        # the kernel denies what a domain does not grant, and asks nobody
+        supervised = full_log or log_all or asks_unmatched
+        if policy.landlock and policy.foreign is None and not supervised:
             # a program that can change its uid changes what its macros stand for
             known = subject() if subject and not options.capable else None
             options.landlocked = _domain(policy, program, known)

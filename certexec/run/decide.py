@@ -11,7 +11,7 @@ import time
 
 from certexec.certificate.envelope import MAX_SIZE
 from certexec.certificate.identity import numbers
-from certexec.certificate.model import check_enforceable
+from certexec.certificate.model import ASK, check_enforceable
 from certexec.certificate.verify import Verified, verify_certificate
 from certexec.errors import CertexecError, CertificateError, KernelError, RunError
 from certexec.kernel.digest import sha256
@@ -19,10 +19,10 @@ from certexec.kernel.procfs import own_fd, read_file
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.elevation import refuse_ungranted
 from certexec.policy.evaluate import subject_of
-from certexec.policy.model import parts
+from certexec.policy.model import own_copy, parts
 from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.reach import changes_policies
-from certexec.policy.select import select_policy, select_with_foreign
+from certexec.policy.select import ask_about_unmatched, select_policy, select_with_foreign
 from certexec.policy.syntax import parse_policy
 from certexec.policy.unsupported import refuse_unsupported
 from certexec.run import environment, identity, integrity
@@ -117,11 +117,12 @@ def decide(
     kernel_arguments: int,
     notify_denials: bool = False,
     known: Known | None = None,
+    unmatched: str = "",
 ) -> Approved:
     """Judge one execution. Raises CertexecError with the reason.
 
     ``notify_denials``: every denial comes to the supervisor, to be written down; ``known``: what
-    was judged before.
+    was judged before; ``unmatched``: as in ``confinement_of``, never together with ``may_grant``.
 
     1. the certificate: signature, validity, constraints of its key, nothing unenforceable;
     2. the file's set-user-ID bit fits what is granted, and the kernel honoured it;
@@ -168,6 +169,7 @@ def decide(
         notify_denials=notify_denials,
         subject=lambda: _subject(invoker),
         known=known,
+        unmatched=unmatched,
     )
     if compiled.needs_listener and not grant:
         _check_attachable()
@@ -201,10 +203,12 @@ def confinement_of(
     look: Look | None = None,
     known: Known | None = None,
     text: bytes | None = None,
+    unmatched: str = "",
 ) -> tuple[Reach, Compiled, list[Inside]]:
     """Return the policies and the filter for a certificate's program; the rest as in ``confine``.
 
-    ``known``: what was judged before; ``text``: the policy's, where it has been read already.
+    ``known``: what was judged before; ``text``: the policy's, where it has been read already;
+    ``unmatched``: what happens to what no rule matches, where the certificate is not to say.
     Raises RunError("policy-mismatch"), PolicyError and TrustError("trust-unsafe").
     """
     file = read_policy(certificate, known, text)
@@ -223,7 +227,7 @@ def confinement_of(
         return subjects[-1]
 
     reach, compiled, inside = confine(
-        file,
+        own_copy(file),  # what ``known`` keeps is other certificates' as well
         certificate.program.path,
         certificate.claims.sub,
         inherit=certificate.policy.inherit,
@@ -236,6 +240,7 @@ def confinement_of(
         elevations=[numbers(one) for one in certificate.elevations()],
         look=None if look is None else look_at,
         foreign=FOREIGN_EMULATION in certificate.policy.emulations,
+        asks_unmatched=(unmatched or certificate.policy.unmatched) == ASK,
     )
     # what depends on other policies, on files or on who asks is not for the next one
     if known is not None and not (compiled.own_policies or subjects or compiled.landlocked):
@@ -281,7 +286,9 @@ def policy_inside(certificate: Certificate) -> Policy:
         )
     foreign = FOREIGN_EMULATION in certificate.policy.emulations
     select = select_with_foreign if foreign else select_policy
-    policy = select(read_policy(certificate), certificate.program.path)
+    file = read_policy(certificate)
+    ask_about_unmatched(file.policies, certificate.policy.unmatched == ASK)
+    policy = select(file, certificate.program.path)
     for part in parts(policy):
         refuse_unsupported(part, name, inherit=True, detach=True)
     refuse_ungranted(parts(policy), (), name)

@@ -89,19 +89,25 @@ class ExecJudge:
                     return False
                 exists = execution.found.fd >= 0  # where it does not, the kernel says so
                 if exists and (reason := self._no_place(execution)):
-                    values = dict(execution.values)
-                    if reason == NESTED:
-                        values["because"] = [UNNAMED]
-                    self.judge.log(call, "deny", reason, errno.EPERM, values)
-                    call.fail(errno.EPERM)
-                    return False
+                    return self._refuse(execution, reason)
                 if execution.asked:
+                    nested = exists and execution.is_certificate
+                    if nested and not self.nested.knows(execution.found.fd):
+                        return self._refuse(execution, NESTED)  # no answer could let it run
                     keep = True  # from here on by who waits for the answer
                     return self.ask(execution, lambda: self._happen(call, execution, by_rules))
             return self._happen(call, execution, by_rules)
         finally:
             if execution is not None and not keep:
                 execution.close()
+
+    def _refuse(self, execution: Execution, reason: str) -> bool:
+        values = dict(execution.values)
+        if reason == NESTED:
+            values["because"] = [UNNAMED]
+        self.judge.log(execution.call, "deny", reason, errno.EPERM, values)
+        execution.call.fail(errno.EPERM)
+        return False
 
     def _happen(self, call: Call, execution: Execution | None, by_rules: bool) -> bool:
         # 3.

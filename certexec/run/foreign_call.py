@@ -25,7 +25,7 @@ from certexec.kernel.syscalls import NUMBERS
 from certexec.kernel.syscalls_i386 import NAMES_I386
 from certexec.policy.foreign import meaning_of
 from certexec.policy.foreign_table import decide
-from certexec.policy.guards import ASK, PROTECTION, RULES
+from certexec.policy.guards import ASKS, PROTECTION, RULES
 from certexec.run.call import Call, Fault
 from certexec.run.kill import kill_caller
 from certexec.run.transitions import NONE
@@ -111,7 +111,7 @@ class ForeignCall(Call):
         if self.meaning.is_copied and (
             decision is None or decision.why in (RULES, PROTECTION)
             # who is asked about any other call is asked whether it may be made at all
-            or (decision.why == ASK and self.name in self._makers())
+            or (decision.why in ASKS and self.name in self._makers())
         ):
             copied = self._copy()
             decision = decide(table, self.meaning, self.registers, copied)

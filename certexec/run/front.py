@@ -100,6 +100,7 @@ def explain_execution(certificate: str, settings: Settings) -> list[str]:
             may_grant=False,
             kernel_arguments=NO_ARGUMENTS,
             notify_denials=settings.notify_denials,
+            unmatched=settings.unmatched,
         )
     finally:
         os.close(fd)

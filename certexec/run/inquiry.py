@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
     from certexec.observe.event import Event
 
-NO_AGENT = "ask: no agent"
-TIMED_OUT = "ask: time-out"
-BAD_AGENT = "ask: bad agent"
+NO_AGENT = "no agent"
+TIMED_OUT = "time-out"
+BAD_AGENT = "bad agent"
 """It ended, or said something that is no answer."""
-REFUSED = "ask: denied"
-TOO_MANY = "ask: too many"
-WITHDRAWN = "ask: withdrawn"
-PERMITTED = "ask: permitted"
+REFUSED = "denied"
+TOO_MANY = "too many"
+WITHDRAWN = "withdrawn"
+PERMITTED = "permitted"
 
 _SO_PEERPIDFD = 77
 """Linux 6.5; not in every Python's _socket."""
@@ -77,9 +77,14 @@ class Inquiry:
         outcome: "" while it is open; an answer of the protocol, or one of the words above.
     """
 
-    def __init__(self, number: int, event: Event, places: Sequence[Place]) -> None:
+    def __init__(
+        self, number: int, event: Event, places: Sequence[Place],
+        judged: str = protocol.ARGUMENTS,
+    ) -> None:  # fmt: skip
+        """``judged``: what an answer is about, ARGUMENTS or REGISTERS of the protocol."""
         self.number = number
         self.event = event
+        self.judged = judged
         self.outcome = ""
         self._places = list(places)
         self._uids: Sequence[int] = ()
@@ -130,7 +135,9 @@ class Inquiry:
         self._greeted = True
         left = max(self._end - time.monotonic(), 0.0)
         self._socket.send(
-            protocol.question(self.number, self.event, time.time() + left, int(left * 1000)),
+            protocol.question(
+                self.number, self.event, time.time() + left, int(left * 1000), self.judged
+            ),
             _socket.MSG_NOSIGNAL,
         )
         return None

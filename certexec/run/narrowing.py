@@ -64,6 +64,12 @@ class Narrowing:
         self.happens(operation)
         return False
 
+    def has_lost(self, operation: Operation) -> bool:
+        """Deny a call that would be asked about and does not remain (True)."""
+        return self._is_lost(operation.call, [operation.variant]) and self._refuse(
+            operation.call, operation.values, False
+        )
+
     def has_begun(self, place: int) -> bool:
         """Tell whether any line has come true for a policy."""
         return bool(self._true.get(place))

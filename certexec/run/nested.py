@@ -21,7 +21,7 @@ from certexec.errors import CertexecError, RunError, TrustError
 from certexec.kernel import memfd
 from certexec.kernel.digest import sha256
 from certexec.kernel.ownership import check_file, root_owners
-from certexec.kernel.procfs import proc, read_file, read_status
+from certexec.kernel.procfs import own_fd, proc, read_file, read_status
 from certexec.policy.guards import NESTED
 from certexec.reasons import EXIT_INTERNAL
 from certexec.run import environment, integrity
@@ -82,6 +82,19 @@ class Nested:
     def possible(self) -> bool:
         """Whether any certificate can be executed in this tree."""
         return self.places.launcher != NONE
+
+    def knows(self, certificate: int) -> bool:
+        """Tell whether a file is a certificate that a rule named when the tree started."""
+        try:
+            readable = os.open(own_fd(certificate), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            return self.places.of_certificate(sha256(read_certificate(readable))) != NONE
+        except RunError:
+            return False
+        finally:
+            os.close(readable)
 
     def started(self, pid: int, base: int) -> int:
         """Take the launcher in that stands at its exec stop; returns its place.

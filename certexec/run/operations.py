@@ -51,7 +51,9 @@ class Operation:
         rights: with which it is made: the caller's, or those that a rule gives it.
         elevated: as whom, in words, where they are not the caller's.
         patient: it may wait now: it is carried out by a thread of its own.
-        asked: of ``also`` and ``values``, what an agent has to permit.
+        asked: of ``also`` and ``values``, what an agent has to permit, and whether that is because
+            no rule matches.
+        by_registers: nothing but registers is judged, and the kernel carries the call out.
     """
 
     verdict: Verdict | None = None
@@ -60,13 +62,14 @@ class Operation:
     judge: Judge | None = None
     elevated = ""
     patient = False
+    by_registers = False
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.variant = choose_variant(call.name, call.notification.args).label
         self.values: Mapping[str, list[str]] = {}
         self.rights: Status = call.rights
-        self.asked: list[Mapping[str, list[str]]] = []
+        self.asked: list[tuple[Mapping[str, list[str]], bool]] = []
 
     def may_block(self) -> bool:
         """Whether performing may wait for somebody else; such calls get a thread of their own."""

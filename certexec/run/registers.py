@@ -29,6 +29,8 @@ USER = "uname"
 class OnRegisters(Operation):
     """A call with the texts of its registers; ``target`` is pinned where rules ask for it."""
 
+    by_registers = True
+
     def __init__(self, call: Call, judge: Judge, resolver: Resolver) -> None:
         super().__init__(call)
         self.target: Target | None = None
@@ -70,6 +72,8 @@ class RegisterJudge:
             if not supervisor.permitted(operation):
                 return False
             if operation.asked:
+                if call.notification.nr in PROTECTED and supervisor.forbids(call):
+                    return False
                 keep = True  # from here on by who waits for the answer
                 return supervisor.ask(operation, lambda: self.happen(call, operation.target))
             return self.happen(call, operation.target)

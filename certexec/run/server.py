@@ -55,7 +55,9 @@ class Settings:
         sinks: where events go; None for those of the machine (certexec.observe.sinks).
         trace: gets each supervised call; arguments_before: arguments in front of argv[0].
         notify_denials: write down every call that no rule permits, whatever the certificate's
-            log says; permissive: and let it happen. Never together with ``may_grant``.
+            log says; permissive: and let it happen; unmatched: "ask" or "deny", where the
+            certificate is not to say what becomes of calls that no rule matches. Never together
+            with ``may_grant``.
         status_fd: gets one JSON line when the program runs or is refused, -1 for none.
         before_supervision: called once, before the supervisor's modules are imported.
         known: what was judged before, in the resident server; started: called when the program
@@ -65,7 +67,7 @@ class Settings:
     __slots__ = (
         "arguments_before", "before_supervision", "certificate_fd", "known", "may_grant",
         "notify_denials", "owners", "permissive", "sinks", "started", "status_fd", "store",
-        "trace",
+        "trace", "unmatched",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +89,7 @@ class Settings:
         self.arguments_before = arguments_before
         self.notify_denials = False
         self.permissive = False
+        self.unmatched = ""
         self.status_fd = -1
         self.before_supervision: Callable[[], None] = _nothing_to_load
         self.known: Known | None = None
@@ -155,6 +158,7 @@ def attend(
             kernel_arguments=settings.arguments_before,
             notify_denials=settings.notify_denials and not settings.may_grant,
             known=settings.known,
+            unmatched="" if settings.may_grant else settings.unmatched,
         )
         # 3. seize the launcher before it installs the filter: afterwards an unprivileged child
         #    might no longer do so, and the exec must not be missed

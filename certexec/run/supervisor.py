@@ -22,7 +22,7 @@ from certexec.kernel.procfs import StatusReader
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
 from certexec.policy.elevation import asks_for_rights
-from certexec.policy.evaluate import EXECS
+from certexec.policy.evaluate import EXECS, UNMATCHED_ASK
 from certexec.run.adopt import Adoption
 from certexec.run.asking import Waiting, ask_about
 from certexec.run.call import Call, Fault, GoneError
@@ -262,8 +262,8 @@ class Supervisor:
         self.home.watch(call)
         if why == guards.RULES:
             return self._by_rules(call)
-        if why == guards.ASK:
-            return ask_about(self, call)
+        if why in guards.ASKS:
+            return ask_about(self, call, why)
         emulated = why == guards.PROTECTION or (call.copied and decision.permitted)
         if emulated and call.name in OPERATIONS:
             return self._carry_out_permitted(call, decision.log)
@@ -304,6 +304,18 @@ class Supervisor:
         call.resume()
         return False
 
+    def forbids(self, call: Call) -> bool:
+        """Deny a call that nobody can permit (True): it is aimed at us, or at others' policies."""
+        own = self.resolver.own_tgid
+        if call.name == "pidfd_send_signal":
+            return False  # its target is looked at when it is sent
+        code = concerns_supervisor(call, own) or concerns_others(call, self.transitions)
+        if code == errno.EPERM:
+            self.judge.log(call, "deny", guards.PROTECTION, code)
+        if code:
+            call.fail(code)
+        return code != 0
+
     def protect(self, call: Call, target: Target | None = None) -> None:
         """Let a call happen that may not be aimed at the supervisor, or at others' policies."""
         own = self.resolver.own_tgid
@@ -318,12 +330,9 @@ class Supervisor:
             finally:
                 self.mask.restore()
             return
-        code = concerns_supervisor(call, own) or concerns_others(call, self.transitions)
-        if code == errno.EPERM:
-            self.judge.log(call, "deny", guards.PROTECTION, code)
-        if code:
-            call.fail(code)
-        elif not self.transitions.one_policy and call.name in INTO_OTHERS:
+        if self.forbids(call):
+            return
+        if not self.transitions.one_policy and call.name in INTO_OTHERS:
             see_to_its_end(call)  # until then nobody's policy changes
         elif target is not None:
             target.signal(call, self.mask)
@@ -411,12 +420,13 @@ class Supervisor:
             operation.values = values
             if not self._reading_permitted(operation):
                 return False
-        if operation.asked:
-            return True  # what was lost by then counts once there is an answer
+        if operation.asked:  # what is lost by then counts once there is an answer
+            return not self.judge.narrowing.has_lost(operation)
         return not self.judge.narrowing.stops_use(operation, self.manner.permissive)
 
     def _reading_permitted(self, operation: Operation) -> bool:
         verdict = operation.verdict = self.judge.judge(operation)
+        unmatched = verdict is None or verdict.rule is UNMATCHED_ASK
         if verdict is not None and asks_for_rights(verdict.rule) != bool(operation.elevated):
             verdict = None  # nobody granted it, or with those rights the name leads elsewhere
         if verdict is not None and verdict.action == "permit":
@@ -426,7 +436,7 @@ class Supervisor:
                 )
             return True
         if verdict is not None and verdict.action == "ask":
-            return self._leave_to_agent(operation)
+            return self._leave_to_agent(operation, unmatched)
         if verdict is not None and verdict.action == guards.KILL:
             self.judge.log(operation.call, "kill", "rule", 0, operation.values)
             if not self.manner.permissive:
@@ -441,13 +451,14 @@ class Supervisor:
         operation.call.fail(code)
         return False
 
-    def _leave_to_agent(self, operation: Operation) -> bool:
+    def _leave_to_agent(self, operation: Operation, unmatched: bool) -> bool:
         """Note that somebody has to be asked, unless that was answered for good."""
         values = operation.values
         if self.manner.permissive:
-            self.judge.log(operation.call, "deny", "ask", errno.EPERM, values)
+            reason = guards.UNMATCHED if unmatched else guards.ASK
+            self.judge.log(operation.call, "deny", reason, errno.EPERM, values)
         elif not self.asking.remembers(operation, values):
-            operation.asked.append(values)
+            operation.asked.append((values, unmatched))
         return True
 
     def carry_out(self, operation: Operation, mask: Mask, real_ids: bool) -> None:

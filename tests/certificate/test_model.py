@@ -107,7 +107,7 @@ ATTACKS: dict[str, Callable[[dict[Any, Any]], Any]] = {
     "no policy digest": lambda p: p[3].pop(2),
     "a long policy digest": lambda p: p[3].update({2: bytes(33)}),
     "language 0": lambda p: p[3].update({3: 0}),
-    "an unknown unmatched action": lambda p: p[3].update({4: 1}),
+    "an unknown unmatched action": lambda p: p[3].update({4: 2}),
     "inherit as a number": lambda p: p[3].update({5: 1}),
     "log-all as a number": lambda p: p[3].update({6: 0}),
     "an emulation with a space": lambda p: p[3].update({7: ["na tive"]}),

@@ -48,6 +48,7 @@ serial = 17
 integrity = "sealed"
 log = "full"
 log-all = true
+unmatched = "ask"
 inherit = false
 """
 
@@ -86,7 +87,7 @@ def test_a_spec_says_everything_that_the_options_say(signed: Script) -> None:
           --rlimit nofile=256 --rlimit as=512M:1G --set-env A=b=c --set-env PATH=/usr/bin \
           --env TERM --nice -5 --oom 100 --umask 027 --not-before 2027-02-01 \
           --not-after 2027-03-01T12:00 --serial 17 --integrity sealed --log full --log-all \
-          --no-inherit hello
+          --unmatched ask --no-inherit hello
         """.replace("\\\n", "")
     )
     typed = made(signed, "typed.cert")

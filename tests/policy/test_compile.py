@@ -52,9 +52,10 @@ def true(name: str, **more) -> Rule:
     return rule(name, expression=Symbol("", -1, "true", ""), **more)
 
 
-def compiled(*rules: Rule, **options) -> Compiled:
+def compiled(*rules: Rule, asks_unmatched: bool = False, **options) -> Compiled:
     policy = Policy("/bin/program", "native", 1)
     policy.rules = list(rules)
+    policy.asks_unmatched = asks_unmatched
     return compile_policy(policy, TreeOptions(**FIXED | options))
 
 
@@ -86,7 +87,9 @@ RULES = st.lists(
     max_size=120,
 )
 OPTIONS = st.fixed_dictionaries(
-    dict.fromkeys(("full_log", "privileged", "capable", "may_exec"), st.booleans())
+    dict.fromkeys(
+        ("full_log", "privileged", "capable", "may_exec", "asks_unmatched"), st.booleans()
+    )
 )
 REGISTERS = st.one_of(
     st.sampled_from([0, 1, 2, 4, 9, 10, 16, 19, 0x43584543, 0x00800000, 0x1000, 0o100, 0o1000]),
@@ -152,11 +155,11 @@ def test_other_architectures_and_x32_are_always_killed(rules, options, arch, num
 
 
 @pytest.mark.parametrize("number", sorted(GATED), ids=lambda number: NAMES[number])
-@pytest.mark.parametrize("kind", ["unmatched", "denied", "told"])
+@pytest.mark.parametrize("kind", ["unmatched", "asked", "denied", "told"])
 def test_the_gate_opens_for_both_words_of_the_nonce_and_never_else(number, kind):
     name = NAMES[number]
-    rules = {"unmatched": [], "denied": [deny(name)], "told": [true(name, log=True)]}[kind]
-    made = compiled(*rules)
+    rules = {"denied": [deny(name)], "told": [true(name, log=True)]}.get(kind, [])
+    made = compiled(*rules, asks_unmatched=kind == "asked")
     simulator = Simulator(made.with_nonce(NONCE))
     allow = bpf.SECCOMP_RET_ALLOW
     assert simulator.run(number, X86_64, 0, (0, 0, 0, 0, 0, NONCE)) == allow

@@ -57,9 +57,10 @@ def true(name: str, action: str = "permit", **more) -> list[Rule]:
 
 def table(
     *rules: list[Rule], full_log=False, privileged=False, capable=False, may_exec=True,
-    elevations=(),
+    elevations=(), asks_unmatched=False,
 ):  # fmt: skip
     policy = Policy("/bin/program", "native", 1)
+    policy.asks_unmatched = asks_unmatched
     policy.rules = [one for each in rules for one in each]
     options = TreeOptions(
         full_log=full_log, privileged=privileged, capable=capable, may_exec=may_exec,
@@ -204,6 +205,63 @@ def test_what_io_uring_does_cannot_be_asked_about():
     found = table(true("io_uring_enter", "ask"), permit("getpid"))
     assert decide(found, "io_uring_enter")[2] == "denied-until-supported"
     assert "says nothing of what it then does" in refused(true("io_uring_enter", "ask"))
+
+
+def test_what_no_rule_matches_may_be_asked_about_and_is_judged_where_the_supervisor_can():
+    found = table(permit("getpid"), deny("getuid"), judged("stat"), asks_unmatched=True)
+    assert found.needs_listener
+    assert decide(found, "getpid") == PASS and decide(found, "getuid") == EPERM
+    assert decide(found, "getppid") == told("ask-unmatched")
+    for name in ("stat", "openat", "mkdir", "execve", "connect", "mount"):
+        assert decide(found, name) == told("rules")
+    for name in ("connect", "bind"):
+        with_it = table(permit(name), asks_unmatched=True)
+        assert decide(with_it, name) == told("supervisor-protection")
+
+
+def test_what_cannot_be_asked_about_is_denied_and_logged():
+    found = table(asks_unmatched=True)
+    unasked = told("unmatched", errno.EPERM)
+    names = ("io_uring_setup", "io_uring_enter", "pivot_root", "open_tree", "open_tree_attr")
+    assert all(decide(found, name) == unasked for name in names)
+    assert found.decide(100_000, LOWEST) == Decision(NOTIFY, errno.EPERM, "unmatched")
+    alone = table(true("pivot_root", predicate=Predicate("user", "=", 0)), asks_unmatched=True)
+    assert decide(alone, "pivot_root") == told("rules")  # who is not 0 is denied: see evaluate
+    assert "questions about what no rule matches" in refused(
+        *(permit(name) for name in URING), asks_unmatched=True
+    )
+
+
+def test_certexecs_own_stays_in_front_of_every_question():
+    found = table(asks_unmatched=True)
+    plain = table(permit("getpid"), full_log=True)
+    assert decide(found, "clone3") == decide(plain, "clone3") == (DENY, errno.ENOSYS, "")
+    assert decide(found, "clone", 0x00800000)[:2] == EPERM[:2]
+    assert decide(found, "prctl", 4, 0)[:2] == EPERM[:2]
+    assert decide(found, "prctl", 0x43584543) == told(NESTED)
+    assert decide(found, "landlock_restrict_self") == (DENY, errno.EOPNOTSUPP, "")
+    assert decide(table(asks_unmatched=True, may_exec=False), "execve") == (
+        DENY, errno.EACCES, "",
+    )  # fmt: skip
+    assert all(decide(found, NAMES[number])[0] == PERMIT for number in ALWAYS)
+
+
+@given(
+    st.sets(st.sampled_from(sorted(set(NUMBERS) - set(GOVERNED_BY_OTHERS)))),
+    st.fixed_dictionaries(
+        dict.fromkeys(("full_log", "privileged", "capable", "may_exec"), st.booleans())
+    ),
+)
+def test_a_question_permits_nothing_that_was_denied(permitted, options):
+    rules = [permit(name) for name in permitted if not name.startswith("io_uring")]
+    plain = table(*rules, **options)
+    asking = table(*rules, asks_unmatched=True, **options)
+    for name in NUMBERS:
+        for args in (LOWEST, NAMED):
+            before = plain.decide(NUMBERS[name], args)
+            after = asking.decide(NUMBERS[name], args)
+            assert before.permitted or not after.permitted or NUMBERS[name] in ALWAYS, name
+            assert not before.permitted or after.permitted or name == "landlock_restrict_self", name
 
 
 def test_uses_of_one_call_are_told_apart_by_registers():
@@ -541,8 +599,9 @@ def vars_of(test) -> tuple[int, ...]:
 # ---- what is refused ----
 
 
-def refused(*rules: list[Rule]) -> str:
+def refused(*rules: list[Rule], asks_unmatched=False) -> str:
     policy = Policy("/bin/program", "native", 1)
+    policy.asks_unmatched = asks_unmatched
     policy.rules = [one for each in rules for one in each]
     with pytest.raises(PolicyError) as caught:
         compile_policy(policy, TreeOptions(full_log=False, privileged=False, capable=False))

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certexec.policy.evaluate import (
+    UNMATCHED_ASK,
+    can_be_asked,
     constant_rule,
     effective_rules,
     evaluate,
@@ -304,3 +306,50 @@ def test_verdicts_agree_with_the_definitions(rules, values, subject):
             break
     found = evaluate(rules, values, subject)
     assert (None if found is None else found.rule) is expected
+
+
+# ---- what no rule matches ----
+
+
+def asking(*lines):
+    parsed = policy(*lines)
+    parsed.asks_unmatched = True
+    return parsed
+
+
+def test_where_an_agent_is_asked_what_no_rule_matches_is_a_question():
+    parsed = asking(
+        'native-fsread: filename match "/usr" then permit', "native-getpid: permit",
+        "native-getuid: deny[eio]", 'native-mkdir: filename eq "/no" then deny',
+    )
+    assert verdict(parsed, "stat", "/usr/x") == PERMIT
+    assert verdict(parsed, "stat", "/etc") == ("ask", 0)
+    assert verdict(parsed, "mkdir", "/no") == EPERM
+    found = decide(parsed, "mkdir", filename=["/yes"])
+    assert found is not None and found.rule is UNMATCHED_ASK
+    assert effective_rules(parsed, "getpid") == (parsed.rules[1],)
+    assert effective_rules(parsed, "getuid") == (parsed.rules[2],)
+    assert effective_rules(parsed, "getppid") == (UNMATCHED_ASK,)
+    assert constant_rule(effective_rules(parsed, "getppid")) == (False, None)
+
+
+def test_a_rule_that_asks_is_the_one_that_asks():
+    parsed = asking('native-stat: filename match "/etc" then ask')
+    found = decide(parsed, "stat", filename=["/etc"])
+    assert found is not None and found.rule is parsed.rules[0]
+    by_alias = asking("native-fsread: true then ask")
+    found = decide(by_alias, "stat", filename=["/etc"])
+    assert found is not None and found.rule is by_alias.rules[0]
+
+
+def test_an_alias_decides_before_anybody_is_asked_about_the_rest():
+    parsed = asking('native-stat: filename eq "/a" then ask', "native-fsread: true then permit")
+    assert verdict(parsed, "stat", "/a") == PERMIT
+
+
+def test_what_goes_on_unseen_is_never_asked_about():
+    assert not any(map(can_be_asked, ("io_uring_setup", "io_uring_enter", "pivot_root")))
+    parsed = asking('native-pivot_root: filename eq "/" then permit')
+    assert effective_rules(parsed, "pivot_root") == (parsed.rules[0],)
+    assert verdict(parsed, "pivot_root", "/x") is None
+    assert verdict(asking(), "io_uring_setup") is None

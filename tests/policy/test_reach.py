@@ -80,6 +80,21 @@ def test_only_an_exec_changes_policies(rule, own, inherited):
     assert changes_policies(one, inherit=True) is inherited
 
 
+def test_where_an_agent_is_asked_about_an_exec_every_policy_that_is_signed_is_reached():
+    others = policy("/bin/a", "read: permit") + policy("/bin/b", "read: permit")
+    for rule in ('execve: filename eq "/bin/b" then permit', "read: permit", "execveat: permit"):
+        own, *rest = policies(policy("/bin/own", rule) + others)
+        assert len(Reach(own, rest).policies) < 3 or rule == "execveat: permit"
+        own.asks_unmatched = True
+        assert len(Reach(own, rest).policies) == 3, rule
+        assert changes_policies(own, inherit=False)
+        assert not changes_policies(own, inherit=True)
+    settled, *rest = policies(policy("/bin/own", "execve: deny[eperm]") + others)
+    settled.asks_unmatched = True
+    assert len(Reach(settled, rest).policies) == 1
+    assert not changes_policies(settled, inherit=False)
+
+
 def test_a_program_is_found_by_its_path_then_by_its_name():
     own, *others = policies(
         policy("/bin/own", "execve: permit") + policy("/bin/tool", "read: permit")

@@ -312,9 +312,10 @@ def outcomes(parsed: Policy, name: str, args: tuple[int, ...]) -> set[tuple[str,
 
 
 @settings(deadline=None, max_examples=600)
-@given(st.lists(lines(), min_size=1, max_size=8), ASKED)
-def test_the_filter_and_the_evaluator_agree(rules, asked):
+@given(st.lists(lines(), min_size=1, max_size=8), ASKED, st.booleans())
+def test_the_filter_and_the_evaluator_agree(rules, asked, asks_unmatched):
     parsed = policy(*rules)
+    parsed.asks_unmatched = asks_unmatched
     made = compile_table(Table(parsed, OPTIONS))
     simulator = Simulator(made.with_nonce(0x0123456789ABCDEF))
     for name, args in asked:
@@ -328,8 +329,11 @@ def test_the_filter_and_the_evaluator_agree(rules, asked):
             assert decision.kind == NOTIFY
             if decision.permitted:
                 assert wanted == {("permit", 0)}, (name, args)
+            elif decision.why == "ask-unmatched":
+                assert wanted == {("ask", 0)}, (name, args)
             else:
-                assert decision.why in ("rules", "denied-until-supported")
+                assert asks_unmatched or decision.why != "unmatched"
+                assert decision.why in ("rules", "denied-until-supported", "unmatched")
         else:
             assert returned == bpf.SECCOMP_RET_ERRNO | decision.errno
             assert decision.kind != KILL

@@ -12,8 +12,11 @@ class Asked:
 
     asker_uid, asker_pid = 1000, 41
 
-    def __init__(self, milliseconds: object = 30000, **event: object) -> None:
+    def __init__(
+        self, milliseconds: object = 30000, by_registers: bool = False, **event: object
+    ) -> None:
         self.milliseconds = milliseconds
+        self.by_registers = by_registers
         self.event = event
         self.withdrawn = False
         self.answers: list[str] = []
@@ -71,3 +74,13 @@ def test_a_question_shows_what_was_judged_and_nothing_drives_the_terminal():
     assert "    oflags: ro" in lines and "    as root" in lines
     assert lines[-1].endswith("asked by process 41 of uid 1000")
     assert "    registers: 00ff" in question_lines(Desk().add(Asked(args="00ff")), 1.0)
+
+
+def test_a_question_says_whether_a_rule_asks_and_what_is_not_judged():
+    of_rule = question_lines(Desk().add(Asked(args="00", reason="ask")), 1.0)
+    assert "    a rule of the policy asks" in of_rule
+    assert not any("memory" in line for line in of_rule)
+    unmatched = Asked(args="00", reason="unmatched", by_registers=True)
+    lines = question_lines(Desk().add(unmatched), 1.0)
+    assert "    no rule of the policy matches it" in lines
+    assert any("what it reads from memory is what stands there then" in line for line in lines)

@@ -6,7 +6,15 @@ import cbor2
 import pytest
 
 from certexec.errors import RunError
-from certexec.policy.guards import ASKED, DENY, JUDGED, PERMITTED, UNSUPPORTED, Decision
+from certexec.policy.guards import (
+    ASKED,
+    ASKED_UNMATCHED,
+    DENY,
+    JUDGED,
+    PERMITTED,
+    UNSUPPORTED,
+    Decision,
+)
 from certexec.policy.nest import meet
 from certexec.run import agent_protocol as protocol
 from certexec.run import inquiry
@@ -20,6 +28,8 @@ def test_a_question_holds_the_event_and_what_is_not_text_in_bytes() -> None:
     assert (said["type"], said["id"], said["milliseconds"]) == ("question", 7, 500)
     assert said["deadline"] == "1970-01-01T00:00:01.000000Z"
     assert said["event"]["verdict"] == "ask"
+    assert said["judged"] == "arguments"
+    assert cbor2.loads(protocol.question(7, asked, 1.0, 500, "registers"))["judged"] == "registers"
     assert said["event"]["program"] == "/b\ufffd"
     exact = said["event"]["bytes"]
     assert exact["program"] == b"/b\xff"
@@ -69,9 +79,12 @@ def test_who_may_answer_follows_from_who_runs_it_and_what_is_granted() -> None:
     assert places(1000, False) == [("/run/user/1000/certexec", (1000, 0)), roots]
 
 
-def test_of_policies_over_one_another_an_answer_never_passes_by_the_rules_of_another() -> None:
-    assert meet([ASKED, PERMITTED]) == meet([PERMITTED, ASKED]) == ASKED
-    assert meet([ASKED, Decision(DENY, 13)]) == Decision(DENY, 13)
-    for both in ([ASKED, JUDGED], [JUDGED, ASKED]):
+@pytest.mark.parametrize("asked", [ASKED, ASKED_UNMATCHED], ids=repr)
+def test_of_policies_over_one_another_an_answer_never_passes_by_the_rules_of_another(
+    asked: Decision,
+) -> None:
+    assert meet([asked, PERMITTED]) == meet([PERMITTED, asked]) == asked
+    assert meet([asked, Decision(DENY, 13)]) == Decision(DENY, 13)
+    for both in ([asked, JUDGED], [JUDGED, asked]):
         assert meet(both).why == UNSUPPORTED
         assert meet(both).denied

@@ -280,8 +280,11 @@ def test_a_refused_policy_is_judged_for_each_certificate(where: Path, counted: l
 
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
-    [(5, False, None), (6, True, None), (7, ["native", "linux"], "policy-mismatch")],
-    ids=["inherit", "log-all", "emulations"],
+    [
+        (4, 1, None), (5, False, None), (6, True, None),
+        (7, ["native", "linux"], "policy-mismatch"),
+    ],
+    ids=["unmatched", "inherit", "log-all", "emulations"],
 )
 def test_a_verdict_on_a_policy_is_not_that_on_other_terms(
     where: Path, counted: list[str], field: int, value: object, reason: str | None
