@@ -7,6 +7,7 @@ import textwrap
 
 import click
 
+from certexec.certificate.model import ASK as CERTIFICATE_ASK
 from certexec.cli import output
 from certexec.cli.common import printable
 from certexec.cli.policy_input import (
@@ -17,13 +18,16 @@ from certexec.cli.policy_input import (
     read_file,
     refuse,
     shown_name,
+    unmatched_option,
     writable,
 )
 from certexec.errors import CertexecError, CliError, PolicyError
 from certexec.kernel import landlock
 from certexec.kernel.bpf import HIGH, INSTRUCTION_SIZE, WORD
+from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.calls import call_of
 from certexec.policy.compile import compile_table
+from certexec.policy.evaluate import can_be_asked
 from certexec.policy.explain import (
     INACTIVE,
     OVERRULED,
@@ -41,6 +45,8 @@ from certexec.policy.guards import (
     ADOPT,
     AFTER,
     ASK,
+    ASK_UNMATCHED,
+    ASKED_UNMATCHED,
     BY_POLICY,
     DENIED,
     DENY,
@@ -64,7 +70,7 @@ from certexec.policy.guards import (
 from certexec.policy.model import Policy, Rule
 from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.question import calls_of
-from certexec.policy.select import ACTIVE_EMULATIONS, admit_foreign
+from certexec.policy.select import ACTIVE_EMULATIONS, admit_foreign, ask_about_unmatched
 from certexec.run.policy_directory import load_directory
 from certexec.run.reached import reached, text_of
 
@@ -81,6 +87,7 @@ _NOTIFIED = {
     DENIED: "denied with {error}; the supervisor writes the log line",
     UNSUPPORTED: "denied with {error} and logged: it cannot be judged yet",
     ASK: "an agent is asked; without one it is denied",
+    ASK_UNMATCHED: "an agent is asked; without one it is denied",
     LOG: "permitted; the supervisor writes the log line",
     EXEC: "permitted; the supervisor watches that no right grows",
     PROTECTION: "permitted unless it is aimed at the supervisor",
@@ -94,6 +101,8 @@ _NOTIFIED = {
     BY_POLICY: "the policies that the tree can get to differ: the supervisor asks the caller's",
 }
 """Why the supervisor is asked, to what happens then."""
+UNASKED = [name for name in NUMBERS if not can_be_asked(name)]
+"""The calls that nobody is asked about where no rule matches them."""
 
 
 class Explained:
@@ -152,10 +161,11 @@ class Explained:
               help="As in a certificate with this log.")
 @click.option("--inherit/--no-inherit", default=True,
               help="As in a certificate with or without this option (default with).")
+@unmatched_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     file: str, syscall: str | None, program: str | None, emulation: str | None, setuid: bool,
-    log: str, inherit: bool, as_json: bool,
+    log: str, inherit: bool, unmatched: str, as_json: bool,
 ) -> int:
     """Say which layer enforces each rule of FILE, or what becomes of one SYSCALL.
 
@@ -168,6 +178,7 @@ def command(
         if not policies:
             raise CliError("usage", "the file holds no policy")
         directory = [] if inherit else load_directory()
+        ask_about_unmatched([*parsed.policies, *directory], unmatched == CERTIFICATE_ASK)
         if emulation is not None:
             admit_foreign(parsed.policies)
             admit_foreign(directory)
@@ -186,6 +197,7 @@ def command(
             "schema": SCHEMA, "ok": not refused, "file": name,
             "options": {
                 "setuid": setuid, "log": log, "inherit": inherit, "emulation": emulation,
+                "unmatched": unmatched,
             },
         }
         if syscall is None:
@@ -300,7 +312,11 @@ def _show_policy(explained: Explained, *, first: bool) -> None:
             click.echo(_layer_text(layer, calls, one.why))
     guarded = list(dict.fromkeys(use.call for use in explain_calls(table) if use.guard))
     click.echo(_wrapped("certexec's own in front of the rules: ", ", ".join(guarded)))
-    click.echo(f"what no rule speaks of: {decision_text(table.default)}")
+    if policy.asks_unmatched:
+        click.echo("what no rule matches: an agent is asked; without one it is denied")
+        click.echo(_wrapped("denied unasked where no rule permits them: ", ", ".join(UNASKED)))
+    else:
+        click.echo(f"what no rule speaks of: {decision_text(table.default)}")
 
 
 def _layer_text(layer: str, calls: list[str], why: str) -> str:
@@ -340,7 +356,10 @@ def _show_call(call: CallUses) -> None:
             click.echo(f"  {label}{when}: {use.layer}, {decision_text(use.decision)}")
         for rule in rules:
             click.echo(printable(f"  {rule.line:5}  {rule}"))
-        if not rules:
+        if variant.label in call.asked:
+            what = "what none of these decides" if rules else "no rule speaks of it"
+            click.echo(f"         {what}: an agent is asked")
+        elif not rules:
             click.echo("         no rule speaks of it")
         elif any(use.decision.why == RULES for use in uses):
             click.echo("         what none of these permits: denied with EPERM")
@@ -393,7 +412,7 @@ def _policy_json(explained: Explained) -> dict[str, object]:
             for one in explained.reached
         ],
         "instructions": explained.instructions,
-        "unmatched": _decision_json(table.default),
+        "unmatched": _decision_json(ASKED_UNMATCHED if policy.asks_unmatched else table.default),
         "rules": [
             {**_rule_json(one.rule), "layers": one.layers, "refused": one.why or None}
             for one in explained.rules
@@ -414,6 +433,7 @@ def _call_json(call: CallUses) -> dict[str, object]:
                 "variant": variant.label, "names": list(variant.names),
                 "uses": [_use_json(use) for use in uses],
                 "rules": [_rule_json(rule) for rule in rules],
+                "asked": variant.label in call.asked,
             }
             for variant, uses, rules in call.variants
         ],

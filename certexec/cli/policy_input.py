@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
+import click
+
+from certexec.certificate.model import DENY, UNMATCHED
 from certexec.cli import output
 from certexec.cli.common import describe, printable
 from certexec.cli.policy_gate import MAX_POLICY, read_policy_file
@@ -15,6 +18,11 @@ from certexec.policy.model import Policy, PolicyFile
 from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.syntax import parse_policy
 
+unmatched_option = click.option(
+    "--unmatched", type=click.Choice(UNMATCHED), default=DENY, show_default=True,
+    help="As in a certificate that says this of calls that no rule matches.",
+)
+"""The option of verbs whose answer hangs on what becomes of those."""
 SCHEMA = 1
 EXIT_FINE = 0
 EXIT_NOT_A_POLICY = 2

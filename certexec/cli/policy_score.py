@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from certexec.certificate.model import ASK
 from certexec.cli import output
 from certexec.cli.common import printable
 from certexec.cli.policy_input import (
@@ -13,10 +14,12 @@ from certexec.cli.policy_input import (
     read_file,
     refuse,
     shown_name,
+    unmatched_option,
     writable,
 )
 from certexec.errors import CertexecError
 from certexec.policy.exposure import GRADES, MINIMAL, Exposure, Reason
+from certexec.policy.select import ask_about_unmatched
 
 EXIT_TOO_MUCH = 1
 COLORS = {word: color for (_, word), color in zip(
@@ -32,10 +35,11 @@ COLORS = {word: color for (_, word), color in zip(
 @click.option("--all", "every", is_flag=True, help="Name the checks that find nothing, too.")
 @click.option("--max", "most", type=click.FloatRange(0, 10), metavar="FIGURE",
               help="End with 1 where the figure is higher.")
+@unmatched_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     file: str, program: str | None, emulation: str | None, every: bool, most: float | None,
-    as_json: bool,
+    unmatched: str, as_json: bool,
 ) -> int:
     """Say how much the policy in FILE leaves open, from 0.0 to 10.0, and why.
 
@@ -47,6 +51,7 @@ def command(
     try:
         parsed = read_file(file)
         policy = choose(parsed, program, emulation)
+        ask_about_unmatched([policy], unmatched == ASK)
     except CertexecError as error:
         return refuse(error, as_json)
     exposure = Exposure(policy)

@@ -9,6 +9,7 @@ import re
 
 import click
 
+from certexec.certificate.model import ASK
 from certexec.cli import output
 from certexec.cli.common import find_group, find_user, printable
 from certexec.cli.policy_input import (
@@ -18,6 +19,7 @@ from certexec.cli.policy_input import (
     read_file,
     refuse,
     shown_name,
+    unmatched_option,
     writable,
 )
 from certexec.errors import CertexecError, CliError
@@ -27,6 +29,7 @@ from certexec.policy.errnos import SAME
 from certexec.policy.evaluate import subject_of
 from certexec.policy.model import After, Policy, Rule, Subject
 from certexec.policy.question import OFFSETS, Answer, ask
+from certexec.policy.select import ask_about_unmatched
 from certexec.policy.unsupported import why_unsupported
 from certexec.run.resolve import NON_EXISTENT
 
@@ -55,11 +58,12 @@ _NOT_FOLLOWED = frozenset(
               help="Turn file names into real paths first, as on this machine now.")
 @click.option("--after", "lines", type=int, multiple=True, metavar="LINE",
               help='As if the "after" in this line of FILE had come true; may be repeated.')
+@unmatched_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     file: str, syscall: str, arguments: tuple[str, ...], program: str | None,
     emulation: str | None, user: str | None, group: str | None, cwd: str | None, resolving: bool,
-    lines: tuple[int, ...], as_json: bool,
+    lines: tuple[int, ...], unmatched: str, as_json: bool,
 ) -> int:
     """Say what the policy in FILE makes of one call, and which rule says so.
 
@@ -71,6 +75,7 @@ def command(
         policy = choose(read_file(file), program, emulation)
         if policy.detached:
             raise CliError("policy-unsupported", "a detached policy confines nothing")
+        ask_about_unmatched([policy], unmatched == ASK)
         subject = subject_named(user, group, cwd)
         values = _values(arguments)
         written = any(has_dotdot(name) for name in values.get("filename", ()))
@@ -200,8 +205,10 @@ def _show(name: str, policy: Policy, answer: Answer) -> None:
     rule = answer.rule
     output.done(_verdict(answer))
     if rule is None:
-        unmatched = f'{name}: no rule for "{policy.path}" applies: what none permits is denied'
-        output.done(printable(unmatched))
+        what = "what none permits is denied"
+        if answer.action == ASK:
+            what = "an agent is asked, without an answer it is denied"
+        output.done(printable(f'{name}: no rule for "{policy.path}" applies: {what}'))
     else:
         output.done(printable(f"{name}({rule.line}): {rule.told}"))
     if rule is not None and (why := _refused(policy, rule)):

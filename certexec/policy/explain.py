@@ -14,7 +14,7 @@ from certexec.policy.decisions import (
     Table,
 )
 from certexec.policy.elevation import elevations
-from certexec.policy.evaluate import effective_rules
+from certexec.policy.evaluate import UNMATCHED_ASK, effective_rules
 from certexec.policy.guards import (
     BY_POLICY,
     CLONE3,
@@ -127,15 +127,18 @@ class CallUses:
         variants: each of its variants, the uses that the filter makes of it, and the effective
             rules in the order in which they count.
         note: why certexec settles this call, "" where it does not.
+        asked: the labels of the variants of which an agent is asked where no rule matches.
     """
 
-    __slots__ = ("differs", "guards", "name", "note", "number", "variants")
+    __slots__ = ("asked", "differs", "guards", "name", "note", "number", "variants")
 
     def __init__(
         self, name: str, guards: list[Use],
         each: list[tuple[Variant, list[Use], tuple[Rule, ...]]], note: str, differs: bool,
+        asked: set[str],
     ) -> None:
         self.name = name
+        self.asked = asked
         self.differs = differs
         self.number = NUMBERS[name]
         self.guards = guards
@@ -180,6 +183,8 @@ class Tree:
         self.unfit = ""
         if policy.landlock and policy.foreign is not None:
             self.unfit = "the 32-bit ABI is admitted"
+        elif policy.landlock and policy.asks_unmatched:
+            self.unfit = "an agent is asked about what no rule matches, and Landlock asks nobody"
         elif policy.landlock:
             self._leave_to_landlock(options, abi)
         self.whole: AnyTable = self.own
@@ -233,7 +238,7 @@ def explain_rules(tree: Tree) -> Iterator[RuleLayers]:
             own = _of_variant(uses, variant.label)
             alone = _decided_by_registers(rules, name, variant) if len(own) > 1 else {}
             for rule in rules:
-                if settled and not _agrees(rule, uses):
+                if rule is UNMATCHED_ASK or settled and not _agrees(rule, uses):
                     continue
                 for layer in _layers_of_rule(own, alone.get(id(rule), _EITHER)):
                     calls = layers[id(rule)].setdefault(layer, [])
@@ -255,16 +260,19 @@ def explain_rules(tree: Tree) -> Iterator[RuleLayers]:
 def explain_call(tree: Tree, name: str) -> CallUses:
     """Return what happens to one Linux call. Raises KeyError for an unknown one."""
     uses = _uses(tree.own, name)
-    each = []
+    each, asked = [], set()
     for variant in variants(name):
         rules = effective_rules(tree.policy, name, variant.label)
+        if UNMATCHED_ASK in rules:
+            rules = rules[:-1]
+            asked.add(variant.label)
         own = _of_variant([use for use in uses if not use.guard], variant.label)
         each.append((variant, own, rules))
     number = NUMBERS[name]
     note = _NOTES.get(number, "") if number in SETTLED or _is_overruled(each) else ""
     guards = [use for use in uses if use.guard]
     differs = any(clause.decision.why == BY_POLICY for clause in tree.whole.of(number))
-    return CallUses(name, guards, each, note, differs)
+    return CallUses(name, guards, each, note, differs, set() if note else asked)
 
 
 def _is_overruled(each: list[tuple[Variant, list[Use], tuple[Rule, ...]]]) -> bool:

@@ -15,7 +15,14 @@ from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.calls import arguments_of, call_of, governing_names, reaches, variants
 from certexec.policy.dotdot import denial, has_dotdot
-from certexec.policy.evaluate import Verdict, deciding_rules, evaluate, prepare
+from certexec.policy.evaluate import (
+    UNMATCHED_ASK,
+    Verdict,
+    deciding_rules,
+    effective_rules,
+    evaluate,
+    prepare,
+)
 from certexec.policy.model import ALIASES, Not, Rule, Symbol, postorder
 from certexec.policy.names import ABSENT, CLASSIC, canonical
 from certexec.policy.narrowing import denial as denial_after
@@ -78,7 +85,8 @@ class Answer:
     Attributes:
         action: permit, deny or ask.
         errno: Linux error number of a denial, else 0.
-        rule: the one that decided; None: no rule applied, which is a denial.
+        rule: the one that decided; None: no rule applied, which is a denial, or a question where
+            the policy asks about that.
         log: the call is logged.
         use: what was judged; the first where several uses have the same answer.
     """
@@ -88,7 +96,7 @@ class Answer:
     def __init__(self, verdict: Verdict | None, use: Use) -> None:
         self.action = "deny" if verdict is None else verdict.action
         self.errno = errno.EPERM if verdict is None else verdict.errno
-        self.rule = None if verdict is None else verdict.rule
+        self.rule = None if verdict is None or verdict.rule is UNMATCHED_ASK else verdict.rule
         self.log = verdict is not None and verdict.log
         self.use = use
 
@@ -155,8 +163,7 @@ def uses_of(policy: Policy, name: str, values: Values) -> list[Use]:
 def _uses_of_call(policy: Policy, call: str) -> list[Use]:
     return [
         Use(
-            call, variant.label,
-            _rules(policy, governing_names(call, variant.label, policy.emulation)),
+            call, variant.label, effective_rules(policy, call, variant.label),
             _names_of_arguments(call, variant),
         )
         for variant in variants(call)
@@ -190,8 +197,8 @@ def _rules(policy: Policy, names: Sequence[str]) -> tuple[Rule, ...]:
         rules, final = deciding_rules(policy, name)
         found += rules
         if final:
-            break
-    return found
+            return found
+    return (*found, UNMATCHED_ASK) if policy.asks_unmatched else found
 
 
 def _by_flags(uses: list[Use], values: Values) -> list[Use]:

@@ -193,7 +193,7 @@ def test_json_of_a_file(policies: Script) -> None:
     shown = json.loads(policies.stdout)
     assert (shown["schema"], shown["ok"], shown["file"]) == (1, False, "refused.policy")
     assert shown["options"] == {
-        "setuid": False, "log": "audit", "inherit": True, "emulation": None,
+        "setuid": False, "log": "audit", "inherit": True, "emulation": None, "unmatched": "deny",
     }
     [policy] = shown["policies"]
     assert (policy["program"], policy["supervisor"], policy["refused"]) == ("/bin/x", True, None)
@@ -349,5 +349,54 @@ def test_other_verbs_tell_the_two_parts_apart(script: Script) -> None:
         certexec policy score --emulation linux x.policy
         ? certexec policy merge x.policy y.policy
         stderr 'has a part for the 32-bit ABI beside another'
+        """
+    )
+
+
+def test_where_an_agent_is_asked_it_says_so_of_each_call_and_names_what_is_denied_unasked(
+    policies: Script,
+) -> None:
+    policies(
+        r"""
+        certexec policy explain x.policy --unmatched ask
+        stdout '^what no rule matches: an agent is asked; without one it is denied$'
+        stdout '^denied unasked where no rule permits them: pivot_root, io_uring_setup, '
+        ! stdout 'what no rule speaks of'
+        certexec policy explain plain.policy getpid --unmatched ask
+        stdout '^  every use: supervised, an agent is asked; without one it is denied$'
+        stdout '^         no rule speaks of it: an agent is asked$'
+        certexec policy explain plain.policy mkdir --unmatched ask
+        stdout '^  every use: supervised, judged by the rules$'
+        stdout '^         no rule speaks of it: an agent is asked$'
+        certexec policy explain x.policy mkdir
+        ! stdout agent
+        certexec policy explain x.policy openat --unmatched ask
+        stdout '^         what none of these decides: an agent is asked$'
+        certexec policy explain plain.policy pivot_root --unmatched ask
+        stdout '^  every use: supervised, denied with EPERM, no rule speaks of it; '
+        ! stdout agent
+        certexec policy explain plain.policy read --unmatched ask
+        ! stdout agent
+        certexec policy explain plain.policy exit --unmatched ask
+        ! stdout agent
+        """
+    )
+    arguments = ("policy", "explain", "--json", "--unmatched", "ask", "plain.policy")
+    assert policies.certexec(*arguments) == 0
+    shown = json.loads(policies.stdout)
+    assert shown["options"]["unmatched"] == "ask"
+    assert shown["policies"][0]["unmatched"]["why"] == "ask-unmatched"
+    assert policies.certexec(*arguments, "mkdir") == 0
+    assert [one["asked"] for one in json.loads(policies.stdout)["calls"][0]["variants"]] == [True]
+
+
+def test_landlock_asks_nobody(policies: Script) -> None:
+    text = 'Language: certexec 1\nPolicy: /bin/x, Emulation: native\n\tlandlock\n' \
+        '\tnative-fsread: filename match "/usr" then permit\n'
+    policies.write("locked.policy", text)
+    policies(
+        """
+        certexec policy explain locked.policy --unmatched ask
+        stdout 'not left to Landlock: an agent is asked about what no rule matches'
         """
     )

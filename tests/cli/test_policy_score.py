@@ -33,6 +33,10 @@ def test_the_figure_comes_with_its_reasons(files: Script) -> None:
         ! stdout modules
         certexec policy score tight
         stdout '^/bin/x: 0\.0 of 10, minimal$'
+        certexec policy score --unmatched ask tight
+        stdout '^\+0\.[0-9]{2}  mount +changes what is mounted'
+        ! stdout io-uring
+        stdout '^/bin/x: [1-5]\.[0-9] of 10, '
         certexec policy score --all tight
         stdout '^ +modules +loads kernel modules'
         """

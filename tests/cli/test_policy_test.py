@@ -282,3 +282,21 @@ def test_the_part_for_the_32_bit_abi_is_asked_by_its_emulation(script: Script) -
         ! stderr .
         """
     )
+
+
+def test_what_no_rule_matches_is_a_question_where_the_certificate_says_so(
+    policies: Script,
+) -> None:
+    asking = ("policy", "test", "--unmatched", "ask", "x.policy")
+    assert policies.certexec(*asking, "write") == 3
+    assert policies.stdout == (
+        'ask\nx.policy: no rule for "/bin/x" applies: an agent is asked, without an answer it is '
+        "denied\n"
+    )
+    assert policies.certexec(*asking, "fswrite", "filename=/x") == 3
+    assert policies.certexec(*asking, "--json", "mkdir", "filename=/x") == 3
+    shown = json.loads(policies.stdout)
+    assert (shown["verdict"], shown["rule"]) == ("ask", None)
+    assert policies.certexec(*asking, "read") == 0
+    for unasked in ("pivot_root", "io_uring_setup"):
+        assert policies.certexec(*asking, unasked) == 1
