@@ -45,7 +45,7 @@ EXTERNAL_AAD = b"certexec certificate v1"
 HEAD = PREFIX + b"\x82" + codec.encode(PREAMBLE) + b"\xd8\x62"
 """All that comes before the COSE_Sign array."""
 
-_BODY_HEAD = codec.encode(
+BODY_HEAD = codec.encode(
     {cose.HEADER_CRIT: [cose.HEADER_CWT_CLAIMS], cose.HEADER_CONTENT_TYPE: CONTENT_TYPE,
      cose.HEADER_CWT_CLAIMS: None}
 )[:-1]  # fmt: skip
@@ -74,11 +74,11 @@ def _check_signature(one: cose.Signature) -> bytes:
 
 def _body_headers(protected: bytes) -> cose.Headers:
     """Decode the body's protected header; its beginning is compared as bytes."""
-    if not protected.startswith(_BODY_HEAD):
+    if not protected.startswith(BODY_HEAD):
         return cose.read_protected(protected)
     return {
         cose.HEADER_CRIT: [cose.HEADER_CWT_CLAIMS], cose.HEADER_CONTENT_TYPE: CONTENT_TYPE,
-        cose.HEADER_CWT_CLAIMS: codec.decode(protected[len(_BODY_HEAD) :]),
+        cose.HEADER_CWT_CLAIMS: codec.decode(protected[len(BODY_HEAD) :]),
     }  # fmt: skip
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from certexec.certificate.identity import Identity, Pair
-    from certexec.certificate.model import Claims
 
     class SigningKey(cose.VerifyingKey, Protocol):
         """A public key: ``certexec.trust.keys.PublicKey``."""
@@ -212,16 +211,12 @@ def _allowed_signers(certificate: Certificate, good: list[TrustedKey]) -> list[T
     return allowed
 
 
-def _read_payload(payload: bytes, claims: Claims) -> Certificate:
-    return Certificate.from_payload(codec.decode(payload), claims)
-
-
 def read_message(message: cose.SignMessage) -> Certificate:
     """Return the certificate inside an unwrapped message, which proves nothing by itself.
 
     Raises CertificateError: "malformed" or "unsupported".
     """
-    return _read_payload(message.payload, envelope.claims_of(message))
+    return Certificate.from_payload(codec.decode(message.payload), envelope.claims_of(message))
 
 
 def read_unverified(data: bytes) -> Certificate:
@@ -232,11 +227,28 @@ def read_unverified(data: bytes) -> Certificate:
     return read_message(envelope.unwrap(data))
 
 
+class Opened:
+    """A certificate file taken apart: its message and its claims, of which nothing is proved.
+
+    Raises CertificateError("malformed") for what is not in the strict form.
+    """
+
+    __slots__ = ("claims", "message")
+
+    def __init__(self, data: bytes) -> None:
+        self.message = envelope.unwrap(data)
+        self.claims = envelope.claims_of(self.message)
+
+    def certificate(self) -> Certificate:
+        """Read the payload; raises CertificateError: "malformed" or "unsupported"."""
+        return Certificate.from_payload(codec.decode(self.message.payload), self.claims)
+
+
 def verify_certificate(
     data: bytes,
     keys: Mapping[bytes, TrustedKey],
     now: int,
-    read_payload: Callable[[bytes, Claims], Certificate] = _read_payload,
+    take_apart: Callable[[bytes], Opened] = Opened,
 ) -> Verified:
     """Verify one certificate.
 
@@ -259,7 +271,7 @@ def verify_certificate(
         data: the whole file, read once.
         keys: the trust store, by key id.
         now: seconds since 1970.
-        read_payload: ``Alike.certificate``, where many are verified.
+        take_apart: ``Alike.open``, where many are verified.
 
     Returns:
         The certificate and the signers that steps 6 and 7 left.
@@ -269,14 +281,13 @@ def verify_certificate(
             key-constraint, setuid-denied or unsupported.
     """
     # 1.
-    message = envelope.unwrap(data)
-    claims = envelope.claims_of(message)
+    opened = take_apart(data)
     # 2. and 3.
-    good = _good_signers(message, keys)
+    good = _good_signers(opened.message, keys)
     # 4.
-    check_moment(claims.nbf, claims.exp, now)
+    check_moment(opened.claims.nbf, opened.claims.exp, now)
     # 5.
-    certificate = read_payload(message.payload, claims)
+    certificate = opened.certificate()
     check_enforceable(certificate)
     # 6. and 7.
     return Verified(certificate, _allowed_signers(certificate, good))

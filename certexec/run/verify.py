@@ -94,7 +94,7 @@ class Verifier:
         said: list[Note] = []
         try:
             verified = verify_certificate(
-                data, self._keys, self._now, self._alike.certificate
+                data, self._keys, self._now, self._alike.open
             )  # 1.
             self._check_signer(verified)  # 2.
             self._check_numbers(verified.certificate)  # 3.
