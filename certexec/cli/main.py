@@ -11,7 +11,6 @@ run path does.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -193,6 +192,8 @@ class VerbGroup(click.Group):
         name = args[0]
         self.invoked = name
         if self.get_command(ctx, name) is None and not name.startswith("-"):
+            import difflib  # every verb would wait for it
+
             close = difflib.get_close_matches(name, self.list_commands(ctx), 1, CLOSE_MATCH)
             hint = f', did you mean "{close[0]}"?' if close else ""
             ctx.fail(f'no such command "{name}"{hint}')
