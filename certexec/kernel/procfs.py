@@ -24,6 +24,8 @@ _MAX_STATUS = 1 << 20
 """bytes; a process in 65,536 groups has a status file of some 500 KB."""
 KEPT_MAX = 16
 """status files that are kept open: those of the threads that called last."""
+NUMBERS_MAX = 64
+"""kinds of users whose numbers are remembered; a server's callers are few."""
 _STATUS_ROOM = 8192
 """bytes; a status file that is longer, for many groups, is read in another way."""
 _CAPS_SIZE = 160
@@ -107,15 +109,31 @@ class Status:
     )  # fmt: skip
 
     def __init__(self, fields: dict[bytes, bytes]) -> None:
-        self.uids = _four(fields[b"Uid"])
-        self.gids = _four(fields[b"Gid"])
-        self.groups = [int(word) for word in fields[b"Groups"].split()]
         self.tgid = int(fields[b"Tgid"])
         self.ppid = int(fields[b"PPid"])
         self.tracer = int(fields[b"TracerPid"])
         self.umask = int(fields.get(b"Umask", b"022"), 8)
-        self.no_new_privs = int(fields.get(b"NoNewPrivs", b"0"))
         self.seccomp = int(fields.get(b"Seccomp", b"0"))
+        rights = tuple([fields.get(name) for name in _RIGHTS])
+        known = _numbers.get(rights)
+        if known is None:
+            known = _Numbers(fields)
+            if len(_numbers) < NUMBERS_MAX:
+                _numbers[rights] = known
+        self.uids, self.gids, self.no_new_privs = known.uids, known.gids, known.no_new_privs
+        self.groups, self.caps = list(known.groups), dict(known.caps)
+
+
+class _Numbers:
+    """Ids and capabilities in numbers: the same words again mean the same again."""
+
+    __slots__ = ("caps", "gids", "groups", "no_new_privs", "uids")
+
+    def __init__(self, fields: dict[bytes, bytes]) -> None:
+        self.uids = _four(fields[b"Uid"])
+        self.gids = _four(fields[b"Gid"])
+        self.groups = [int(word) for word in fields[b"Groups"].split()]
+        self.no_new_privs = int(fields.get(b"NoNewPrivs", b"0"))
         self.caps = {
             "inh": int(fields[b"CapInh"], 16),
             "prm": int(fields[b"CapPrm"], 16),
@@ -135,6 +153,10 @@ _JUDGED = (
     b"CapEff", b"CapBnd", b"CapAmb", b"NoNewPrivs", b"Seccomp",
 )  # fmt: skip
 """What a Status says, a quarter of the lines."""
+_RIGHTS = (
+    b"Uid", b"Gid", b"Groups", b"NoNewPrivs", b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb",
+)  # fmt: skip
+_numbers: dict[tuple[bytes | None, ...], _Numbers] = {}
 _WAITING = (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn")
 _STARTS = {name: b"\n%b:" % name for name in (*_JUDGED, *_WAITING)}
 

@@ -111,9 +111,9 @@ class Channel:
         """Open the conversation in the run form, where the server was there first."""
         self._send(ready())
 
-    def recv_hello(self) -> Hello:
-        """Receive the launcher's introduction."""
-        data, fd = self._receive(_HELLO.size)
+    def recv_hello(self, *, stays: bool = False) -> Hello:
+        """Receive the launcher's introduction; where it ``stays``, it can be received again."""
+        data, fd = self._receive(_HELLO.size, flags=_socket.MSG_PEEK if stays else 0)
         hello = parse_hello(data, fd)
         if hello is None:
             raise self._malformed(fd)
@@ -166,11 +166,13 @@ class Channel:
         except OSError as error:
             raise _gone(error) from None
 
-    def _receive(self, size: int, *, end_is_error: bool = True) -> tuple[bytes, int]:
+    def _receive(
+        self, size: int, *, end_is_error: bool = True, flags: int = 0
+    ) -> tuple[bytes, int]:
         """Return one packet and its descriptor (-1: none); a longer or stranger one is refused."""
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(
-                size, _socket.CMSG_SPACE(_FD), _socket.MSG_CMSG_CLOEXEC
+            data, ancillary, told, _ = self._socket.recvmsg(
+                size, _socket.CMSG_SPACE(_FD), _socket.MSG_CMSG_CLOEXEC | flags
             )
         except ConnectionResetError as error:
             if end_is_error:
@@ -183,7 +185,7 @@ class Channel:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 whole = content[: len(content) - len(content) % _FD]
                 fds.extend(number for (number,) in _FD_NUMBER.iter_unpack(whole))
-        strange = flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or len(fds) > 1
+        strange = told & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or len(fds) > 1
         if strange:
             for fd in fds:
                 os.close(fd)

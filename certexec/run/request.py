@@ -34,6 +34,10 @@ class Request:
         self.uid, self.pidfd = int.from_bytes(packed[4:8], "little"), -1
         self.caller: Caller | None = None
 
+    def fds(self) -> list[int]:
+        """Return the descriptors that a process needs that is to serve it."""
+        return [one for one in (self.connection.fileno(), self.pidfd) if one >= 0]
+
     def close(self, undertaker: Undertaker) -> None:
         """Let the launcher go elsewhere."""
         undertaker.bury(self.connection)

@@ -8,20 +8,19 @@ it learns from its children it proves again from the bytes (certexec.run.known).
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import gc
 import os
 import select
 import time
 
-from certexec.errors import CertexecError, RunError
+from certexec.errors import RunError
 from certexec.kernel.credentials import forbid_attach
 from certexec.kernel.digest import stay_with_openssl
 from certexec.kernel.fork import fork_into, open_cgroup, other_group
 from certexec.kernel.procfs import in_initial_user_namespace, keep_view_as, settle_in
+from certexec.run.ahead import Habit, begin, put_an_end_to
 from certexec.run.channel import peer_pidfd, ready
-from certexec.run.decide import confinement_of
 from certexec.run.known import Known
 from certexec.run.layout import SYSTEM
 from certexec.run.peer import ElsewhereError, Surroundings, examine, has_ended
@@ -37,28 +36,25 @@ from certexec.run.server_socket import (
     listen,
     note,
 )
+from certexec.run.signals import listen_until
 from certexec.run.turns import Turns, with_their_share
 from certexec.run.undertaker import Undertaker
 from certexec.run.warm import (
+    GO,
     IDLE,
     RUNS,
     SETTLED,
-    SIGCHLD,
-    SIGHUP,
-    SIGINT,
-    SIGTERM,
     VIEW,
     Child,
-    parse_lesson,
     peek_hello,
     serve_by_turns,
     settle,
+    study,
     task,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
 
     from certexec.run.layout import Layout
@@ -99,6 +95,7 @@ class Resident:
         self.children: dict[int, Child] = {}
         self.leashes: dict[int, Child] = {}
         self.idle: list[Child] = []
+        self.habit = Habit()
         self.starting: dict[int, Child] = {}
         self.starting_max = STARTING_MAX * (os.cpu_count() or 1)
         self.ends = False
@@ -109,7 +106,7 @@ class Resident:
 
     def run(self) -> int:
         """Serve until told to end (DONE), or until another version counts (REPLACED)."""
-        self.wakeup = _listen_to_signals(self._end)
+        self.wakeup = listen_until(self._end)
         self.poll.register(self.wakeup, select.EPOLLIN)
         self.poll.register(self.listener.fileno(), select.EPOLLIN)
         self._warm_up(self.ours.cgroups)
@@ -207,14 +204,42 @@ class Resident:
             uid = peek_hello(request.connection)
             if uid is None:
                 raise ElsewhereError("not a launcher")
-            self._examine(request)
-            if not self.turns.add(uid, request):
+            child = self._begin_early(uid, request)
+            if not self._examine_for(child, uid, request) and not self.turns.add(uid, request):
                 raise ElsewhereError("enough of this user")
         except BlockingIOError:
             return False
         except (ElsewhereError, OSError):
             request.close(self.undertaker)
         return True
+
+    def _begin_early(self, uid: int, request: Request) -> Child | None:
+        """Let a process begin that is used to such callers, where nobody has to wait for it."""
+        if self.turns.waiting or len(self.starting) >= self.starting_max:
+            return None
+        if uid in self._with_their_share() or not self.turns.may_run(uid):
+            return None
+        child = self.habit.expects(uid, request.uid != uid, reversed(self.idle))
+        if child is None or not begin(child, request):
+            return None
+        self.idle.remove(child)
+        return child
+
+    def _examine_for(self, child: Child | None, uid: int, request: Request) -> bool:
+        """Examine who asks; True where a process that began early goes on with it."""
+        goes_on = False
+        try:
+            self._examine(request)
+            assert request.caller is not None
+            self.habit.note(request.caller)
+            goes_on = child is not None and child.key == request.caller.key()
+        finally:
+            if child is not None and not goes_on:
+                put_an_end_to(child)
+                self._let_go(child)
+        if child is not None and goes_on:
+            self._hand_over(child, uid, request, GO, [])
+        return goes_on
 
     def _examine(self, request: Request) -> None:
         """Find out who asks. Raises ElsewhereError, OSError.
@@ -227,7 +252,8 @@ class Resident:
         packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
         pid = int.from_bytes(packed[:4], "little")
         # 1.
-        request.pidfd = peer_pidfd(connection)
+        if request.pidfd < 0:
+            request.pidfd = peer_pidfd(connection)
         pinned = request.pidfd >= 0
         request.caller = examine(pid, request.uid, pinned, self.ours)
         if pinned and has_ended(request.pidfd):
@@ -243,8 +269,7 @@ class Resident:
         for pid in [pid for pid, child in self.starting.items() if child.since < limit]:
             del self.starting[pid]
         while len(self.starting) < self.starting_max:
-            users = [child.uid for child in self.starting.values()]
-            turn = self.turns.next(with_their_share(users, self.starting_max))
+            turn = self.turns.next(self._with_their_share())
             if turn is None:
                 return
             uid, request = turn
@@ -253,14 +278,21 @@ class Resident:
             except OSError:  # no process, no descriptor, no such group: its launcher helps itself
                 request.close(self.undertaker)
 
+    def _with_their_share(self) -> set[int]:
+        return with_their_share((one.uid for one in self.starting.values()), self.starting_max)
+
     def _serve(self, uid: int, request: Request) -> None:
         caller = request.caller
         assert caller is not None
-        key = caller.key()
-        child = self._child_for(key, caller.cgroups)
-        fds = [request.connection.fileno(), request.pidfd]
-        data, rights = task(caller, fds if request.pidfd >= 0 else fds[:1])
-        child.key = key
+        child = self._child_for(caller.key(), caller.cgroups)
+        child.key = caller.key()
+        self._hand_over(child, uid, request, *task(caller, request.fds()))
+
+    def _hand_over(
+        self, child: Child, uid: int, request: Request, data: bytes,
+        rights: list[tuple[int, int, bytes]],
+    ) -> None:  # fmt: skip
+        """Let a child serve a request from here on. Raises OSError."""
         child.uid = uid
         child.since = time.monotonic()
         self.turns.started(uid)
@@ -374,24 +406,8 @@ class Resident:
             self._let_go(used[0])
 
     def _study(self, message: bytes) -> None:
-        """Prove anew what a child says that it proved, from the same bytes, without any file."""
-        parsed = parse_lesson(message)
-        if parsed is None:
+        if not study(message, self.known):
             return
-        data, text, (capable, may_exec, notify) = parsed
-        settings = Settings(owners=self.known.owners)
-        self.known.fresh = None
-        try:
-            certificate = self.known.verify(data, settings.store, settings.owners).certificate
-            confinement_of(
-                certificate, capable=capable, may_exec=may_exec, notify_denials=notify,
-                look=lambda path: None, known=self.known, text=text,
-            )  # fmt: skip
-        except CertexecError:
-            return
-        if self.known.fresh is None:
-            return
-        self.known.fresh = None
         self.lessons += 1
         gc.collect()
         gc.freeze()  # so that children need not copy what they only look at
@@ -412,21 +428,6 @@ class Resident:
             self._let_go(child)
             if child.uid >= 0:
                 self.turns.ended(child.uid)
-
-
-def _listen_to_signals(end: Callable[[int, object], None]) -> int:
-    """Return a descriptor that becomes readable with each signal that matters."""
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    _signal.signal(SIGCHLD, _nothing)
-    _signal.signal(SIGHUP, _nothing)
-    for number in (SIGTERM, SIGINT):
-        _signal.signal(number, end)
-    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    return reader
-
-
-def _nothing(signal: int, frame: object) -> None:
-    """The wake-up descriptor does the work."""
 
 
 def stay(settings: Settings, layout: Layout = SYSTEM) -> int:

@@ -61,11 +61,11 @@ class Settings:
         status_fd: gets one JSON line when the program runs or is refused, -1 for none.
         before_supervision: called once, before the supervisor's modules are imported.
         known: what was judged before, in the resident server; started: called when the program
-            begins to run.
+            begins to run; admit: called before anything is answered or anybody is touched.
     """
 
     __slots__ = (
-        "arguments_before", "before_supervision", "certificate_fd", "known", "may_grant",
+        "admit", "arguments_before", "before_supervision", "certificate_fd", "known", "may_grant",
         "notify_denials", "owners", "permissive", "sinks", "started", "status_fd", "store",
         "trace", "unmatched",
     )  # fmt: skip
@@ -93,6 +93,7 @@ class Settings:
         self.status_fd = -1
         self.before_supervision: Callable[[], None] = _nothing_to_load
         self.known: Known | None = None
+        self.admit: Callable[[Channel], None] = _everybody
         self.started: Callable[[Approved], None] | None = None
 
     def report(self, event: str, pid: int, reason: str = "") -> None:
@@ -109,6 +110,10 @@ class Settings:
 
 def _nothing_to_load() -> None:
     """What is imported where everything stands in files of its own."""
+
+
+def _everybody(channel: Channel) -> None:
+    """Who is admitted where the launcher itself has started this process."""
 
 
 def self_test(settings: Settings) -> int:
@@ -160,6 +165,7 @@ def attend(
             known=settings.known,
             unmatched="" if settings.may_grant else settings.unmatched,
         )
+        settings.admit(channel)
         # 3. seize the launcher before it installs the filter: afterwards an unprivileged child
         #    might no longer do so, and the exec must not be missed
         _check_room()
@@ -178,11 +184,13 @@ def attend(
             _let_go(invoker.pid)
             raise RunError("internal", "the launcher ended")
     except CertexecError as error:
+        settings.admit(channel)
         name = _typed_name(invoker, settings.arguments_before)
         channel.send_refusal(error.exit_code, reason_line(error, name))
         settings.report("refused", channel.peer_pid, error.reason)
         return DONE
     except (OSError, ValueError, KeyError, AssertionError, MemoryError) as error:
+        settings.admit(channel)
         name = _typed_name(invoker, settings.arguments_before)
         line = f"{name}: internal error: {type(error).__name__}: {error} (internal)"
         channel.send_refusal(EXIT_INTERNAL, line.replace("\n", " "))

@@ -1,12 +1,18 @@
-"""No signal reaches the supervisor but the one by which its workers are woken."""
+"""Which signals reach the resident server, and which a supervisor."""
 
 from __future__ import annotations
 
 import _signal
+import os
 import struct
 
 from certexec.kernel.libc import syscall
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIGHUP, SIGINT, SIGTERM, SIGCHLD = 1, 2, 15, 17
 LIBC_SIGNALS = (32, 33)
 """Real-time signals that the C library reserves for its threads and lets nobody set."""
 _RT_SIGACTION = 13
@@ -15,12 +21,12 @@ _SIGSET_SIZE = 8
 
 
 def ignore_signals(wake: int) -> None:
-    """Ignore whatever can be: with F_SETOWN a program may aim O_ASYNC's signal at us.
+    """Ignore whatever can be: with F_SETOWN a program may aim O_ASYNC's signal at a supervisor.
 
     ``wake`` only makes system calls return EINTR.
     """
     for number in range(1, _signal.NSIG):
-        if number == _signal.SIGCHLD:
+        if number == SIGCHLD:
             continue  # tells of the tracees; ignored by default
         if _signal.getsignal(number) == _signal.SIG_IGN:  # type: ignore[attr-defined]
             continue  # by an execution before
@@ -35,5 +41,19 @@ def ignore_signals(wake: int) -> None:
     _signal.siginterrupt(wake, True)
 
 
+def listen_until(end: Callable[[int, object], None]) -> int:
+    """Return a descriptor that becomes readable with each signal that matters to a server.
+
+    ``end`` is called for those that tell it to end.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    for number in (SIGCHLD, SIGHUP):
+        _signal.signal(number, _nothing)
+    for number in (SIGTERM, SIGINT):
+        _signal.signal(number, end)
+    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
+
+
 def _nothing(signal: int, frame: object) -> None:
-    """The interrupted call does the work."""
+    """The interrupted call, or the wake-up descriptor, does the work."""

@@ -60,7 +60,7 @@ class Turns(Generic[Item]):
     def add(self, uid: int, item: Item) -> bool:
         """Let a request of ``uid`` wait; False when that user has had enough."""
         queue = self._queues.get(uid)
-        if uid != ROOT and self._running.get(uid, 0) >= RUNNING_MAX or self.waiting >= ALL_MAX:
+        if not self.may_run(uid) or self.waiting >= ALL_MAX:
             return False
         if queue is None:
             queue = self._queues[uid] = []  # goes to the end of the round
@@ -69,6 +69,10 @@ class Turns(Generic[Item]):
         queue.append(item)
         self.waiting += 1
         return True
+
+    def may_run(self, uid: int) -> bool:
+        """Tell whether a user may have one more program running."""
+        return uid == ROOT or self._running.get(uid, 0) < RUNNING_MAX
 
     def next(self, enough: Collection[int] = ()) -> tuple[int, Item] | None:
         """Take the next request out, with its user; that user's next one comes after all others.

@@ -15,11 +15,14 @@ import gc
 import marshal
 import os
 
+from certexec.errors import CertexecError
 from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import go_home, proc, read_file
 from certexec.run.channel import Channel, parse_hello
+from certexec.run.decide import confinement_of
 from certexec.run.peer import Caller, ElsewhereError, has_ended, resemble
 from certexec.run.server import Settings, attend
+from certexec.run.signals import SIGCHLD, SIGHUP, SIGINT, SIGTERM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +40,10 @@ _CLOSE_RANGE = 436
 _ANY = 0xFFFFFFFF
 TOLD_MAX = 128 << 10
 """bytes of a policy that others learn; a longer one does not fit into one packet."""
-SIGHUP, SIGINT, SIGTERM, SIGCHLD = 1, 2, 15, 17
 SIGNALS = (SIGHUP, SIGINT, SIGTERM, SIGCHLD)
 """What the resident server listens to, and its children do not."""
-SETTLED, TASK, RUNS, IDLE = b"S", b"T", b"R", b"I"
+SETTLED, TASK, EARLY, GO, RUNS, IDLE = b"S", b"T", b"E", b"G", b"R", b"I"
+SIGKILL = 9
 TASK_MAX = 65536
 """bytes; a caller with the most groups that are served takes some 10,000."""
 EXECUTIONS_MAX = 1000
@@ -59,7 +62,12 @@ def task(caller: Caller, fds: list[int]) -> tuple[bytes, list[tuple[int, int, by
     ``fds``: the connection, and a pidfd of the caller where there is one.
     """
     facts = TASK + marshal.dumps(tuple(getattr(caller, name) for name in Caller.__slots__))
-    return facts, [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds).tobytes())]
+    return facts, rights_of(fds)
+
+
+def rights_of(fds: list[int]) -> list[tuple[int, int, bytes]]:
+    """Return what makes descriptors go with a message."""
+    return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds).tobytes())]
 
 
 def lesson(fresh: tuple[bytes, str, tuple[bool, ...]] | None) -> bytes:
@@ -79,6 +87,29 @@ def parse_lesson(message: bytes) -> tuple[bytes, bytes, tuple[bool, ...]] | None
     place = tuple(bool(flag) for flag in message[1 : 1 + _FLAGS])
     end = head + int.from_bytes(message[1 + _FLAGS : head], "little")
     return message[head:end], message[end:], place
+
+
+def study(message: bytes, known: Known) -> bool:
+    """Prove anew what a child says that it proved, from the same bytes, without any file.
+
+    Returns whether there was anything to learn.
+    """
+    parsed = parse_lesson(message)
+    if parsed is None:
+        return False
+    data, text, (capable, may_exec, notify) = parsed
+    settings = Settings(owners=known.owners)
+    known.fresh = None
+    try:
+        certificate = known.verify(data, settings.store, settings.owners).certificate
+        confinement_of(
+            certificate, capable=capable, may_exec=may_exec, notify_denials=notify,
+            look=lambda path: None, known=known, text=text,
+        )  # fmt: skip
+    except CertexecError:
+        return False
+    learned, known.fresh = known.fresh is not None, None
+    return learned
 
 
 def peek_hello(connection: _socket.socket) -> int | None:
@@ -137,13 +168,11 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
             TASK_MAX, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC
         )
         fds = descriptors(ancillary)
-        if data[:1] != TASK or not fds:
+        early = data == EARLY and not first
+        if data[:1] != TASK and not early or not fds:
             return 0  # not needed any more
-        facts = marshal.loads(data[1:])  # noqa: S302 - from root, who forked this process
-        caller = Caller.__new__(Caller)
-        for name, value in zip(Caller.__slots__, facts, strict=True):
-            setattr(caller, name, value)
-        execution = Execution(leash, caller, known, ours if first else None)
+        caller = _caller(data[1:]) if first else None
+        execution = Execution(leash, caller, known, ours, early)
         code = execution.serve(fds)
         first = False
         if code or execution.grants or not _tidy():
@@ -152,6 +181,14 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
             return 0
         leash.send(IDLE, _socket.MSG_NOSIGNAL)
     return 0
+
+
+def _caller(facts: bytes) -> Caller:
+    caller = Caller.__new__(Caller)
+    values = marshal.loads(facts)  # noqa: S302 - from root, who forked this process
+    for name, value in zip(Caller.__slots__, values, strict=True):
+        setattr(caller, name, value)
+    return caller
 
 
 class Child:
@@ -183,19 +220,24 @@ class Child:
 
 
 class Execution:
-    """One request. ``ours``: what to change from, None where this process has resembled already.
+    """One request.
+
+    ``caller``: whom to resemble, coming from ``ours``; None where this process has done so already.
+    ``early``: who asks has not been examined yet (certexec.run.ahead).
 
     Attributes:
         grants: the certificate gave an identity; who has served it serves nobody else.
     """
 
     def __init__(
-        self, leash: _socket.socket, caller: Caller, known: Known, ours: Surroundings | None
-    ) -> None:
+        self, leash: _socket.socket, caller: Caller | None, known: Known, ours: Surroundings,
+        early: bool,
+    ) -> None:  # fmt: skip
         self.leash = leash
         self.caller = caller
         self.known = known
         self.ours = ours
+        self.early = early
         self.pidfd = -1
         self.grants = True  # until it is known not to
 
@@ -203,6 +245,7 @@ class Execution:
         """Serve it to its end; returns the exit code, 0 where all went its way."""
         settings = Settings(owners=self.known.owners)
         settings.known = self.known
+        settings.admit = self.admit
         settings.started = self.started
         self.known.fresh = None
         self.pidfd = fds[1] if len(fds) > 1 else -1
@@ -213,7 +256,7 @@ class Execution:
 
     def meet(self, channel: Channel, settings: Settings) -> None:
         """Become what the caller's own server would be; it has been examined already."""
-        if self.ours is not None:
+        if self.caller is not None:
             resemble(self.caller, self.ours)
         if self.pidfd >= 0:
             if has_ended(self.pidfd):
@@ -221,7 +264,19 @@ class Execution:
             os.close(self.pidfd)
         if channel.is_over():
             raise ElsewhereError("the caller has given up")
-        settings.certificate_fd = channel.recv_hello().cert_fd
+        settings.certificate_fd = channel.recv_hello(stays=self.early).cert_fd
+
+    def admit(self, channel: Channel) -> None:
+        """Wait until it is known who asks. Raises ElsewhereError where it is somebody else."""
+        if not self.early:
+            return
+        self.early = False
+        if self.leash.recv(len(GO)) != GO:
+            raise ElsewhereError("the caller is not the expected one")
+        try:
+            os.close(channel.recv_hello().cert_fd)  # a second descriptor of what was judged
+        except CertexecError as error:
+            raise ElsewhereError(error.message) from None
 
     def started(self, approved: Approved) -> None:
         """Tell that the program runs."""
