@@ -111,9 +111,10 @@ class _Asked(Question):
     def __init__(self, milliseconds: int, **event: object) -> None:
         self.event = {
             "user": "alice", "certificate": "/usr/local/bin/mutt", "program": "/usr/bin/mutt",
-            "policy": "/usr/bin/mutt", "pid": 4711, **event,
+            "policy": "/usr/bin/mutt", "pid": 4711, "reason": "ask", **event,
         }  # fmt: skip
         self.milliseconds = milliseconds
+        self.by_registers = False
         self.asker_uid, self.asker_pid = 1000, 4712
 
     def is_withdrawn(self) -> bool:
@@ -128,7 +129,8 @@ class _Asking(Agent):
 
     def __init__(self) -> None:
         self._questions: list[Question] = [
-            _Asked(27000, syscall="connect", arguments={"sockaddr": "inet-[192.0.2.25]:587"}),
+            _Asked(27000, syscall="connect", reason="unmatched", arguments={
+                "sockaddr": "inet-[192.0.2.25]:587"}),
             _Asked(28000, syscall="openat", arguments={
                 "filename": "/home/alice/.gnupg/secring.gpg", "oflags": "ro"}),
             _Asked(29000, syscall="execve", pid=4790, arguments={
@@ -156,7 +158,7 @@ def terminal(app: App[object], *keys: str) -> str:
 
 def agent_svg() -> str:
     """Return the agent, once a key counts for its first question."""
-    app = AgentApp(_Asking(), lambda _waiting: None, grace=0.0)
+    app = AgentApp(_Asking(), lambda _waiting: None, lambda _question: "", grace=0.0)
     app.desk = Desk(clock=lambda: 0.0)  # where no time passes
     return terminal(app)  # type: ignore[arg-type]
 

@@ -12,9 +12,12 @@ from typing import NoReturn
 
 import click
 
+from certexec.cli.answered_rules import AnsweredRules
 from certexec.cli.browser import browser_options, check_browser, show_in_browser
 from certexec.cli.desktop import Desktop
 from certexec.cli.front import use_app
+from certexec.cli.policy_input import EXIT_NOT_A_POLICY, show_error
+from certexec.policy.lexer import PolicySyntaxError
 from certexec.run.agent import Agent
 from certexec.run.agent_desk import GRACE, LATE, Desk, Waiting, question_lines
 from certexec.run.agent_protocol import ALWAYS, DENY, KILL, PERMIT
@@ -30,44 +33,57 @@ LATER, QUIT = "s", "q"
 HELP = "p permit once, a always in this run, d deny, k kill, s show it later, q quit (denies all)"
 
 
-@click.command(name="agent", short_help='Answer what rules with "ask" leave to you.')
+@click.command(name="agent", short_help="Answer what policies leave to you.")
 @click.option("--notify/--no-notify", default=True, show_default=True,
               help="Tell of questions on the desktop, too, where there is one.")
 @click.option("--plain", is_flag=True, help="Prompts, line by line, instead of the app.")
+@click.option("--append", metavar="FILE",
+              help="Add rules for what you permit always, and no rule matches, to this policy.")
 @browser_options
-def command(notify: bool, plain: bool, browser: bool, port: int | None) -> int:
-    """Be asked by your running programs where their policies say "ask", and answer.
+def command(
+    notify: bool, plain: bool, append: str | None, browser: bool, port: int | None
+) -> int:
+    r"""Be asked by your running programs where policies say "ask", or nothing at all, and answer.
 
-        certexec agent
-        certexec agent --browser
+    \b
+    certexec agent
+    certexec agent --append site.policy
+    certexec agent --browser
 
     Each question is shown with what was judged and the time that is left; the answer is a key: p
     permits this call, a this and all that are the same in this run, d denies, k ends the process.
     What is not answered in time is denied, and so is everything when the agent ends. Root's agent
-    answers for programs that were granted something.
+    answers for programs that were granted something. After "always" you see the rule that would
+    permit the call for good; it counts once the policy is signed again.
     """
     check_browser(browser, port, plain)
+    try:
+        rules = AnsweredRules(append)
+    except PolicySyntaxError as error:
+        show_error(error)
+        return EXIT_NOT_A_POLICY
     if browser:
         Agent().close()  # whether there can be one is said here, and not in the browser
-        return show_in_browser(("agent", "--notify" if notify else "--no-notify"), port)
+        file = [] if append is None else [f"--append={append}"]
+        return show_in_browser(("agent", "--notify" if notify else "--no-notify", *file), port)
     app = use_app(plain, "an agent")
     agent = Agent()
     tell = Desktop().tell if notify else _tell_nobody
     try:
         if app:
-            return _app(agent, tell)
+            return _app(agent, tell, rules)
         signal.signal(signal.SIGTERM, _end)
         signal.signal(signal.SIGHUP, _end)
         click.echo(f"waiting for questions ({HELP})")
-        return _Terminal(agent, tell).run()
+        return _Terminal(agent, tell, rules).run()
     finally:
         agent.close()
 
 
-def _app(agent: Agent, tell: Callable[[Waiting], None]) -> int:
+def _app(agent: Agent, tell: Callable[[Waiting], None], rules: AnsweredRules) -> int:
     from certexec.tui.agent_app import AgentApp
 
-    return AgentApp(agent, tell).run() or 0
+    return AgentApp(agent, tell, rules.told).run() or 0
 
 
 def _tell_nobody(_: Waiting) -> None:
@@ -82,8 +98,11 @@ def _end(number: int, _frame: object) -> NoReturn:
 class _Terminal:
     """Shows one question at a time, and reads lines."""
 
-    def __init__(self, agent: Agent, tell: Callable[[Waiting], None]) -> None:
+    def __init__(
+        self, agent: Agent, tell: Callable[[Waiting], None], rules: AnsweredRules
+    ) -> None:
         self.agent = agent
+        self.rules = rules
         self.desk = Desk()
         self._tell_desktop = tell
         self._shown = 0
@@ -144,6 +163,8 @@ class _Terminal:
                 click.echo(f"#{one.number}: nobody waits for it any more")
             else:
                 click.echo(f"#{one.number}: {WORDS[word]}")
+                if WORDS[word] == ALWAYS and (told := self.rules.told(one.question)):
+                    click.echo(f"  {told}")
         else:
             click.echo(f"  {HELP}")
         return True

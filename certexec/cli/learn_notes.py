@@ -46,6 +46,16 @@ def denied_in(path: str) -> dict[Observation, int]:
     return found
 
 
+def asked_about(line: str) -> Observation | None:
+    """Return the call of an event with a question, as ``denied_in`` does; None: of the 32-bit ABI.
+
+    Raises ValueError and CliError for what is no such event.
+    """
+    [call] = read_events([line])
+    found = _observations([call._replace(program=call.policy or call.program)], False, False)
+    return found[0] if found else None
+
+
 def _events(path: str) -> list[NotedCall]:
     try:
         with _open(path) as lines:

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 _REGISTERS = struct.Struct("<6Q")
 _NONE = (0, 0, 0, 0, 0, 0)
-_WANTED = ("unmatched", "no-policy")
-"""Why a call was denied that a policy could yet permit: a rule that denies was meant to."""
+_WANTED = (
+    "unmatched", "no-policy", "unmatched: no agent", "unmatched: time-out", "unmatched: bad agent",
+    "unmatched: too many",
+)
+"""Why a call was denied that a policy could yet permit: a rule that denies was meant to, and so was
+an answer."""
 
 
 def read_events(lines: Iterable[str]) -> Iterator[NotedCall]:
-    """Yield the calls that were permitted, and those that no rule matched.
+    """Yield the calls that were permitted or asked about, and those that no rule matched.
 
     Raises ValueError for a line that is no event, or that does not say why a call was denied.
     """
@@ -33,7 +37,7 @@ def read_events(lines: Iterable[str]) -> Iterator[NotedCall]:
             raise ValueError(f"line {number} is no event of certexec")
         if seen.text("event") != "call":
             continue
-        permitted = seen.text("verdict") == "permit"
+        permitted = seen.text("verdict") in ("permit", "ask")
         if not permitted and not seen.text("reason"):
             raise ValueError(f"line {number} does not say why the call was denied")
         if not permitted and seen.text("reason") not in _WANTED:

@@ -14,8 +14,8 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Footer, Static
 
-from certexec.run.agent import Agent
-from certexec.run.agent_desk import GRACE, LATE, Desk, Waiting, question_lines
+from certexec.run.agent import Agent, Question
+from certexec.run.agent_desk import GRACE, LATE, Desk, Waiting, is_unmatched, question_lines
 from certexec.run.agent_protocol import ALWAYS, DENY, KILL, PERMIT
 from certexec.text import printable
 
@@ -52,10 +52,12 @@ class AgentApp(App[int]):
     ]
 
     def __init__(
-        self, agent: Agent, tell: Callable[[Waiting], None], *, grace: float = GRACE
-    ) -> None:
-        """``tell``: told of each question, once."""
+        self, agent: Agent, tell: Callable[[Waiting], None], rule: Callable[[Question], str], *,
+        grace: float = GRACE,
+    ) -> None:  # fmt: skip
+        """``tell``: told of each question, once; ``rule``: says what would permit one for good."""
         super().__init__()
+        self._rule = rule
         self.agent = agent
         self.desk = Desk()
         self._tell = tell
@@ -143,6 +145,7 @@ class AgentApp(App[int]):
         text = (
             f"{mark} #{one.number} {self.desk.left(one):3.0f} s  {event.get('program', '')}"
             f"[{event.get('pid', '')}] {event.get('syscall', '')} {' '.join(map(str, shown))}"
+            f"{' (no rule)' if is_unmatched(one.question) else ''}"
         )
         return printable(text)
 
@@ -165,7 +168,10 @@ class AgentApp(App[int]):
         if one is None or not self._counts():
             return
         given = self.desk.answer(one.number, word)
-        self._note(one, _WORDS[word] if given else "too late: nobody waits for it")
+        outcome = _WORDS[word] if given else "too late: nobody waits for it"
+        if given and word == ALWAYS and (rule := self._rule(one.question)):
+            outcome += f"\n  {rule}"
+        self._note(one, outcome)
         self._show()
 
     def action_mark(self, step: int) -> None:

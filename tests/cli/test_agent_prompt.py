@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from certexec.cli import agent as agent_module
+from certexec.cli.answered_rules import AnsweredRules
 from certexec.run.agent_desk import GRACE
 from tests.run.test_agent_desk import Asked
 
@@ -42,7 +43,7 @@ class Play:
 
     def run(self) -> int:
         agent: Any = self
-        return agent_module._Terminal(agent, lambda _: None).run()
+        return agent_module._Terminal(agent, lambda _: None, AnsweredRules()).run()
 
 
 def test_what_is_typed_counts_once_the_question_could_be_read(

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.execution.world import ALICE, BOB
+from tests.execution.world import ALICE, BOB, policy
 from tests.isolation import skip_or_fail
-from tests.supervision.conftest import PRELUDE, Cage, wait_for
+from tests.supervision.conftest import PRELUDE, PYTHON, Cage, wait_for
 from tests.supervision.test_asking import People, people, rules, sign
+from tests.supervision.test_asking_unmatched import ASK as UNMATCHED
+from tests.supervision.test_asking_unmatched import READS
+from tests.supervision.test_asking_unmatched import sign as sign_silent
 
 __all__ = ["people"]
 
@@ -289,3 +292,72 @@ def test_an_app_ends_with_its_terminal(app: Terminals, place: Path) -> None:
     app.shows("one", "EPERM")
     left = app.cage.world.machine.run("ls", f"/run/user/{ALICE}/certexec")
     assert left.stdout == ""
+
+
+# -- calls that no rule matches --------------------------------------------------------------------
+
+
+def silent_policy() -> str:
+    return policy(PYTHON, *READS)
+
+
+def silent_program(terminals: Terminals, place: Path, name: str, asked: str) -> None:
+    """Start a program under a policy that says nothing of what it asks for."""
+    path = sign_silent(terminals.cage, *UNMATCHED)
+    terminals.open(name, path, "-I", "-S", "-c", PRELUDE + TWICE, str(place / asked))
+
+
+def test_a_question_without_a_rule_is_answered_in_the_terminal_and_its_rule_is_told(
+    terminals: Terminals, place: Path
+) -> None:
+    silent_program(terminals, place, "one", "yes")
+    terminals.shows("agent", f"filename: {place}/yes")
+    terminals.shows("agent", "no rule of the policy matches it")
+    prompts(terminals, 1)
+    terminals.type("agent", "a", "Enter")
+    terminals.shows("agent", "#1: always")
+    rule = f'native-fswrite: filename eq "{place}/yes" then permit'
+    terminals.shows("agent", f"a rule that permits it: {rule}")
+    terminals.shows("one", "ok EEXIST")
+
+
+def test_the_app_says_that_no_rule_matches_and_adds_the_one_that_would(
+    tmux: Terminals, place: Path
+) -> None:
+    """With the rule in it, the policy needs no agent the next time."""
+    file = place / "policy"
+    file.write_text(silent_policy())
+    os.chown(place, ALICE, ALICE)
+    os.chown(file, ALICE, ALICE)
+    tmux.open("agent", *AGENT, "--append", str(file))
+    tmux.shows("agent", "nothing is asked")
+    silent_program(tmux, place, "one", "yes")
+    tmux.shows("agent", "(no rule)")
+    asked(tmux, "no rule of the policy matches it")
+    tmux.type("agent", "a")
+    tmux.shows("one", "ok EEXIST")
+    tmux.shows("agent", f'added to "{file}"')
+    tmux.type("agent", "q")
+    tmux.shows("agent", "ended 0")
+    line = f'native-fswrite: filename eq "{place}/yes" then permit'
+    assert file.read_text() == f"{silent_policy()}\t{line}\n"
+    (place / "yes").rmdir()
+    path = tmux.cage.world.sign("appended", PYTHON, *UNMATCHED, text=file.read_text())
+    tmux.open("two", path, "-I", "-S", "-c", PRELUDE + TWICE, str(place / "yes"))
+    tmux.shows("two", "ok EEXIST")
+
+
+def test_two_programs_without_a_rule_get_their_own_answers_and_late_ones_are_denied(
+    app: Terminals, place: Path
+) -> None:
+    silent_program(app, place, "one", "yes")
+    asked(app, f"filename: {place}/yes")
+    silent_program(app, place, "two", "no")
+    app.shows("agent", "2 questions wait")
+    app.type("agent", "d")
+    asked(app, f"filename: {place}/no")
+    app.shows("agent", "2 questions wait")  # the first one asks twice
+    app.kill("agent")
+    app.shows("one", "EPERM EPERM")
+    app.shows("two", "EPERM EPERM")
+    assert not (place / "yes").exists() and not (place / "no").exists()

@@ -538,10 +538,16 @@ def test_two_agents_cannot_be_at_one_place_and_a_dead_one_gives_it_free(
 def test_a_silent_agent_denies_when_the_time_is_over(
     cage: Cage, people: People, place: Path
 ) -> None:
-    """With the time limit of the installed copy: half a minute, once."""
+    """With the time limit of the installed copy: half a minute, once, for both kinds of questions."""
     people.agent("silent")
-    path = sign(cage, rules(place))
     begin = time.monotonic()
     code = "os.chdir(sys.argv[1])\nprint(why(os.mkdir, 'yes'))"
-    assert says(cage, path, code, str(place)) == "EPERM"
-    assert time.monotonic() - begin >= 29
+    unmatched = str(cage.world.bin / "ask-unmatched")
+    text = policy(PYTHON, SUPERVISED[0], "fswrite: filename match \"/dev\" then permit")
+    cage.world.sign("ask-unmatched", PYTHON, "--unmatched", "ask", text=text)
+    both = [
+        cage.world.start(path, "-I", "-S", "-c", PRELUDE + code, str(place))
+        for path in (sign(cage, rules(place)), unmatched)
+    ]
+    assert [one.communicate(timeout=TIMEOUT) for one in both] == [("EPERM\n", "")] * 2
+    assert time.monotonic() - begin >= 29 and not (place / "yes").exists()

@@ -20,7 +20,10 @@ class Bench:
     def __init__(self, grace: float = 0.0) -> None:
         self.coming: list[Asked] = []
         self.told: list[Waiting] = []
-        self.app = AgentApp(cast(Agent, self), self.told.append, grace=grace)
+        self.app = AgentApp(
+            cast(Agent, self), self.told.append, lambda question: f"rule of {question.event}",
+            grace=grace,
+        )
 
     def wait(self, seconds: float) -> Asked | None:
         assert seconds == 0.0
