@@ -538,7 +538,7 @@ def test_two_agents_cannot_be_at_one_place_and_a_dead_one_gives_it_free(
 def test_a_silent_agent_denies_when_the_time_is_over(
     cage: Cage, people: People, place: Path
 ) -> None:
-    """With the time limit of the installed copy: half a minute, once, for both kinds of questions."""
+    """With the time limit of the installed copy: half a minute, once, for both kinds."""
     people.agent("silent")
     begin = time.monotonic()
     code = "os.chdir(sys.argv[1])\nprint(why(os.mkdir, 'yes'))"
