@@ -20,7 +20,7 @@ import time
 from certexec.errors import CertexecError, RunError
 from certexec.kernel import filesystem
 from certexec.kernel.leases import ReadLease
-from certexec.kernel.ownership import ACL_XATTR, ROOT_ONLY, check_chain, check_object
+from certexec.kernel.ownership import ACL_XATTR, ROOT_ONLY
 from certexec.kernel.procfs import in_initial_user_namespace, own_fd, read_file
 from certexec.policy.model import parts, symbols
 from certexec.policy.operators import needs_expansion
@@ -44,6 +44,7 @@ from certexec.run.cache_entry import (
     Object,
 )
 from certexec.run.freshness import look, look_at
+from certexec.run.ground import HOLDING, why_not_ground, why_not_standing
 from certexec.run.invoker import Invoker
 from certexec.run.layout import SYSTEM, Layout
 from certexec.run.plan_build import build_plan
@@ -59,9 +60,6 @@ if TYPE_CHECKING:
     from certexec.run.integrity import Judged
     from certexec.run.landlock import Tree
 
-HOLDING = frozenset(("ext4", "xfs", "btrfs"))
-"""File systems where every write moves the change time. On tmpfs a store through a mapping does
-not (measured, Linux 6.18), overlayfs has another inode below, others have other writers."""
 HOLDING_CERTIFICATES = HOLDING | {"tmpfs"}
 """A certificate's bytes were judged when the entry was made, and nothing reads them again: here
 only the file counts, which nobody but root can exchange for another one."""
@@ -144,7 +142,7 @@ class _Verdict:
         now = int(time.time())
         accounts = AccountFiles()
         # 2. the certificate, as certexec.run.decide judges it
-        _check_ground(fd, path, HOLDING_CERTIFICATES)
+        _check(why_not_ground(fd, path, HOLDING_CERTIFICATES))
         own = look_at(fd, path)
         data = decide.read_certificate(fd)
         certificate = decide.verify(data, layout.trust_store, ROOT_ONLY).certificate
@@ -221,33 +219,15 @@ def _keeps_group(certificate: Certificate) -> bool:
     return certificate.identity is None or certificate.identity.group is None
 
 
-def _check_ground(fd: int, path: str, kinds: frozenset[str]) -> None:
-    """Raise Unfit unless only root can change an open file, and a change would show."""
-    check = os.fstatvfs(fd)
-    if filesystem.type_name(fd) not in kinds:
-        raise Unfit(f'"{path}" is on a file system where not every change shows')
-    if check.f_flag & os.ST_NOSUID:
-        # such a mount may hold what somebody else made, with root as the owner of everything
-        raise Unfit(f'"{path}" is on a mount with nosuid, which others may have filled')
-    try:
-        check_object(fd, path, ROOT_ONLY)
-    except CertexecError as error:
-        raise Unfit(error.message) from None
+def _check(why: str) -> None:
+    if why:
+        raise Unfit(why)
 
 
 def _check_program(judged: Judged, path: str) -> None:
     if judged.mode != "exec-stop" or judged.is_script:
         raise Unfit(f'"{path}" runs from a copy in memory')
-    _check_standing(judged.fd, path)
-
-
-def _check_standing(fd: int, path: str) -> None:
-    """Raise Unfit unless an open program can be known by its inode and times."""
-    _check_ground(fd, path, HOLDING)
-    try:
-        os.close(check_chain(os.path.dirname(path), ROOT_ONLY))
-    except CertexecError as error:
-        raise Unfit(error.message) from None
+    _check(why_not_standing(judged.fd, path))
 
 
 def _check_conditions(certificate: Certificate) -> None:
@@ -447,7 +427,7 @@ def why_never(certificate: Certificate, layout: Layout = SYSTEM) -> str:
         _check_conditions(certificate)
         fd = integrity.open_file(path)
         try:
-            _check_standing(fd, path)
+            _check(why_not_standing(fd, path))
         finally:
             os.close(fd)
         _kernel_only(certificate, False, layout)

@@ -15,7 +15,7 @@ from certexec.errors import CertexecError
 from certexec.kernel import binfmt, filesystem
 from certexec.kernel.ownership import check_file, root_owners
 from certexec.run import child, deploy, handler, plan_cache, probe, server_state, version_tree
-from certexec.run.cacheable import HOLDING
+from certexec.run.ground import HOLDING
 from certexec.run.layout import Layout
 from certexec.trust.store import load_store
 

@@ -159,7 +159,8 @@ def decide(
     permitted = identity.permitted_identity(certificate.identity, invoker)
     attachable = grant and identity.leaves_attachable(certificate.identity, permitted)
     # 5. the binary
-    judged = integrity.judge(certificate, permitted, attachable)
+    proven = None if known is None else known.proven
+    judged = integrity.judge(certificate, permitted, attachable, proven=proven)
     # 6. the policy
     reach, compiled, inside = confinement_of(
         certificate,

@@ -20,6 +20,7 @@ from certexec.kernel import filesystem, memfd
 from certexec.kernel.ownership import check_object, root_owners
 from certexec.kernel.procfs import Status, own_fd, proc
 from certexec.run.content import Comparison, digest
+from certexec.run.proven import CHOICES, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from certexec.certificate.model import Certificate, FileDigest, Program
     from certexec.run.identity import Permitted
+    from certexec.run.proven import Proven, State
 
 SHEBANG = b"#!"
 SEALED_HINT = 'sign it with "--integrity sealed"'
@@ -44,9 +46,13 @@ class Judged:
         is_script: the kernel will start an interpreter on it.
         program: what the certificate says of the file that /proc/PID/exe must be at the exec
             stop: the binary itself, or a script's interpreter.
+        proven: its state, where that alone says what it holds (certexec.run.proven).
+        learns: it is to be known again; at_stop: its state at the exec stop, before it was hashed.
     """
 
-    __slots__ = ("_pending", "exec_fd", "fd", "is_script", "mode", "program")
+    __slots__ = (
+        "_pending", "at_stop", "exec_fd", "fd", "is_script", "learns", "mode", "program", "proven",
+    )  # fmt: skip
 
     def __init__(
         self, fd: int, exec_fd: int, mode: str, program: Program | FileDigest, is_script: bool,
@@ -58,6 +64,9 @@ class Judged:
         self.program = program
         self.is_script = is_script
         self._pending = pending
+        self.proven: State | None = None
+        self.learns = False
+        self.at_stop: State | None = None
 
     def confirm_content(self) -> None:
         """Wait for what was begun; raises RunError where the content is not the signed one."""
@@ -98,12 +107,14 @@ def open_file(
 
 
 def judge(
-    certificate: Certificate, permitted: Permitted, unreadable_exe: bool, gains: bool = False
-) -> Judged:
+    certificate: Certificate, permitted: Permitted, unreadable_exe: bool, gains: bool = False,
+    proven: Proven | None = None,
+) -> Judged:  # fmt: skip
     """Open and judge the binary; raises RunError.
 
     The content is being compared still: nothing may run before ``Judged.confirm_content``.
-    ``gains``: it will run with a grant that is not its own certificate's.
+    ``gains``: it will run with a grant that is not its own certificate's; ``proven``: programs that
+    were hashed before.
 
     1. the open file is a regular one on a mount that allows execution, and executable for the
        identity that it will run as (the copy in memory would not ask);
@@ -134,7 +145,12 @@ def judge(
         mode = "exec-stop" if weakness is None else "sealed"
     # 3. the content
     if mode == "exec-stop":
-        return Judged(fd, fd, mode, signed, False, [Comparison(fd, signed)])
+        if proven is None or certificate.integrity not in CHOICES:
+            return Judged(fd, fd, mode, signed, False, [Comparison(fd, signed)])
+        known = proven.recognise(fd, signed)
+        judged = Judged(fd, fd, mode, signed, False, () if known else [Comparison(fd, signed)])
+        judged.proven, judged.learns = known, known is None
+        return judged
     if info.st_size != signed.size:
         Comparison(fd, signed).finish()  # refuses, before all of it is copied
     bits = GROUPS_ONLY_MODE if unreadable_exe else 0o555
@@ -146,8 +162,8 @@ def judge(
     weakness = _why_not_held(interpreter, interpreters[0].path, writers)
     if weakness is not None:
         raise weakness
-    pending = [content, Comparison(interpreter, interpreters[0], "file-mismatch")]
-    return Judged(interpreter, copy, mode, interpreters[0], True, pending)
+    comparisons = [content, Comparison(interpreter, interpreters[0], "file-mismatch")]
+    return Judged(interpreter, copy, mode, interpreters[0], True, comparisons)
 
 
 def _harmless_writers(grant: bool, permitted: Permitted) -> frozenset[int]:
@@ -220,8 +236,13 @@ def confirm_at_exec_stop(pid: int, judged: Judged) -> None:
         expected = judged.fd if judged.is_script or judged.mode == "exec-stop" else judged.exec_fd
         if not os.path.samestat(os.fstat(running), os.fstat(expected)):
             raise RunError("binary-mismatch", "another file was executed than the one judged")
-        if judged.mode == "exec-stop" or judged.is_script:
+        if judged.proven is not None:
+            if state(running) != judged.proven:
+                raise RunError("binary-mismatch", "the file was changed while it was executed")
+        elif judged.mode == "exec-stop" or judged.is_script:
             signed = judged.program
+            if judged.learns:
+                judged.at_stop = state(running)  # first: what changes from here on shows
             if os.fstat(running).st_size != signed.size:
                 raise RunError("binary-mismatch", "the file was changed while it was executed")
             if digest(running, signed.size) != signed.sha256:

@@ -17,6 +17,7 @@ from certexec.certificate.verify import check_moment, verify_certificate
 from certexec.kernel.ownership import root_owners
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.syntax import parse_policy
+from certexec.run.proven import Proven
 from certexec.trust.store import load_store
 
 TYPE_CHECKING = False
@@ -77,13 +78,16 @@ class Known:
     Attributes:
         fresh: what this process had to compute itself: the certificate's bytes, the policy's text
             and the place, in case somebody else wants to learn it; None where all was known.
-        owners: who counts as root here.
+        owners: who counts as root here; proven: programs that this process has hashed.
     """
 
-    __slots__ = ("_confinements", "_data", "_policies", "_stores", "_text", "fresh", "owners")
+    __slots__ = (
+        "_confinements", "_data", "_policies", "_stores", "_text", "fresh", "owners", "proven",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.owners = root_owners()
+        self.proven = Proven()
         self._stores: dict[tuple[str, frozenset[int]], Store] = {}
         self._policies: dict[tuple[str, str], tuple[PolicyFile, list[Lookup]]] = {}
         self._confinements: dict[tuple[int, int, tuple[bool, ...]], Confinement] = {}

@@ -282,6 +282,9 @@ class Execution:
         """Tell that the program runs."""
         self.grants = approved.grant
         self.leash.send(lesson(self.known.fresh), _socket.MSG_NOSIGNAL)
+        judged = approved.judged
+        if judged.learns:
+            self.known.proven.learn(judged.fd, judged.program, judged.at_stop)
 
 
 def _tidy() -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from certexec.run.proven import SETTLED
 from certexec.run.warm import own_memory
 from tests.execution.world import ALICE, BOB, SERVICE, refused
 from tests.isolation import PROJECT
@@ -228,6 +229,25 @@ def test_a_changed_program_is_refused_by_who_has_seen_the_right_one(running: Ser
     with open(program, "ab") as file:
         file.write(b"\0")
     refused(running.world.run(certificate, "0"), "binary-mismatch")
+
+
+def test_a_program_that_was_not_hashed_again_is_refused_once_it_changed(running: Service) -> None:
+    """Where root alone can write it is known by inode and times from the second run on."""
+    place = running.world.directory("proven")
+    running.world.machine.run("mount", "--bind", str(place), "/mnt/free")
+    running.world.copy(SLEEP, "proven/program")
+    certificate = running.certificate("proven-cert", program="/mnt/free/program")
+    time.sleep(SETTLED / 1e9)
+    for _ in range(3):
+        assert running.world.run(certificate, "0").returncode == 0
+    program = place / "program"
+    info = program.stat()
+    with open(program, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\1")
+    os.utime(program, ns=(info.st_atime_ns, info.st_mtime_ns))
+    refused(running.world.run(certificate, "0"), "binary-mismatch")
+    running.world.machine.run("umount", "/mnt/free")
 
 
 @pytest.mark.parametrize("uid", [ALICE, 0])
