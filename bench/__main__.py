@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from bench import plot, report
+from bench.doors import compiled_doors
 from bench.frame import FULL_ROUNDS, OURS, Bench, Group, Line, load_groups, missing_cases, run_group
 from bench.peers import absent
 from demo.stage import RUN_ONLY, stage
@@ -108,7 +109,9 @@ def main() -> int:
         "when": int(time.time()), "kernel": os.uname().release, "processors": os.cpu_count(),
         "rounds": options.rounds, "absent_peers": gone,
     }  # fmt: skip
-    lines = measure_all(groups, options.rounds)
+    with compiled_doors() as compiled:
+        about["compiled"] = compiled
+        lines = measure_all(groups, options.rounds)
     result = report.as_json(groups, lines, about)
     name = "quick" if options.only or options.rounds < FULL_ROUNDS else "latest"
     print(f"bench: wrote {report.write(f'{name}.json', report.to_text(result))}")

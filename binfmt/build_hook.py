@@ -1,8 +1,12 @@
-"""Builds the launcher: the hatchling build hook, and the command that the Makefile calls.
+"""Builds what is in C: the hatchling build hook, and the command that the Makefile calls.
 
 In a wheel or an editable install the launcher becomes ``certexec/libexec/launch``. By hand::
 
     python3 binfmt/build_hook.py OUTPUT [-D NAME=VALUE ...]
+
+A wheel carries the doors to the kernel (certexec/kernel/_doors.c) compiled, too, for every CPython
+from 3.11 on. They may be missing: where they do not compile, for want of Python's headers, the
+wheel is one of Python alone. An editable install has none, so that tests run on Python alone.
 
 Honours ``CC`` (default gcc) and ``CFLAGS``; the flags that the launcher depends on come last, so
 that no CFLAGS can take them away.
@@ -16,6 +20,7 @@ import shlex
 import struct
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +33,14 @@ SOURCES = (
 TARGET = HERE.parent / "certexec" / "libexec" / "launch"
 WHEEL_PATH = "certexec/libexec/launch"
 WHEEL_TAG = "py3-none-linux_x86_64"
+DOORS_SOURCE = HERE.parent / "certexec" / "kernel" / "_doors.c"
+DOORS_WHEEL_PATH = "certexec/kernel/_doors.abi3.so"
+DOORS_WHEEL_TAG = "cp311-abi3-linux_x86_64"
+DOORS_FLAGS = shlex.split(
+    "-std=gnu11 -O2 -Wall -Wextra -fPIC -shared -fvisibility=hidden -fcf-protection=full "
+    "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 "
+    "-Wl,-z,relro,-z,now,-z,noexecstack,--build-id=none -s"
+)
 FLAGS = shlex.split(
     "-std=gnu11 -O2 -Wall -Wextra -Werror "
     # no libc, no start files, no dynamic loader; position independent all the same
@@ -81,6 +94,28 @@ def compile_launcher(output: Path, defines: Sequence[str] = ()) -> None:
     fresh.replace(output)  # a running launcher keeps its own file
 
 
+def compile_doors(output: Path) -> None:
+    """Compile the doors to the kernel to ``output``; raises RuntimeError with what went wrong."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        *shlex.split(os.environ.get("CC") or "gcc"),
+        *shlex.split(os.environ.get("CFLAGS") or ""),
+        *DOORS_FLAGS,
+        f"-I{sysconfig.get_path('include')}",
+        f"-I{sysconfig.get_path('platinclude')}",
+        "-o",
+        str(output),
+        str(DOORS_SOURCE),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise RuntimeError(f"cannot start the compiler {command[0]}: {error.strerror}") from None
+    if done.returncode != 0:
+        (why, *_) = [line for line in done.stderr.splitlines() if "error:" in line] or ["?"]
+        raise RuntimeError(why)
+
+
 def faults(elf: bytes) -> str:
     """Say why a built launcher cannot be used; an empty string means that it can.
 
@@ -110,7 +145,10 @@ except ImportError:  # called as a command, without hatchling
 else:
 
     class LauncherHook(BuildHookInterface):  # type: ignore[type-arg]
-        """Puts the compiled launcher into wheels and beside the sources of editable installs."""
+        """Puts the compiled launcher into wheels and beside the sources of editable installs.
+
+        Wheels get the compiled doors, too.
+        """
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
             """Compile before hatchling collects files; a source distribution needs nothing."""
@@ -119,8 +157,19 @@ else:
             compile_launcher(TARGET)
             build_data["pure_python"] = False
             build_data["tag"] = WHEEL_TAG
-            if version != "editable":
-                build_data["force_include"][str(TARGET)] = WHEEL_PATH
+            if version == "editable":
+                return
+            build_data["force_include"][str(TARGET)] = WHEEL_PATH
+            doors = HERE / "build" / Path(DOORS_WHEEL_PATH).name
+            try:
+                compile_doors(doors)
+            except RuntimeError as error:
+                self.app.display_warning(
+                    f"certexec will run on Python alone, and slower: {error}"
+                )
+                return
+            build_data["force_include"][str(doors)] = DOORS_WHEEL_PATH
+            build_data["tag"] = DOORS_WHEEL_TAG
 
 
 def main(arguments: Sequence[str]) -> int:

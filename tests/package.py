@@ -56,7 +56,7 @@ def make_package(parent: str, *, broken: bool = False, mark: str = "") -> str:
     target = os.path.join(parent, "certexec")
     if os.path.isdir(target):
         shutil.rmtree(target)
-    ignored = shutil.ignore_patterns("__pycache__", "libexec")
+    ignored = shutil.ignore_patterns("__pycache__", "libexec", "*.so")
     shutil.copytree(os.path.join(PROJECT, "certexec"), target, ignore=ignored)
     os.mkdir(os.path.join(target, "libexec"))
     launcher = os.path.join(target, "libexec", "launch")

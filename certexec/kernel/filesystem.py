@@ -10,7 +10,7 @@ import os
 import struct
 
 from certexec.errors import KernelError
-from certexec.kernel.libc import last_error, shaped
+from certexec.kernel.libc import syscall
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -73,7 +73,6 @@ STATX_SIZE = 256
 
 _OPENAT2 = 437
 _HOW = struct.Struct("=QQQ")
-_openat2 = shaped(int, bytes, bytes, int)
 NO_XDEV = 0x01
 """RESOLVE_NO_XDEV: cross no mount."""
 NO_MAGICLINKS = 0x02
@@ -83,7 +82,6 @@ _STATX = struct.Struct("<IIQIIIHHQQQQ" + "qIi" * 4 + "IIIIQ")
 _MOUNT_AND_MODE = struct.Struct("<I24xH114xQ")
 """stx_mask, stx_mode and stx_mnt_id."""
 _STATX_CALL = 332
-_statx = shaped(int, bytes, int, int, ctypes.Array)
 
 WRITE_DENYING = frozenset(("ext4", "xfs", "btrfs", "tmpfs"))
 """Where an executed file cannot be opened for writing. Not overlayfs: a writer gets the upper
@@ -172,18 +170,14 @@ def mount_and_mode(fd: int) -> tuple[int | None, int]:
     The id is None before Linux 5.8. Raises OSError (statx(2)).
     """
     buffer = ctypes.create_string_buffer(STATX_SIZE)
-    if _statx(_STATX_CALL, fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, buffer) < 0:
-        raise last_error()
+    syscall(_STATX_CALL, fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, buffer)
     mask, mode, mount = _MOUNT_AND_MODE.unpack_from(buffer)
     return mount if mask & STATX_MNT_ID else None, mode
 
 
 def openat2(dirfd: int, path: bytes, flags: int, resolve: int) -> int:
     """Open with RESOLVE_* restrictions (openat2(2)); raises OSError."""
-    fd = _openat2(_OPENAT2, dirfd, path, _HOW.pack(flags, 0, resolve), _HOW.size)
-    if fd < 0:
-        raise last_error()
-    return fd
+    return syscall(_OPENAT2, dirfd, path, _HOW.pack(flags, 0, resolve), _HOW.size)
 
 
 def type_number(fd: int) -> int:

@@ -13,6 +13,7 @@ import ctypes
 import os
 
 from certexec.errors import PolicyError
+from certexec.kernel.doors import compiled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,26 +46,18 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
     shape = tuple(map(type, arguments))
     function = _shapes.get(shape)
     if function is None:
-        function = shaped(*shape)
+        function = _shaped(*shape)
         if len(_shapes) < _SHAPES_MAX:  # each length of buffer is a type
             _shapes[shape] = function
     result = function(number, *arguments)
     if result == -1:
-        raise last_error()
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
     return result
 
 
-def last_error() -> OSError:
-    """Return what went wrong in the last call of a ``shaped`` function that returned -1."""
-    code = ctypes.get_errno()
-    return OSError(code, os.strerror(code))
-
-
-def shaped(*shape: type) -> Callable[..., int]:
-    """Return syscall(2) for arguments of these types, behind the number: the quickest way to call.
-
-    -1 means that ``last_error`` is to be raised.
-    """
+def _shaped(*shape: type) -> Callable[..., int]:
+    """Return syscall(2) for arguments of these types, behind the number."""
     function = _LIBC["syscall"]  # each look-up by name makes a function with types of its own
     function.restype = ctypes.c_long
     function.argtypes = (
@@ -73,6 +66,10 @@ def shaped(*shape: type) -> Callable[..., int]:
           else ctypes.c_char_p if issubclass(kind, bytes) else ctypes.c_void_p for kind in shape),
     )  # fmt: skip
     return function
+
+
+if compiled is not None:
+    syscall = compiled.syscall
 
 
 def fnmatch(pattern: bytes, value: bytes, flags: int) -> bool:

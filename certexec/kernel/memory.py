@@ -7,10 +7,12 @@ and they look the address space up at each call: none that was left by an exec i
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
-from certexec.kernel.libc import last_error, shaped
+from certexec.kernel.doors import compiled
+from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import proc
 
 TYPE_CHECKING = False
@@ -26,7 +28,6 @@ _SPACE_END = 1 << 63
 _VECTOR = struct.Struct("=QQ")
 _FIRST_LOOK = 256
 """bytes of a string that are copied first: few names of files are longer."""
-_copy = shaped(int, bytes, int, bytes, int, int)
 
 
 class _Room:
@@ -41,6 +42,43 @@ class _Room:
 
 _rooms: list[_Room] = []
 """Those that nobody uses; threads take one each (list.pop and append are atomic)."""
+
+
+def _read_text(tid: int, address: int, limit: int) -> bytes | None:
+    """Return the bytes up to the NUL; None when there is none within ``limit`` bytes.
+
+    Raises OSError(EFAULT), whatever makes the address a bad one.
+    """
+    text, look = b"", _FIRST_LOOK
+    room = _rooms.pop() if _rooms else _Room()
+    try:
+        while limit > 0:
+            # never beyond the page that the string is known to reach into
+            size = min(PAGE - address % PAGE, limit, look)
+            if address >= _SPACE_END or _copy_in(tid, room.address, address, size) != size:
+                raise OSError(errno.EFAULT, "bad address")
+            room.buffer[size] = b"\0"
+            chunk = room.buffer.value  # up to its first NUL
+            text += chunk
+            if len(chunk) < size:
+                return text
+            address += size
+            limit -= size
+            look = PAGE
+    finally:
+        _rooms.append(room)
+    return None
+
+
+def _copy_in(tid: int, to: int, address: int, size: int) -> int:
+    local, remote = _VECTOR.pack(to, size), _VECTOR.pack(address, size)
+    try:
+        return syscall(_PROCESS_VM_READV, tid, local, 1, remote, 1, 0)
+    except OSError:
+        return -1
+
+
+_text = _read_text if compiled is None else compiled.read_text
 
 
 def _plainly(function: Callable[..., bytes], *arguments: object) -> bytes:
@@ -83,22 +121,7 @@ class Memory:
 
         Raises OSError for a bad address.
         """
-        text, look = b"", _FIRST_LOOK
-        room = _rooms.pop() if _rooms else _Room()
-        try:
-            while limit > 0:
-                # never beyond the page that the string is known to reach into
-                size = min(PAGE - address % PAGE, limit, look)
-                chunk = self._peek(self._text, room, address, size)
-                text += chunk
-                if len(chunk) < size:
-                    return text
-                address += size
-                limit -= size
-                look = PAGE
-        finally:
-            _rooms.append(room)
-        return None
+        return self._peek(_text, self.tid, address, limit)
 
     def write(self, address: int, data: bytes | ctypes.Array[ctypes.c_char]) -> None:
         """Write ``data`` as the process itself could; raises OSError (EFAULT)."""
@@ -106,16 +129,6 @@ class Memory:
             size = len(data)
             buffer = ctypes.create_string_buffer(data, size) if isinstance(data, bytes) else data
             self._transfer(_PROCESS_VM_WRITEV, buffer, address, size)
-
-    def _text(self, room: _Room, address: int, size: int) -> bytes:
-        local, remote = _VECTOR.pack(room.address, size), _VECTOR.pack(address, size)
-        if (
-            address >= _SPACE_END
-            or _copy(_PROCESS_VM_READV, self.tid, local, 1, remote, 1, 0) != size
-        ):
-            raise OSError(14, "bad address")
-        room.buffer[size] = b"\0"
-        return room.buffer.value  # up to its first NUL
 
     def _fill(self, buffer: ctypes.Array[ctypes.c_char], address: int, size: int) -> bytes:
         self._transfer(_PROCESS_VM_READV, buffer, address, size)
@@ -129,16 +142,13 @@ class Memory:
         self, call: int, buffer: ctypes.Array[ctypes.c_char], address: int, size: int
     ) -> None:
         if address >= _SPACE_END or self._move(call, buffer, address, size) != size:
-            raise OSError(14, "bad address")
+            raise OSError(errno.EFAULT, "bad address")
 
     def _move(
         self, call: int, buffer: ctypes.Array[ctypes.c_char], address: int, size: int
     ) -> int:
         local = _VECTOR.pack(ctypes.addressof(buffer), size)
-        done = _copy(call, self.tid, local, 1, _VECTOR.pack(address, size), 1, 0)
-        if done < 0:
-            raise last_error()
-        return done
+        return syscall(call, self.tid, local, 1, _VECTOR.pack(address, size), 1, 0)
 
 
 class Glimpse:

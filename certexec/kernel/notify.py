@@ -9,6 +9,8 @@ import errno
 import fcntl
 import struct
 
+from certexec.kernel.doors import compiled
+
 _RECV = 0xC0502100
 _SEND = 0xC0182101
 _ID_VALID = 0x40082102
@@ -29,6 +31,56 @@ _SYNC_WAKE_UP = 1
 O_CLOEXEC = 0o2000000
 ERESTARTSYS = 512
 """Not an errno of user space: tells the kernel to restart the call after its signal handler."""
+
+
+def _receive(listener: int) -> tuple[int, int, int, int, tuple[int, ...]] | None:
+    """Take the next notification; None when its caller died or a signal came first."""
+    buffer = bytearray(_NOTIF.size)  # the kernel insists on zeroes
+    try:
+        fcntl.ioctl(listener, _RECV, buffer)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
+            return None
+        raise
+    fields = _NOTIF.unpack(buffer)
+    return fields[0], fields[1], fields[3], fields[4], fields[6:]
+
+
+def _is_valid(listener: int, cookie: int) -> bool:
+    try:
+        fcntl.ioctl(listener, _ID_VALID, _ID.pack(cookie))
+    except InterruptedError:
+        return _is_valid(listener, cookie)
+    except OSError:
+        return False
+    return True
+
+
+def _add_fd(listener: int, cookie: int, fd: int, flags: int) -> int:
+    """Install a copy of ``fd`` in the caller. Raises OSError (EMFILE, ...)."""
+    request = bytearray(_ADD.pack(cookie, 0, fd, 0, flags))
+    try:
+        number: int = fcntl.ioctl(listener, _ADDFD, request)  # mutable: then it gives its result
+        return number
+    except InterruptedError:
+        return _add_fd(listener, cookie, fd, flags)
+
+
+def _respond(listener: int, cookie: int, value: int, error: int, flags: int) -> bool:
+    try:
+        fcntl.ioctl(listener, _SEND, _RESP.pack(cookie, value, error, flags))
+    except InterruptedError:
+        return _respond(listener, cookie, value, error, flags)
+    except OSError as problem:
+        if problem.errno in (errno.ENOENT, errno.EINPROGRESS):
+            return False  # the caller is gone, or has its answer already
+        raise
+    return True
+
+
+if compiled is not None:
+    _receive, _is_valid = compiled.receive, compiled.is_valid
+    _add_fd, _respond = compiled.add_fd, compiled.respond
 
 
 class Notification:
@@ -69,15 +121,8 @@ class Listener:
 
     def receive(self) -> Notification | None:
         """Take the next notification; None when its caller died or a signal came first."""
-        buffer = bytearray(_NOTIF.size)  # the kernel insists on zeroes
-        try:
-            fcntl.ioctl(self.fd, _RECV, buffer)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
-                return None
-            raise
-        fields = _NOTIF.unpack(buffer)
-        return Notification(fields[0], fields[1], fields[3], fields[4], fields[6:])
+        fields = _receive(self.fd)
+        return None if fields is None else Notification(*fields)
 
     def is_valid(self, cookie: int) -> bool:
         """Tell whether the caller still waits for ``cookie``.
@@ -85,24 +130,18 @@ class Listener:
         Whatever was read through its thread id before this says True was read from that thread:
         a dead caller's id may belong to another process by now.
         """
-        try:
-            fcntl.ioctl(self.fd, _ID_VALID, _ID.pack(cookie))
-        except InterruptedError:
-            return self.is_valid(cookie)
-        except OSError:
-            return False
-        return True
+        return _is_valid(self.fd, cookie)
 
     def answer(self, cookie: int, value: int = 0, error: int = 0) -> bool:
         """End the call with ``value``, or with the positive errno ``error``.
 
         False: the caller is gone, or the call was answered before.
         """
-        return self._send(_RESP.pack(cookie, 0 if error else value, -error, 0))
+        return _respond(self.fd, cookie, 0 if error else value, -error, 0)
 
     def resume(self, cookie: int) -> bool:
         """Let the kernel run the call as the caller's registers and memory now say."""
-        return self._send(_RESP.pack(cookie, 0, 0, RESPONSE_CONTINUE))
+        return _respond(self.fd, cookie, 0, 0, RESPONSE_CONTINUE)
 
     def answer_with_fd(self, cookie: int, fd: int, close_on_exec: bool) -> tuple[int, int]:
         """Install a copy of ``fd`` in the caller and end the call with its number.
@@ -120,26 +159,9 @@ class Listener:
             number = self.install_fd(cookie, fd, close_on_exec)
         except OSError as error:
             return -1, error.errno or errno.EIO
-        self._send(_RESP.pack(cookie, number, 0, 0))
+        _respond(self.fd, cookie, number, 0, 0)
         return number, 0
 
     def install_fd(self, cookie: int, fd: int, close_on_exec: bool) -> int:
         """Install a copy of ``fd`` in the caller, which waits on. Raises OSError (EMFILE, ...)."""
-        flags = O_CLOEXEC if close_on_exec else 0
-        request = bytearray(_ADD.pack(cookie, 0, fd, 0, flags))
-        try:
-            number: int = fcntl.ioctl(self.fd, _ADDFD, request)  # mutable: then it gives its result
-            return number
-        except InterruptedError:
-            return self.install_fd(cookie, fd, close_on_exec)
-
-    def _send(self, response: bytes) -> bool:
-        try:
-            fcntl.ioctl(self.fd, _SEND, response)
-        except InterruptedError:
-            return self._send(response)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EINPROGRESS):
-                return False  # the caller is gone, or has its answer already
-            raise
-        return True
+        return _add_fd(self.fd, cookie, fd, O_CLOEXEC if close_on_exec else 0)

@@ -168,6 +168,11 @@ def check_server(layout: Layout, uid: int | None, package: str) -> Iterable[Find
         yield Finding(name, WARN, identifier, "it is not of this command's version", SETUP_HINT)
         return
     yield Finding(name, OK, identifier, "it is whole and passes its self-test")
+    if version_tree.has_doors(layout.current, uid):
+        yield Finding("doors", OK, "compiled", "judged calls reach the kernel the short way")
+    else:
+        meaning = "judged calls take about a third longer: pip found no compiler or no Python.h"
+        yield Finding("doors", OK, "Python alone", meaning)
 
 
 def check_resident(layout: Layout) -> Finding:

@@ -290,6 +290,16 @@ def self_test(root: str, uid: int | None) -> str:
     return "" if outcome.code == 0 else outcome.complaint
 
 
+def has_doors(root: str, uid: int | None) -> bool:
+    """Tell whether the compiled doors of a version open for its interpreter, run as ``uid``."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "from certexec.kernel.doors import compiled; sys.exit(compiled is None)"
+    )
+    command = [f"{root}/{PYTHON}", *ISOLATED, "-c", code, f"{root}/{LIBRARY}"]
+    return child.run(command, uid=uid).code == 0
+
+
 def exchange(first: str, second: str) -> None:
     """Swap two names in one step (renameat2(2), RENAME_EXCHANGE). Raises OSError."""
     names = os.fsencode(first), os.fsencode(second)

@@ -13,7 +13,8 @@ from tests.isolation import need
 from tests.package import LIBEXEC, Site
 
 ROWS = {
-    "binfmt_misc", "handler", "at boot", "launcher", "policy server", "trust store", "kernel",
+    "binfmt_misc", "handler", "at boot", "launcher", "policy server", "doors", "trust store",
+    "kernel",
     "seccomp notify", "wait killable", "addfd send", "sync wake-up", "landlock", "ptrace",
     "ptrace scope", "identity", "suid_dumpable", "memfd_noexec", "leases", "user namespaces",
     "open files", "clock",
@@ -51,6 +52,7 @@ def test_doctor_fails_before_setup_and_is_content_after_it(site: Site) -> None:
     assert set(after) >= ROWS
     assert after["handler"]["status"] == after["policy server"]["status"] == "ok"
     assert after["trust store"]["status"] == "warn"
+    assert after["doors"]["value"] == "Python alone"
     assert any(name.startswith("on ") for name in after)
 
 

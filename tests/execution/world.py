@@ -32,6 +32,8 @@ from tests.isolation import PROJECT, Machine
 
 ALICE, BOB, SERVICE, NETADMIN = 61001, 61002, 61003, 61100
 """Ordinary users of the machine; "netadmin" is a group that Alice belongs to."""
+ALL_COMPILED = os.environ.get("CERTEXEC_TEST_COMPILED") == "1"
+"""Let every world run on the compiled doors; else only those do that ask for it."""
 TIMEOUT = 60
 SETTLE = 5.0
 """seconds that helpers may take to end after their program; they take milliseconds."""
@@ -144,10 +146,11 @@ SUPERVISED = (
 class World:
     """The machine, a directory that inside and outside share, and the people."""
 
-    def __init__(self) -> None:
+    def __init__(self, compiled: bool = ALL_COMPILED) -> None:
+        """``compiled``: with the compiled doors, as ``pip install`` makes them."""
         self.place = Path(tempfile.mkdtemp(prefix="certexec-world-"))
         self.place.chmod(0o755)
-        self.package = self._package()
+        self.package = self._package(compiled)
         self.machine = Machine(extra=OWN_DEV)
         self._log: list[str] = []
         try:
@@ -170,12 +173,15 @@ class World:
         self.machine.stop()
         shutil.rmtree(self.place, ignore_errors=True)
 
-    def _package(self) -> Path:
+    def _package(self, compiled: bool) -> Path:
         """Copy this tree's package and compile its launcher, so that nobody edits under us."""
         target = self.place / "package" / "certexec"
-        ignored = shutil.ignore_patterns("__pycache__", "libexec")
+        ignored = shutil.ignore_patterns("__pycache__", "libexec", "*.so")
         shutil.copytree(f"{PROJECT}/certexec", target, ignore=ignored)
-        load_hook().compile_launcher(target / "libexec" / "launch")
+        hook = load_hook()
+        hook.compile_launcher(target / "libexec" / "launch")
+        if compiled:
+            hook.compile_doors(target.parent / hook.DOORS_WHEEL_PATH)
         for directory, _, _ in os.walk(target.parent):
             os.chmod(directory, 0o755)
         return target.parent

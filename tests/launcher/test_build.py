@@ -133,7 +133,10 @@ def test_the_sources_stay_small_enough_to_read() -> None:
     assert sum(1 for line in bare.splitlines() if line.strip()) <= LINES_MAX
 
 
-def test_a_wheel_carries_the_launcher_and_the_machine_in_its_tag(tmp_path: Path) -> None:
+@pytest.mark.parametrize("headers", [True, False])
+def test_a_wheel_carries_the_launcher_the_doors_and_the_machine_in_its_tag(
+    tmp_path: Path, headers: bool
+) -> None:
     pytest.importorskip("hatchling")
     tree = tmp_path / "tree"
     ignore = shutil.ignore_patterns("__pycache__", "libexec")
@@ -143,14 +146,21 @@ def test_a_wheel_carries_the_launcher_and_the_machine_in_its_tag(tmp_path: Path)
     shutil.copy(PROJECT / "pyproject.toml", tree)
     for name in ("README.md", "COPYING"):
         (tree / name).write_text("x\n")
+    if not headers:
+        (tree / "certexec/kernel/_doors.c").write_text("#include <no-such-Python.h>\n")
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "dist"],
         cwd=tree, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (wheel,) = (tmp_path / "dist").iterdir()
-    assert wheel.name.endswith("-py3-none-linux_x86_64.whl")
+    tag = "cp311-abi3" if headers else "py3-none"
+    assert wheel.name.endswith(f"-{tag}-linux_x86_64.whl")
+    told = [line for line in (done.stdout + done.stderr).splitlines() if "Python alone" in line]
+    assert len(told) == (0 if headers else 1) and all("no-such-Python.h" in line for line in told)
     with zipfile.ZipFile(wheel) as archive:
+        assert (hook.DOORS_WHEEL_PATH in archive.namelist()) == headers
+        assert not any(name.endswith(".c") for name in archive.namelist())
         info = archive.getinfo("certexec/libexec/launch")
         assert info.external_attr >> 16 & 0o777 == 0o755
         assert hook.faults(archive.read(info)) == ""

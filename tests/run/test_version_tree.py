@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from certexec.errors import RunError
 from certexec.run import child, interpreter, version_tree
 from certexec.run.interpreter import Interpreter
+from tests.execution.world import load_hook
 from tests.isolation import PROJECT, skip_or_fail
 from tests.package import make_package
 
@@ -74,12 +76,33 @@ def imported(where: str) -> list[str]:
 
 def test_a_server_starts_from_its_bundles_and_without_them_from_the_modules(package: str) -> None:
     where = stage_real_server(package)
-    assert imported(where) == ["cryptography.hazmat.bindings._rust"]  # a shared library
+    # two shared libraries, of which the first is looked for in vain
+    assert imported(where) == ["certexec.kernel._doors", "cryptography.hazmat.bindings._rust"]
     os.unlink(f"{where}/bundle/supervise")
     found = imported(where)
     assert "certexec.run.supervisor" in found and "certexec.run.server" not in found
     os.unlink(f"{where}/bundle/start")
     assert "certexec.run.server" in imported(where)
+
+
+def test_compiled_doors_are_a_part_of_the_version_like_any_other(package: str) -> None:
+    plain = version_tree.identify(version_tree.collect(package), PYTHON)
+    uid = child.ordinary_uid()
+    where = stage_real_server(package)
+    assert not version_tree.has_doors(where, uid)
+    version_tree.remove_tree(where)
+    hook = load_hook()
+    hook.compile_doors(Path(package).parent / hook.DOORS_WHEEL_PATH)
+    assert version_tree.identify(version_tree.collect(package), PYTHON) != plain
+    where = stage_real_server(package)
+    doors = f"{where}/lib/{hook.DOORS_WHEEL_PATH}"
+    assert version_tree.has_doors(where, uid) and version_tree.damage(where) == ""
+    with open(doors, "ab") as file:
+        file.write(b"\0")
+    assert hook.DOORS_WHEEL_PATH in version_tree.damage(where)
+    os.truncate(doors, 100)
+    assert not version_tree.has_doors(where, uid)
+    assert version_tree.self_test(where, uid) == ""  # Python alone does it
 
 
 def test_a_bundle_of_another_interpreter_is_left_alone(package: str) -> None:
