@@ -36,10 +36,20 @@ def options_of(argv: Sequence[str], names: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--readme", action="store_true", help="measure nothing: put the latest results in README.md"
     )
+    parser.add_argument(
+        "--publish", action="store_true", help="put the results in README.md when all is measured"
+    )
     options = parser.parse_args(argv)
     if options.rounds < 2:
         parser.error("a spread needs 2 rounds")
+    if options.publish and is_quick(options):
+        parser.error(f"only all groups in {FULL_ROUNDS} rounds or more are for README.md")
     return options
+
+
+def is_quick(options: argparse.Namespace) -> bool:
+    """Tell whether the results are not those that count."""
+    return bool(options.only) or options.rounds < FULL_ROUNDS
 
 
 def show_groups(groups: Sequence[Group]) -> int:
@@ -102,6 +112,9 @@ def main() -> int:
     groups = [group for group in every if not options.only or group.NAME in options.only]
     if options.list:
         return show_groups(groups)
+    if options.publish and not plot.available():
+        print("bench: README.md shows the plot: pip install --group bench", file=sys.stderr)
+        return CANNOT
     gone = absent()
     for name, why in gone.items():
         print(f"bench: {name} {why}")
@@ -113,12 +126,14 @@ def main() -> int:
         about["compiled"] = compiled
         lines = measure_all(groups, options.rounds)
     result = report.as_json(groups, lines, about)
-    name = "quick" if options.only or options.rounds < FULL_ROUNDS else "latest"
+    name = "quick" if is_quick(options) else "latest"
     print(f"bench: wrote {report.write(f'{name}.json', report.to_text(result))}")
     if plot.available():
         print(f"bench: wrote {report.write(f'{name}.svg', plot.svg(result))}")
     else:
         print("bench: no plot: matplotlib is not installed (pip install --group bench)")
+    if options.publish:
+        update_readme()
     missed = [line for line in lines if line.held is False]
     unmeasured = [case for group in groups for case in missing_cases(group, lines)]
     held = sum(1 for line in lines if line.held and line.subject == OURS)

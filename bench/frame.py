@@ -28,6 +28,7 @@ from typing import Any, Protocol, TypeVar
 import bench.groups
 from bench.pairs import Command, measure
 from bench.peers import PEERS, Peer
+from certexec.cli.progress import Progress
 from demo.stage import Stage
 
 T = TypeVar("T")
@@ -108,6 +109,20 @@ class Bench:
         self.rounds = rounds
         self.placement = UNPINNED
         self._made: dict[str, Any] = {}
+        self._progress = Progress("bench", wanted=False)
+
+    @contextlib.contextmanager
+    def told(self, what: str) -> Iterator[None]:
+        """Show on a terminal how far ``what`` has come, as ``step`` says."""
+        self._progress = Progress(what)
+        try:
+            yield
+        finally:
+            self._progress.hide()
+
+    def step(self, done: int, total: int) -> None:
+        """Tell how many steps of how many are done."""
+        self._progress.show(done, total, True)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Return what ``make`` returns, made on the first use of ``name``."""
@@ -138,10 +153,18 @@ class Bench:
         rounds: int | None = None,
         environment: Mapping[str, str] = ENVIRONMENT,
     ) -> list[Line]:
-        """Time commands, by (case, subject), in turn; a line for each as multiples of ``base``."""
+        """Time commands, by (case, subject), in turn; a line for each as multiples of ``base``.
+
+        A peer that fails at one of them has no line there.
+        """
         name, command = base
-        times = measure({("", name): command, **commands}, rounds or self.rounds, environment)
-        return [ratio_line(*one, name, times[one], times["", name]) for one in commands]
+        times = measure(
+            {("", name): command, **commands}, rounds or self.rounds, environment,
+            {one for one in commands if one[1] in PEERS}, self.step,
+        )  # fmt: skip
+        return [
+            ratio_line(*one, name, times[one], times["", name]) for one in commands if one in times
+        ]
 
 
 def ratio_line(
@@ -200,7 +223,7 @@ def run_group(group: Group, bench: Bench) -> list[Line]:
     lines: list[Line] = []
     for placement in group.PLACEMENTS:
         bench.placement = placement
-        with placed(placement):
+        with placed(placement), bench.told(f"{group.NAME}, {placement}"):
             fresh = group.measure(bench)
         for line in fresh:
             line.group, line.placement = group.NAME, placement

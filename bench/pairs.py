@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -29,17 +30,33 @@ def run_once(argv: Sequence[str], environment: Mapping[str, str]) -> float:
 
 
 def measure(
-    commands: Mapping[K, Command], rounds: int, environment: Mapping[str, str]
-) -> dict[K, list[float]]:
-    """Run every command once per round, in turn; seconds by name, one per counted round."""
+    commands: Mapping[K, Command], rounds: int, environment: Mapping[str, str],
+    optional: Collection[K] = (), step: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[K, list[float]]:  # fmt: skip
+    """Run every command once per round, in turn; seconds by name, one per counted round.
+
+    ``optional``: what may fail; it is named and left out from then on. ``step`` is told how many
+    rounds of how many are done.
+    """
     result: dict[K, list[float]] = {name: [] for name in commands}
     for number in range(WARM_UP + rounds):
-        for name, command in commands.items():
-            if callable(command):
-                with command() as argv:
-                    taken = run_once(argv, environment)
-            else:
-                taken = run_once(command, environment)
+        for name in list(result):
+            try:
+                taken = _timed(commands[name], environment)
+            except (RuntimeError, OSError) as error:
+                if name not in optional:
+                    raise
+                print(f"bench: left out: {error}", file=sys.stderr)
+                del result[name]
+                continue
             if number >= WARM_UP:
                 result[name].append(taken)
+        step(number + 1, WARM_UP + rounds)
     return result
+
+
+def _timed(command: Command, environment: Mapping[str, str]) -> float:
+    if not callable(command):
+        return run_once(command, environment)
+    with command() as argv:
+        return run_once(argv, environment)

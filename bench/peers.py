@@ -44,33 +44,26 @@ class Peer:
         return [found, *self.words[1:], *program]
 
 
+NAMESPACES = "as started here it makes namespaces, verifies nothing and judges no call"
+
 PEERS = {
     "env": Peer(("env",), "it only executes: nothing is verified, nothing is confined"),
     "sudo": Peer(
         ("sudo", "-n", "-u", "root"), "it grants an identity by name: no digest, no confinement"
     ),
-    "bubblewrap": Peer(
-        ("bwrap", "--dev-bind", "/", "/"),
-        "it builds namespaces once and judges no call: what it shows, it permits",
-    ),
-    "minijail0": Peer(
-        ("minijail0", "-T", "static", "-p", "-v", "-n", "--"),
-        "namespaces and constants only: it verifies nothing and judges no name",
-    ),
-    "nsjail": Peer(
-        ("nsjail", "-Mo", "--quiet", "--chroot", "/", "--"),
-        "namespaces and constants only: it verifies nothing and judges no name",
-    ),
-    "firejail": Peer(
-        ("firejail", "--quiet", "--noprofile"),
-        "namespaces and constants only: it verifies nothing and judges no name",
-    ),
+    "bubblewrap": Peer(("bwrap", "--dev-bind", "/", "/"), NAMESPACES),
+    "minijail0": Peer(("minijail0", "-T", "static", "-p", "-v", "-n", "--"), NAMESPACES),
+    "nsjail": Peer(("nsjail", "-Mo", "--quiet", "--chroot", "/", "--"), NAMESPACES),
+    "firejail": Peer(("firejail", "--quiet", "--noprofile"), NAMESPACES),
     "proot": Peer(
-        ("proot", "-r", "/"), "it rewrites names and lets the kernel read them again"
+        ("proot", "-r", "/"),
+        "it is in C, denies nothing, and leaves the call to the kernel, which reads the name anew; "
+        "certexec carries the call out itself, in Python",
     ),
     "strace": Peer(
         ("strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", f"trace={TRACED}"),
-        "it only looks: the call goes on with arguments that may have changed since",
+        "it is in C and only looks: the call goes on, with arguments that may have changed since; "
+        "certexec carries the call out itself, in Python",
     ),
 }  # fmt: skip
 

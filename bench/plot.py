@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.frame import OURS, UNPINNED
+from bench.report import version
 
 OUR_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#1b6ca8", "#8a8a8a", "#c0392b"
 ROW = 0.24
@@ -14,6 +15,9 @@ ROW = 0.24
 TITLE = 0.75
 """inches for each panel's title and axis."""
 WIDTH = 9.0
+DECADE = 10
+TICKS = 8
+"""numbers on an axis that spans less than a decade, at most."""
 
 
 def available() -> bool:
@@ -44,7 +48,7 @@ def svg(result: Mapping[str, Any]) -> str:
     for axes, group, keys in zip(panels[:, 0], groups, rows, strict=True):
         _panel(axes, group, keys)
     figure.suptitle(
-        f"certexec beside its peers (Linux {result['kernel']}): medians and quartiles;\n"
+        f"certexec beside its peers (Linux {version(result)}): medians and quartiles;\n"
         "filled: unpinned, hollow: all on one processor, red: the limit", fontsize=10,
     )  # fmt: skip
     out = io.StringIO()
@@ -61,6 +65,8 @@ def _rows(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _panel(axes: Any, group: Mapping[str, Any], keys: Sequence[tuple[str, str]]) -> None:
+    from matplotlib import ticker
+
     places = {key: len(keys) - 1 - number for number, key in enumerate(keys)}
     for line in group["lines"]:
         colour = OUR_COLOUR if line["subject"] == OURS else PEER_COLOUR
@@ -76,6 +82,11 @@ def _panel(axes: Any, group: Mapping[str, Any], keys: Sequence[tuple[str, str]])
     axes.set_yticks(list(places.values()), [_label(key) for key in keys], fontsize=7)
     axes.set_ylim(-0.7, len(keys) - 0.3)
     axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    few = high < DECADE * low  # powers of ten would leave such an axis without a number
+    axes.xaxis.set_major_locator(
+        ticker.MaxNLocator(TICKS) if few else ticker.LogLocator(subs=(1, 2, 5))
+    )
     units = sorted({line["unit"] for line in group["lines"]})
     about = ", ".join("ratio" if unit == "x" else unit for unit in units)
     axes.set_title(f"{group['about']} ({about})", fontsize=8, loc="left")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -73,7 +74,7 @@ def read() -> dict[str, Any]:
 def section(result: Mapping[str, Any]) -> str:
     """Write README.md's part: the plot, the judged lines, and where a peer is faster and why."""
     rows = ["| | at most | unpinned | pinned |", "|---|---|---|---|"]
-    faster = ["| | peer | peer, certexec | why |", "|---|---|---|---|"]
+    faster: dict[str, list[str]] = {}
     for group in result["groups"]:
         judged: dict[str, dict[str, Any]] = {}
         for line in group["lines"]:
@@ -83,33 +84,44 @@ def section(result: Mapping[str, Any]) -> str:
             limit = _number(next(iter(places.values())), "limit")
             cells = [_cell(places.get(place)) for place in ("unpinned", "pinned")]
             rows.append(f"| {_case(group, case)} | {limit} | {cells[0]} | {cells[1]} |")
-        faster += _faster(group)
-    told = "\n".join(faster) if len(faster) > 2 else "No peer was faster in this run."
-    where = f"Linux {result['kernel']}, {result['processors']} processors"
+        for peer, case in _faster(group):
+            faster.setdefault(peer, []).append(case)
+    told = "No peer was faster in this run."
+    if faster:
+        table = ["| peer | where: its value (certexec's) | why |", "|---|---|---|"]
+        for peer, where in faster.items():
+            table.append(f"| {peer} | {'; '.join(where)} | {PEERS[peer].because} |")
+        told = "\n".join(table)
+    where = f"Linux {version(result)}, {result['processors']} processors"
     return (
         "## How fast it is\n\n"
         "![Ratios to the bare program](bench/results/latest.svg)\n\n"
-        f"Medians of one run of `make bench` ({where}), as multiples of what stands in the plot's\n"
-        "titles; bold is over the limit.\n\n" + "\n".join(rows) + "\n\n"
+        f"Medians of one run of `make bench` ({where}),\n"
+        "as multiples of what stands in the plot's titles; bold is over the limit.\n\n"
+        + "\n".join(rows) + "\n\n"
         "Where a peer is faster, and why (unpinned):\n\n" + told + "\n"
     )
 
 
-def _faster(group: Mapping[str, Any]) -> list[str]:
+def version(result: Mapping[str, Any]) -> str:
+    """Return the kernel's version as kernel.org numbers it; what follows is the builder's."""
+    found = re.match(r"[0-9.]*[0-9]", result["kernel"])
+    return found.group() if found else result["kernel"]
+
+
+def _faster(group: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Return each peer that is faster than certexec, and in which case."""
     ours = {
         line["case"]: line for line in group["lines"]
         if line["subject"] == OURS and line["placement"] == UNPINNED
     }
-    rows = []
     for line in group["lines"]:
         peer, own = line["subject"], ours.get(line["case"])
         if peer not in PEERS or own is None or line["placement"] != UNPINNED:
             continue
         if line["value"] * NOISE < own["value"]:
-            both = f"{_number(line, 'value')}, {_number(own, 'value')}"
-            case = _case(group, line["case"])
-            rows.append(f"| {case} | {peer} | {both} | {PEERS[peer].because} |")
-    return rows
+            both = f"{_number(line, 'value')} ({_number(own, 'value')})"
+            yield peer, f"{_case(group, line['case'])}: {both}"
 
 
 def _case(group: Mapping[str, Any], case: str) -> str:

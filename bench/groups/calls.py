@@ -90,7 +90,8 @@ def measure(bench: Bench) -> list[Line]:
     found: dict[tuple[str, str], dict[str, list[float]]] = {
         key: {call: [] for call in NAMES} for key in surroundings
     }
-    for _ in range(max(3, bench.rounds // RUNS)):
+    runs = max(3, bench.rounds // RUNS)
+    for number in range(runs):
         programs = {key: _Program(command) for key, command in surroundings.items()}
         for call in NAMES:
             for _ in range(BATCHES):
@@ -98,6 +99,7 @@ def measure(bench: Bench) -> list[Line]:
                     found[key][call].append(one.cost(call))
         for one in programs.values():
             one.end()
+        bench.step(number + 1, runs)
     bare = found.pop(("", "bare"))
     return [
         _line(f"{NAMES[call]}, {kind}", subject, NAMES[call], costs, bare[call])

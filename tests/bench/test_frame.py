@@ -141,9 +141,55 @@ def test_groups_are_listed_without_measuring_anything(capsys: pytest.CaptureFixt
         assert f"{group.NAME}: " in shown
 
 
-@pytest.mark.parametrize("argv", [["--only", "nothing"], ["--rounds", "1"], ["extra"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--only", "nothing"], ["--rounds", "1"], ["extra"], ["--publish", "--only", "starts"],
+        ["--publish", "--rounds", "3"],
+    ],
+)  # fmt: skip
 def test_a_wrong_command_line_is_refused_before_anything_is_set_up(argv: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench", *argv], cwd=PROJECT, capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stdout == "" and "usage: bench" in done.stderr
+
+
+def test_a_peer_that_fails_at_one_command_is_named_and_left_out_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bench = Bench(None, 2)  # type: ignore[arg-type]
+    lines = bench.compare(
+        {
+            ("quick", OURS): ["/bin/true"],
+            ("quick", "env"): ["/bin/true"],
+            ("quick", "sudo"): ["/bin/false"],
+            ("quick", "strace"): ["/certexec-no-such-tool"],
+        },
+        ("bare", ["/bin/true"]),
+    )
+    assert [line.subject for line in lines] == [OURS, "env"]
+    told = capsys.readouterr().err
+    assert told.count("left out: ") == 2 and "/bin/false ended with" in told
+    with pytest.raises(RuntimeError, match="/bin/false"):
+        bench.compare({("quick", OURS): ["/bin/false"]}, ("bare", ["/bin/true"]))
+
+
+def test_a_long_measurement_shows_on_a_terminal_how_far_it_has_come() -> None:
+    program = (
+        "from bench.frame import Bench\n"
+        "bench = Bench(None, 2)\n"
+        "with bench.told('starts, pinned'):\n"
+        "    bench._progress._next = 0\n"
+        "    bench.step(3, 5)\n"
+    )
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "TERM": "xterm"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, stderr=theirs, env=environment
+    )
+    shown = os.read(ours, 4096).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 0 and "starts, pinned: [" in shown and "3 of 5" in shown
+    assert shown.endswith("\r\x1b[K")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bench import plot, report
 from bench.frame import OURS, PINNED, UNPINNED, Line
 
 PROJECT = Path(__file__).resolve().parents[2]
-WHERE = {"when": 0, "kernel": "6.1.0", "processors": 2, "rounds": 5, "absent_peers": {}}
+WHERE = {"when": 0, "kernel": "6.1.0-9-amd64", "processors": 2, "rounds": 5, "absent_peers": {}}
 
 
 class Starts:
@@ -35,15 +36,16 @@ def test_json_tells_verdicts_and_survives_a_round_trip() -> None:
     told = json.loads(report.to_text(result()))
     lines = told["groups"][0]["lines"]
     assert [line["held"] for line in lines] == [True, False, None, None, None, True]
-    assert told["schema"] == report.SCHEMA and told["kernel"] == "6.1.0"
+    assert told["schema"] == report.SCHEMA and told["kernel"] == "6.1.0-9-amd64"
 
 
 def test_the_section_tells_limits_misses_and_where_a_peer_is_faster() -> None:
     text = report.section(result())
     assert "| starts: plain | 1.2 | 1.1 | **1.3** |" in text
     assert "| starts: memory | 40 MB | 31 MB |  |" in text
-    assert "| starts: plain | env | 1.05, 1.1 | it only executes" in text
+    assert "| env | starts: plain: 1.05 (1.1) | it only executes" in text
     assert "bubblewrap" not in text and "yardstick" not in text
+    assert "(Linux 6.1.0, 2 processors)" in text
 
 
 def test_a_section_is_put_before_more_and_replaced_the_next_time() -> None:
@@ -69,3 +71,9 @@ def test_the_plot_shows_every_line_and_is_the_same_for_the_same_results() -> Non
     ElementTree.fromstring(drawn)  # noqa: S314
     for word in ("fork &amp; exec", "plain", "env: plain", "memory", "6.1.0"):
         assert word in drawn
+
+
+def test_a_panel_that_spans_less_than_a_decade_has_numbers_on_its_axis() -> None:
+    line = Line("plain", OURS, "bare", 2.3, 2.1, 4.4, group="starts", limit=3.0)
+    drawn = plot.svg(report.as_json([Starts], [line], WHERE))  # type: ignore[list-item]
+    assert len(re.findall(r">[0-9.]+</text>", drawn)) >= 3
