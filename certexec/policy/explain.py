@@ -183,8 +183,6 @@ class Tree:
         self.unfit = ""
         if policy.landlock and policy.foreign is not None:
             self.unfit = "the 32-bit ABI is admitted"
-        elif policy.landlock and policy.asks_unmatched:
-            self.unfit = "an agent is asked about what no rule matches, and Landlock asks nobody"
         elif policy.landlock:
             self._leave_to_landlock(options, abi)
         self.whole: AnyTable = self.own

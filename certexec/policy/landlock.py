@@ -21,7 +21,7 @@ import errno
 
 from certexec.kernel import landlock
 from certexec.kernel.landlock import READS, REFER, WRITES
-from certexec.policy.evaluate import effective_rules
+from certexec.policy.evaluate import UNMATCHED_ASK, effective_rules
 from certexec.policy.model import Or, Symbol, postorder, symbols
 from certexec.policy.operators import expand, needs_expansion
 
@@ -196,6 +196,8 @@ def _trees(rules: Sequence[Rule], rights: int, subject: Subject | None) -> tuple
     """Return the trees that a plain list of permits names, in order. Raises Unfit."""
     trees: dict[str, None] = {}
     for rule in rules:
+        if rule is UNMATCHED_ASK:
+            raise Unfit("an agent is asked about what no rule matches")
         if rule.log or rule.predicate or rule.elevate or rule.flaw or rule.action == "ask":
             raise Unfit(f"line {rule.line} is no plain permit")
         if rule.unconditional:

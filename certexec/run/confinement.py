@@ -123,9 +123,7 @@ def confine(
     )
     if not own_policies:
         compiled = compile_policy(policy, options, name=name)
-        # the kernel denies what a domain does not grant, and asks nobody
-        supervised = full_log or log_all or asks_unmatched
-        if policy.landlock and policy.foreign is None and not supervised:
+        if policy.landlock and policy.foreign is None and not (full_log or log_all):
             # a program that can change its uid changes what its macros stand for
             known = subject() if subject and not options.capable else None
             options.landlocked = _domain(policy, program, known)

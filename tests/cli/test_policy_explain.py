@@ -397,6 +397,6 @@ def test_landlock_asks_nobody(policies: Script) -> None:
     policies(
         """
         certexec policy explain locked.policy --unmatched ask
-        stdout 'not left to Landlock: an agent is asked about what no rule matches'
+        stdout 'not left to Landlock: reads: an agent is asked about what no rule matches'
         """
     )

@@ -327,6 +327,19 @@ print(why({code}), why(os.mkdir, 'yes'))
     assert only_the_last_was_asked_about(agent, place)
 
 
+def test_nor_is_a_signal_to_the_supervisor_of_which_rules_permit_others(
+    cage: Cage, people: People, place: Path
+) -> None:
+    agent = people.agent("permit")
+    path = sign(cage, *ASK, rules=('kill: signame eq "SIGCHLD" then permit',))
+    code = HERE + """
+print(why(os.kill, supervisor(), 0), why(os.kill, os.getpid(), 0), why(os.mkdir, "yes"))
+"""
+    assert says(cage, path, code, str(place)) == "EPERM ok ok"
+    assert question(agent)["syscall"] == "kill"
+    assert only_the_last_was_asked_about(agent, place)
+
+
 def test_the_agents_own_socket_is_nothing_that_an_agent_could_permit(
     cage: Cage, people: People, place: Path
 ) -> None:
@@ -374,8 +387,31 @@ print(why(os.mkdir, "more"), why(call, 140, 0, 0))
     assert says(cage, path, code, str(place)) == "ok\nEPERM EPERM"
     assert only_the_last_was_asked_about(agent, place)
     assert question(agent)["syscall"] == "getpid"
-    people.stop()
-    assert agent.stdout is not None and agent.stdout.closed
+
+
+def test_nor_is_what_only_memory_tells_from_what_remains(
+    cage: Cage, people: People, place: Path
+) -> None:
+    """The flags of an openat2 tell whether it reads, which it still may, or writes."""
+    agent = people.agent("permit")
+    say = "write, close, exit_group, fsread, getpriority"
+    path = sign(
+        cage, *ASK, lines="Language: certexec 1\n", without=("getpid", "getpriority"),
+        more=f"\tafter native-getpid: true then only {say}\n",
+    )
+    code = HERE + """
+how = ctypes.create_string_buffer(struct.pack("=QQQ", os.O_WRONLY | os.O_CREAT, 0o600, 0))
+def make(name):
+    return why(lambda: os.close(call(437, -100, name, how, 24)))
+print(make(b"yes"), flush=True)
+call(39)
+os.write(1, make(b"more").encode())
+call(140, 0, 0)
+os._exit(0)
+"""
+    assert says(cage, path, code, str(place)) == "ok\nEPERM"
+    assert question(agent)["arguments"]["filename"] == f"{place}/yes"
+    assert [question(agent)["syscall"] for _ in range(2)] == ["getpid", "getpriority"]
 
 
 def test_a_program_without_a_policy_of_its_own_is_denied_and_not_asked_about(
@@ -412,6 +448,29 @@ print(why(os.execv, "{other}", ["x"]), why(os.mkdir, "yes"), flush=True)
         assert says(cage, path, code, str(place)) == "EPERM ok"
         assert only_the_last_was_asked_about(agent, place)
         (place / "yes").rmdir()
+
+
+def test_of_certificates_inside_one_another_each_says_for_itself_whether_anybody_is_asked(
+    cage: Cage, people: People, place: Path
+) -> None:
+    agent = people.agent("permit")
+    silent, asking = sign(cage), sign(cage, *ASK)
+    below = (f'fswrite: filename match "{place}/*" then permit',)
+
+    def inside(inner: str, outer: tuple[str, ...], *options: str) -> str:
+        (place / "yes").mkdir(exist_ok=True)
+        (place / "yes").rmdir()
+        rule = f'execve: filename eq "{inner}" then permit'
+        path = sign(cage, *options, rules=(*outer, rule))
+        code = "os.execv(sys.argv[2], ['in', '-I', '-S', '-c', sys.argv[3], sys.argv[1]])"
+        return says(cage, path, code, str(place), inner, PRELUDE + ONE)
+
+    assert inside(asking, ()) == "EPERM"  # the outer one denies
+    assert inside(silent, (), *ASK) == "EPERM"  # the inner one does
+    assert inside(silent, below) == "EPERM"
+    assert inside(asking, below) == "ok"
+    assert inside(asking, (), *ASK) == "ok"
+    assert [question(agent)["policy"] for _ in range(2)] == [PYTHON] * 2  # once for each
 
 
 # -- who answers -----------------------------------------------------------------------------------

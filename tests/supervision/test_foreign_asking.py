@@ -17,10 +17,11 @@ EPERM = -errno.EPERM
 
 def answered(
     scripts: Scripts, agent: subprocess.Popen[str], rules: tuple[str, ...], *steps: Step,
-    given: tuple[str, ...],
+    given: tuple[str, ...], options: tuple[str, ...] = (), without: tuple[str, ...] = (),
 ) -> tuple[list[int], list[dict[str, object]]]:
     """Return what each call gave, and what was asked, where these answers are given."""
-    running = scripts.cage.world.start(scripts.certificate(rules), *words(steps))
+    certificate = scripts.certificate(rules, options, without=without)
+    running = scripts.cage.world.start(certificate, *words(steps))
     assert agent.stdin is not None and agent.stdout is not None
     asked = []
     for word in given:
@@ -73,3 +74,24 @@ def test_always_is_no_answer_for_good_about_arguments_that_nobody_has_seen(
     # the two by registers are the same: one answer holds for both
     assert told == [3, 4, -errno.EBADF, -errno.EBADF, -errno.EBADF, EPERM]
     assert len(asked) == 3
+
+
+def test_what_no_rule_matches_is_asked_about_where_somebody_sees_what_it_is_about(
+    scripts: Scripts, people: People
+) -> None:
+    """The arguments of a listen behind socketcall lie in memory, and nobody carries it out."""
+    agent = people.agent("lines")
+    address = "x:02000000" + "7f000001" + "00" * 8
+    told, asked = answered(
+        scripts, agent, (),
+        ("socketcall", 1, "w:(2;1;0)"), ("socketcall", 4, "w:(r:0;5)"),  # 0, 1
+        ("listen", "r:0", 5), ("socketcall", 2, f"w:(r:0;{address};16)"),  # 2, 3
+        given=("permit", "permit", "deny"), options=("--unmatched", "ask"),
+        without=("socket", "listen", "bind"),
+    )  # fmt: skip
+    assert told == [3, EPERM, 0, EPERM]
+    assert [(one["syscall"], one["reason"]) for one in asked] == [
+        ("socket", "unmatched"), ("listen", "unmatched"), ("bind", "unmatched"),
+    ]  # fmt: skip
+    assert str(asked[0]["args"]).startswith("0200000000000000" "0100000000000000")
+    assert asked[2]["arguments"] == {"sockaddr": "inet-[127.0.0.1]:0"}
