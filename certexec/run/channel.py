@@ -81,7 +81,8 @@ class Channel:
     def __init__(self, fd: int) -> None:
         """Take over ``fd``. Raises RunError("internal") unless it is such a socket."""
         try:
-            self._socket = _socket.socket(fileno=fd)
+            # told what it is, it does not ask the kernel; what matters is asked below
+            self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=fd)
             kind = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_TYPE)
             credentials = self._socket.getsockopt(
                 _socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size

@@ -29,7 +29,6 @@ from certexec.run import environment, identity, integrity
 from certexec.run.confinement import confine
 from certexec.run.inside import Inside, read_if_certificate
 from certexec.run.invocation import admit
-from certexec.run.plan import Plan
 from certexec.run.plan_build import build_plan
 from certexec.trust.store import load_store
 
@@ -60,7 +59,8 @@ class Approved:
     Attributes:
         certificate: what was signed; reach: the policies of its program and of those that this
             one may execute; inside: the certificates that may be executed in its tree.
-        compiled: the filter; permitted: the identity; judged: the binary; plan: for the launcher.
+        compiled: the filter; permitted: the identity; judged: the binary; plan: for the launcher,
+            encoded.
         grant: whether this process is root because of the certificate.
     """
 
@@ -76,7 +76,7 @@ class Approved:
         inside: list[Inside],
         permitted: Permitted,
         judged: Judged,
-        plan: Plan,
+        plan: bytes,
     ) -> None:
         self.inside = inside
         self.certificate = certificate
@@ -184,7 +184,14 @@ def decide(
         from certexec.run.landlock import standing
 
         trees = standing(compiled.landlocked)
-    plan = build_plan(certificate, permitted, compiled, judged, entries, trees)
+    plan = b""
+    kept = known is not None and not (grant or trees or judged.is_script) and entries is None
+    if known is not None and kept:
+        plan = known.plan(certificate, compiled, permitted)
+    if not plan:
+        plan = build_plan(certificate, permitted, compiled, judged, entries, trees).encode()
+        if known is not None and kept:
+            known.keep_plan(certificate, compiled, permitted, plan)
     return Approved(certificate, reach, compiled, inside, permitted, judged, plan)
 
 
@@ -310,13 +317,19 @@ def read_policy(
 
     Raises RunError("policy-mismatch") and PolicyError.
     """
+    if known is not None and (kept := known.policy_inside(certificate)) is not None:
+        return kept
+    inside = certificate.policy.text is not None
     text, name = policy_bytes(certificate, text)
     try:
         decoded = text.decode("utf-8")
     except UnicodeDecodeError:
         raise RunError("policy-syntax", f'the policy "{name}" is not UTF-8 text') from None
     if known is not None:
-        return known.policy(decoded, name)
+        file = known.policy(decoded, name)
+        if inside:
+            known.keep_policy_inside(certificate, decoded, name)
+        return file
     return parse_policy(decoded, name=name, users=SystemUsers(), privileged=True)
 
 

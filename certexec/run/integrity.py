@@ -129,6 +129,13 @@ def judge(
         raise RunError("binary-unusable", f'"{signed.path}" is on a mount without execution')
     if not may_execute(fd, info, permitted):
         raise RunError("binary-unusable", f'"{signed.path}" is not executable for this identity')
+    choice = certificate.integrity in CHOICES and not unreadable_exe and not certificate.files
+    wants_proof = choice and proven is not None
+    if proven is not None and wants_proof and (known := proven.recognise(fd, signed)) is not None:
+        # what 2. and 3. look at is as it was when they were passed: bytes, owner, mode, file system
+        judged = Judged(fd, fd, "exec-stop", signed, False)
+        judged.proven = known
+        return judged
     is_script = os.pread(fd, len(SHEBANG), 0) == SHEBANG
     interpreters = [one for one in certificate.files if one.role == "interpreter"]
     if is_script != bool(interpreters):
@@ -145,11 +152,8 @@ def judge(
         mode = "exec-stop" if weakness is None else "sealed"
     # 3. the content
     if mode == "exec-stop":
-        if proven is None or certificate.integrity not in CHOICES:
-            return Judged(fd, fd, mode, signed, False, [Comparison(fd, signed)])
-        known = proven.recognise(fd, signed)
-        judged = Judged(fd, fd, mode, signed, False, () if known else [Comparison(fd, signed)])
-        judged.proven, judged.learns = known, known is None
+        judged = Judged(fd, fd, mode, signed, False, [Comparison(fd, signed)])
+        judged.learns = wants_proof
         return judged
     if info.st_size != signed.size:
         Comparison(fd, signed).finish()  # refuses, before all of it is copied

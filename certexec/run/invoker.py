@@ -24,14 +24,14 @@ class Invoker:
         pid: its process, which becomes the program.
         uid, gid: real ids, the invoker's own; they never change.
         euid, egid: effective ids as the kernel set them from the certificate's file.
-        groups: supplementary groups; tty: device number of its terminal, 0 for none.
+        groups: supplementary groups.
         tracer: process that traces it, 0 for none.
         cwd: working directory as text, for messages and $CWD.
         capabilities: permitted ones, a bit mask; an ordinary invoker's come from its ambient set.
     """
 
     __slots__ = (
-        "capabilities", "cwd", "egid", "euid", "gid", "groups", "pid", "tracer", "tty", "uid",
+        "_tty", "capabilities", "cwd", "egid", "euid", "gid", "groups", "pid", "tracer", "uid",
         "umask",
     )  # fmt: skip
 
@@ -42,10 +42,10 @@ class Invoker:
         """
         try:
             status = read_status(pid)
-            self.tty = read_tty(pid)
         except (OSError, KeyError, ValueError) as error:
-            raise RunError("internal", f"the launcher's process cannot be read: {error}") from None
+            raise _unreadable(error) from None
         self.pid = pid
+        self._tty: int | None = None
         self.uid, self.euid, saved_uid, fs_uid = status.uids
         self.gid, self.egid, saved_gid, fs_gid = status.gids
         self.groups = status.groups
@@ -67,7 +67,7 @@ class Invoker:
     def assumed(cls, uid: int, gid: int, capable: bool) -> Invoker:
         """Return an invoker without a process: somebody with these ids and nothing else."""
         one = cls.__new__(cls)
-        one.pid = one.tty = one.tracer = 0
+        one.pid = one._tty = one.tracer = 0
         one.uid = one.euid = uid
         one.gid = one.egid = gid
         one.groups = []
@@ -75,6 +75,16 @@ class Invoker:
         one.umask = 0o22
         one.capabilities = int(capable)
         return one
+
+    @property
+    def tty(self) -> int:
+        """Device number of its terminal, 0 for none. Raises RunError("internal")."""
+        if self._tty is None:
+            try:
+                self._tty = read_tty(self.pid)
+            except (OSError, ValueError) as error:
+                raise _unreadable(error) from None
+        return self._tty
 
     @property
     def is_elevated(self) -> bool:
@@ -97,3 +107,7 @@ class Invoker:
             if equals and name:
                 result.setdefault(name, value)
         return result
+
+
+def _unreadable(error: Exception) -> RunError:
+    return RunError("internal", f"the launcher's process cannot be read: {error}")

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from certexec.policy.compile import Compiled
     from certexec.policy.model import PolicyFile
     from certexec.policy.reach import Reach
+    from certexec.run.identity import Permitted
     from certexec.run.inside import Look
     from certexec.trust.store import TrustedKey
 
+    PlanKey = tuple[int, int, int, int, int, int]
     Standing = list[tuple[int, ...]]
     Key = TypeVar("Key")
     Value = TypeVar("Value")
@@ -82,7 +84,8 @@ class Known:
     """
 
     __slots__ = (
-        "_confinements", "_data", "_policies", "_stores", "_text", "fresh", "owners", "proven",
+        "_confinements", "_data", "_inside", "_plans", "_policies", "_stores", "_text", "fresh",
+        "owners", "proven",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -90,6 +93,8 @@ class Known:
         self.proven = Proven()
         self._stores: dict[tuple[str, frozenset[int]], Store] = {}
         self._policies: dict[tuple[str, str], tuple[PolicyFile, list[Lookup]]] = {}
+        self._inside: dict[int, tuple[Certificate, str, str]] = {}
+        self._plans: dict[PlanKey, tuple[Certificate, Compiled, bytes]] = {}
         self._confinements: dict[tuple[int, int, tuple[bool, ...]], Confinement] = {}
         self._data = b""
         self._text = ""
@@ -120,6 +125,34 @@ class Known:
         file = parse_policy(text, name=name, users=users, privileged=True)
         _keep(self._policies, (text, name), (file, users.made))
         return file
+
+    def policy_inside(self, certificate: Certificate) -> PolicyFile | None:
+        """Return the policy whose text stands in a certificate, where its digest was compared."""
+        found = self._inside.get(id(certificate))
+        if found is None:
+            return None
+        _, self._text, name = found
+        kept = self._policies.get((self._text, name))
+        if kept is None or not all(one.still_holds() for one in kept[1]):
+            return None
+        return kept[0]
+
+    def keep_policy_inside(self, certificate: Certificate, text: str, name: str) -> None:
+        """Remember that a certificate's digest is that of the policy which stands in it."""
+        # the certificate too, so that its id stays its own
+        _keep(self._inside, id(certificate), (certificate, text, name))
+
+    def plan(self, certificate: Certificate, compiled: Compiled, permitted: Permitted) -> bytes:
+        """Return the encoded plan that was made of these before; b"" where there is none."""
+        found = self._plans.get(_plan_key(certificate, compiled, permitted))
+        return b"" if found is None else found[2]
+
+    def keep_plan(
+        self, certificate: Certificate, compiled: Compiled, permitted: Permitted, plan: bytes
+    ) -> None:
+        """Remember a plan that was made of nothing but these; no grant's, whose ids are all."""
+        key = _plan_key(certificate, compiled, permitted)
+        _keep(self._plans, key, (certificate, compiled, plan))
 
     def confinement(
         self, certificate: Certificate, file: PolicyFile, place: tuple[bool, ...], look: Look | None
@@ -213,6 +246,11 @@ class Lookups(SystemUsers):
     def home(self, uid: int) -> str | None:
         """As SystemUsers."""
         return self._note("home", uid)  # type: ignore[return-value]
+
+
+def _plan_key(certificate: Certificate, compiled: Compiled, permitted: Permitted) -> PlanKey:
+    one = permitted
+    return id(certificate), id(compiled), one.uid, one.euid, one.gid, one.egid
 
 
 def _keep(memory: dict[Key, Value], key: Key, value: Value) -> None:

@@ -20,18 +20,20 @@ class Request:
     """One connection, and who is at its other end.
 
     Attributes:
+        pid, uid: who connected, and with which effective id, by the kernel's word.
         pidfd: -1 where there is none; deadline: when it must have said who it is; caller: what is
             known of it by then.
     """
 
-    __slots__ = ("caller", "connection", "deadline", "pidfd", "uid")
+    __slots__ = ("caller", "connection", "deadline", "pid", "pidfd", "uid")
 
     def __init__(self, connection: _socket.socket, deadline: float) -> None:
         """``deadline``: as time.monotonic() has it. Raises OSError."""
         self.connection = connection
         self.deadline = deadline
         packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS)
-        self.uid, self.pidfd = int.from_bytes(packed[4:8], "little"), -1
+        self.pid, self.uid = (int.from_bytes(packed[at : at + 4], "little") for at in (0, 4))
+        self.pidfd = -1
         self.caller: Caller | None = None
 
     def fds(self) -> list[int]:

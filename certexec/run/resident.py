@@ -163,7 +163,7 @@ class Resident:
                 fd, _ = self.listener._accept()  # type: ignore[attr-defined]
             except OSError:
                 return  # nobody is left, or there is no descriptor: poll comes back to it
-            connection = _socket.socket(fileno=fd)
+            connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=fd)
             connection.setblocking(False)
             try:
                 request = Request(connection, time.monotonic() + HELLO_TIME)
@@ -249,13 +249,11 @@ class Resident:
         2. from here on the connection is as every server's, and the launcher may wait.
         """
         connection = request.connection
-        packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-        pid = int.from_bytes(packed[:4], "little")
         # 1.
         if request.pidfd < 0:
             request.pidfd = peer_pidfd(connection)
         pinned = request.pidfd >= 0
-        request.caller = examine(pid, request.uid, pinned, self.ours)
+        request.caller = examine(request.pid, request.uid, pinned, self.ours)
         if pinned and has_ended(request.pidfd):
             raise ElsewhereError("the caller has ended")
         # 2.

@@ -252,7 +252,7 @@ class _Execution:
         self.supervisor: Supervisor | None = None
 
     def run(self) -> int:
-        self.channel.send_plan(self.approved.plan.encode(), self.approved.judged.exec_fd)
+        self.channel.send_plan(self.approved.plan, self.approved.judged.exec_fd)
         if self.approved.compiled.needs_listener and self.settings.known is not None:
             self.supervisor = self._supervisor()  # all is loaded: while the plan is applied
         if not self._follow_to_exec():

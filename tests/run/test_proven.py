@@ -224,3 +224,20 @@ def test_at_the_exec_stop_the_state_is_compared_again(tmp_path: Path, same: bool
         process.kill()
         process.wait()
         os.close(fd)
+
+
+@pytest.mark.usefixtures("settled", "held")
+def test_a_certificate_that_takes_it_for_a_script_is_refused_all_the_same(file: File) -> None:
+    known = learned(file)
+    script = certificate(file, "auto")
+    script.files = (SimpleNamespace(role="interpreter"),)
+    with pytest.raises(RunError, match="is a script and its certificate is not"):
+        integrity.judge(script, permitted(), False, proven=known)
+
+
+@pytest.mark.usefixtures("settled", "held")
+def test_what_must_run_from_memory_is_copied_all_the_same(file: File) -> None:
+    judged = integrity.judge(certificate(file, "auto"), permitted(), True, proven=learned(file))
+    assert judged.mode == "sealed" and judged.proven is None
+    os.close(judged.fd)
+    os.close(judged.exec_fd)
