@@ -8,7 +8,7 @@ from certexec.cli import output
 from certexec.cli.common import printable
 from certexec.cli.policy_input import count
 from certexec.errors import CliError, unreadable
-from certexec.observe.event_log import read_events
+from certexec.observe.event_log import PassedOver, read_events
 from certexec.observe.strace_log import read_strace
 from certexec.policy.learned_paths import NON_EXISTENT
 from certexec.policy.observation import FRESH, MADE, MISSING, Observation, observed
@@ -57,13 +57,19 @@ def asked_about(line: str) -> Observation | None:
 
 
 def _events(path: str) -> list[NotedCall]:
-    try:
-        with _open(path) as lines:
-            return list(read_events(lines))
-    except ValueError as error:
+    """Return the calls in a log, which may hold what others wrote. Raises CliError."""
+    passed = PassedOver()
+    with _open(path) as lines:
+        calls = list(read_events(lines, passed))
+    if passed.why and not passed.events:
         raise CliError(
-            "unreadable", f'"{path}": {error}', 'write one with "certexec run --log-format json"'
-        ) from None
+            "unreadable", f'"{path}": {passed.why}',
+            'write one with "certexec run --log-format json"',
+        )
+    if passed.unsaid:
+        calls_are = count(passed.unsaid, "denied call", "denied calls")
+        output.warn(f'"{printable(path)}": {calls_are} left out: the log does not say why')
+    return calls
 
 
 def from_strace(path: str, inherit: bool) -> list[Observation]:

@@ -24,33 +24,66 @@ _WANTED = (
 an answer."""
 
 
-def read_events(lines: Iterable[str]) -> Iterator[NotedCall]:
+class PassedOver:
+    """What of a log could not be used.
+
+    Attributes:
+        events: how many lines are whole events, used or not; unsaid: how many others do not say why
+            a call was denied.
+        why: about the first line that could not be used, of these if there are any, in words.
+    """
+
+    def __init__(self) -> None:
+        self.events = self.unsaid = 0
+        self.why = ""
+
+    def strange(self, number: int) -> None:
+        """Take notice of a line that is no event."""
+        self.why = self.why or f"line {number} is no event of certexec"
+
+    def silent(self, number: int) -> None:
+        """Take notice of one that does not say why a call was denied."""
+        self.unsaid += 1
+        if self.unsaid == 1:
+            self.why = f"line {number} does not say why the call was denied"
+
+
+def read_events(lines: Iterable[str], passed: PassedOver | None = None) -> Iterator[NotedCall]:
     """Yield the calls that were permitted or asked about, and those that no rule matched.
 
-    Raises ValueError for a line that is no event, or that does not say why a call was denied.
+    What others wrote into the same log is passed over, and so is what does not say why a call was
+    denied; ``passed`` tells.
     """
+    passed = passed or PassedOver()
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
         seen = read_line(line)
         if seen is None:
-            raise ValueError(f"line {number} is no event of certexec")
+            if line.strip():
+                passed.strange(number)
+            continue
         if seen.text("event") != "call":
+            passed.events += 1
             continue
         permitted = seen.text("verdict") in ("permit", "ask")
         if not permitted and not seen.text("reason"):
-            raise ValueError(f"line {number} does not say why the call was denied")
-        if not permitted and seen.text("reason") not in _WANTED:
+            passed.silent(number)
             continue
-        if not seen.text("program") or not seen.text("syscall"):
-            raise ValueError(f"line {number} is no event of certexec")
+        if not permitted and seen.text("reason") not in _WANTED:
+            passed.events += 1
+            continue
         try:
-            yield _noted(seen, number)
+            noted = _noted(seen, number)
         except (ValueError, struct.error):
-            raise ValueError(f"line {number} is no event of certexec") from None
+            passed.strange(number)
+            continue
+        passed.events += 1
+        yield noted
 
 
 def _noted(seen: Seen, number: int) -> NotedCall:
+    """Return an event's call. Raises ValueError or struct.error for one that is not whole."""
+    if not seen.text("program") or not seen.text("syscall"):
+        raise ValueError(number)
     texts: dict[str, list[str]] = {}
     registers = _NONE
     for name, text in seen.arguments.items():

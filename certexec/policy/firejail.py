@@ -66,6 +66,9 @@ _DEVICES = {
 }  # fmt: skip
 """Commands that take away, or replace, what lies there."""
 _PRIVATE_DEV = "null zero full random urandom tty pts ptmx log"
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")
+"""The directories of which private-lib shows what the program needs, and what it lists."""
+_MULTIARCH = "x86_64-linux-gnu"
 _DOMAINS = {"unix": "AF_UNIX", "inet": "AF_INET", "inet6": "AF_INET6",
             "netlink": "AF_UNKNOWN(16)", "packet": "AF_UNKNOWN(17)",
             "bluetooth": "AF_UNKNOWN(31)"}  # fmt: skip
@@ -85,7 +88,6 @@ _TOLD = {
     "caps.drop": "what the certificate grants counts: sign --no-caps",
     "caps.keep": "what the certificate grants counts: sign --cap",
     "apparmor": "the profile of AppArmor for what firejail starts is not carried over",
-    "private-lib": "other libraries can be read and executed: this permits more",
     "env": "the environment is the certificate's: sign --setenv",
     "rmenv": "the environment is the certificate's",
     "mkdir": "no directory is made",
@@ -263,6 +265,22 @@ class _Profile:
     def on_private_bin(self, command: Command) -> None:
         self.listed(command, "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin",
                     "/usr/local/sbin", "/usr/games", "/usr/local/games")  # fmt: skip
+
+    def on_private_lib(self, command: Command) -> None:
+        """Show libraries, and what is listed.
+
+        firejail asks the loader which libraries the program needs; that is not asked here.
+        """
+        self.note(command, "all libraries in these directories are shown, not those of the "
+                           "program alone: this permits more")  # fmt: skip
+        for top in _LIBRARIES:
+            self.listed(command, top)
+            for within in (top, f"{top}/{_MULTIARCH}"):
+                names = [one.strip() for one in command.rest.split(",") if one.strip()]
+                for one in ("*.so", "*.so.*", *(names if within != top else ())):
+                    self.shown[top] += [
+                        each for each in self.both(f"{within}/{one}") if each.startswith(f"{top}/")
+                    ]
 
     def dbus(self, command: Command) -> None:
         bus, _, what = command.word.partition(".")

@@ -26,7 +26,9 @@ def test_another_shell_is_refused(script: Script) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [("certexec ver", "verify"), ("certexec sign --allow-e", "--allow-everyone"),
-     ("certexec trust ", "remove")],
+     ("certexec trust ", "remove"), ("certexec policy imp", "import"),
+     ("certexec policy import --pl", "--pledge"), ("certexec policy import --from app", "apparmor"),
+     ("certexec policy import --from ", "firejail"), ("certexec sign --unmatched ", "ask")],
 )  # fmt: skip
 def test_verbs_and_options_are_completed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, expected: str
@@ -45,7 +47,8 @@ def test_verbs_and_options_are_completed(
      "certexec sign -k hel", "certexec sign --spec hel", "certexec trust add hel",
      "certexec trust list --trust hel", "certexec key passwd hel", "certexec key list hel",
      "certexec policy check hel", "certexec policy test hel", "certexec policy template hel",
-     "certexec run --log hel"],
+     "certexec run --log hel", "certexec policy import hel",
+     "certexec policy import --include-dir hel", "certexec agent --append hel"],
 )  # fmt: skip
 def test_names_of_files_are_left_to_the_shell(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str

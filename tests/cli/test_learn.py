@@ -6,6 +6,8 @@ import json
 import os
 
 from certexec.policy.learned_paths import WHY
+from tests.observe.sample import event as sample
+from tests.observe.test_reading import FORMS
 
 from .conftest import Script
 
@@ -72,6 +74,30 @@ def test_a_log_makes_a_policy_and_what_a_rule_denied_stays_denied(script: Script
     )
     script.write("broken", "{}\n")
     script("? certexec learn --from-log broken\nstderr 'line 1 is no event'")
+
+
+def test_a_log_may_hold_what_others_wrote_and_events_of_every_form(script: Script) -> None:
+    """As /var/log/audit/audit.log does, and files to which several machines log."""
+    record = sample(reason="unmatched", program="/bin/x", policy="/bin/x", syscall="mkdir",
+                   number=83, arguments=[("filename", "/srv/audit")])  # fmt: skip
+    lines = [
+        "type=SYSCALL msg=audit(1.0:1): arch=c000003e syscall=2 success=no",
+        FORMS["audit"](record),
+        json.dumps(EVENT), '{"event": "call", "verdict": "deny", "reason": "unmatched"}',
+        "Nov 22 10:00:00 host sshd[7]: Accepted publickey",
+        FORMS["syslog"](record),
+    ]
+    script.write("log", "".join(one + "\n" for one in lines))
+    script(
+        """
+        certexec learn --from-log log --generalize none
+        stdout 'native-fsread: filename eq "/srv/file" then permit'
+        stdout 'native-fswrite: filename eq "/srv/audit" then permit'
+        stderr '"log": 1 denied call left out: the log does not say why'
+        """
+    )
+    script.write("silent", lines[0] + "\n" + lines[-1] + "\n")
+    script("? certexec learn --from-log silent\nstderr 'line 2 does not say why the call was den'")
 
 
 def test_who_is_asked_chooses_between_wide_exact_and_nothing(script: Script) -> None:

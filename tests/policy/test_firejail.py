@@ -66,6 +66,16 @@ def made(text: str, real=lambda path: None):
         ("private-etc fonts,hosts", "/etc/fonts/x", "ro", True),
         ("private-etc fonts,hosts", "/etc/passwd", "ro", False),
         ("novideo", "/dev/video0", "ro", False),
+        ("private-lib", "/usr/lib/x86_64-linux-gnu/libc.so.6", "ro", True),
+        ("private-lib", "/lib64/ld-linux-x86-64.so.2", "ro", True),
+        ("private-lib", "/usr/lib/x86_64-linux-gnu/libz.so", "ro", True),
+        ("private-lib", "/usr/lib/python3/os.py", "ro", False),
+        ("private-lib", "/usr/lib/x86_64-linux-gnu/perl/x.so", "ro", False),
+        ("private-lib", "/usr/local/lib/secret", "ro", False),
+        ("private-lib", "/usr/share/x", "ro", True),
+        ("private-lib gconv,python3*", "/usr/lib/python3/os.py", "ro", True),
+        ("private-lib gconv", "/usr/lib/x86_64-linux-gnu/gconv/x.so", "ro", True),
+        ("private-lib gconv", "/usr/lib/ssh/sftp", "ro", False),
     ],
 )  # fmt: skip
 def test_files_that_may_be_opened(text, path, flags, permitted):
@@ -95,7 +105,8 @@ def test_what_may_be_executed_stays_under_the_policy():
     policy, _ = made("private-bin x,sh\nnoexec ${HOME}")
     answer = ask(policy, "execve", {"filename": ["/usr/bin/sh"], "argv": ["sh"]}, ALICE)
     assert answer.action == "permit" and answer.rule is not None and answer.rule.inherit
-    for path in ("/usr/bin/sudo", "/home/alice/dropped"):
+    policy, _ = made("private-bin x,sh\nnoexec ${HOME}\nprivate-lib")
+    for path in ("/usr/bin/sudo", "/home/alice/dropped", "/usr/lib/ssh/sftp-server"):
         assert not permits(policy, "execve", filename=path, argv="x")
 
 
