@@ -111,6 +111,7 @@ def explain_execution(certificate: str, settings: Settings) -> list[str]:
         f"program: {signed.program.path} ({approved.judged.mode})",
         f"identity: uid {approved.permitted.uid}, gid {approved.permitted.gid}, nothing granted",
         f"policy: {policy.path}, {len(policy.rules)} rules, enforced by {where}",
+        f"what no rule matches: {'an agent is asked' if policy.asks_unmatched else 'denied'}",
         f"log: {signed.log}",
     ]
 

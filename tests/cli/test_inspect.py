@@ -193,6 +193,23 @@ def test_says_how_auto_is_decided_on_this_machine(signed: Script) -> None:
     )
 
 
+def test_what_becomes_of_calls_that_no_rule_matches_is_shown(signed: Script) -> None:
+    signed(
+        """
+        certexec inspect hello.cert
+        ! stdout 'no rule matches'
+        ? certexec sign -f -k ops.key -p hello.policy --unmatched maybe -o asks.cert hello
+        ! exists asks.cert
+        certexec sign -f -k ops.key -p hello.policy --unmatched ask -o asks.cert hello
+        certexec inspect asks.cert
+        stdout '^policy .*, asks about what no rule matches$'
+        """
+    )
+    for name, expected in (("hello.cert", "deny"), ("asks.cert", "ask")):
+        signed.certexec("inspect", "--json", name)
+        assert json.loads(signed.stdout)["policy"]["unmatched"] == expected
+
+
 def test_what_is_no_certificate_is_named(script: Script) -> None:
     script.write("notes", "no certificate\n")
     for flag in ((), ("--diag",), ("--json",), ("--verify", "--trust", ".")):

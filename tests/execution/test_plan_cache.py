@@ -439,7 +439,7 @@ def test_a_plan_is_used_only_for_those_on_the_list(kept: Kept) -> None:
 @pytest.mark.parametrize(
     "options",
     [("--require-tty",), ("--no-args",), ("--integrity", "exec-stop"), ("--integrity", "sealed"),
-     ("--log", "full")],
+     ("--log", "full"), ("--unmatched", "ask")],
     ids=lambda options: " ".join(options),
 )  # fmt: skip
 def test_what_depends_on_more_is_not_kept(kept: Kept, options: tuple[str, ...]) -> None:

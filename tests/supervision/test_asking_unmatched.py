@@ -204,6 +204,12 @@ def test_run_asks_where_the_user_says_so_whatever_the_certificate_says(
             "run", "--unmatched", given, path, "--", "-I", "-S", "-c", PRELUDE + ONE, str(place),
         )
         assert (done.stdout, done.stderr) == (f"{expected}\n", "")
+        done = cage.world.run(
+            "/usr/bin/env", f"PYTHONPATH={cage.world.package}", *CERTEXEC,
+            "run", "--explain", "--unmatched", given, path,
+        )
+        what = "an agent is asked" if given == "ask" else "denied"
+        assert f"what no rule matches: {what}\n" in done.stdout
     assert (place / "yes").is_dir()
 
 
