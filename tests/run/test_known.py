@@ -31,7 +31,7 @@ def test_a_plan_is_for_these_ids_this_certificate_and_this_filter() -> None:
     assert known.plan(certificate, compiled, permitted()) == b"plan"
     for other in (permitted(uid=3), permitted(gid=3)):
         assert known.plan(certificate, compiled, other) == b""
-    for name in ("euid", "egid"):
+    for name in ("uid", "euid", "gid", "egid"):
         granted = permitted()
         setattr(granted, name, 0)
         assert known.plan(certificate, compiled, granted) == b""
