@@ -1,8 +1,9 @@
 """Starts with the resident server, what it and each running program take, and a load of starts.
 
 A load lasts a minute, which is what is judged; in a run of few rounds, some seconds, or
-``CERTEXEC_BENCH_LOAD`` seconds where that is set. The same load of bare starts, in the same run
-and beside the same programs, tells what the machine itself makes of it.
+``CERTEXEC_BENCH_LOAD`` seconds where that is set. The same load of bare starts, right before and
+beside the same programs, tells what the machine itself makes of it: where it stands still for 20 ms
+now and then, as a guest does whose processors others use, twenty starts are late, of whatever.
 """
 
 from __future__ import annotations
@@ -39,16 +40,17 @@ EACH = "memory of a supervised program's own"
 FAILED = "failed starts"
 TAIL_PLAIN = "p99 to median, kernel-only at 1,000 per second"
 TAIL_SUPERVISED = "p99 to median, supervised at 60 % of capacity"
+TAIL_MAX = 10
 LIMITS = (
-    Limit(START, 2.5), Limit(MEMORY, 40), Limit(EACH, 6), Limit(FAILED, 0.5), Limit(TAIL_PLAIN, 10),
-    Limit(TAIL_SUPERVISED, 10),
+    Limit(START, 2.5), Limit(MEMORY, 40), Limit(EACH, 6), Limit(FAILED, 0.5),
+    Limit(TAIL_PLAIN, TAIL_MAX), Limit(TAIL_SUPERVISED, TAIL_MAX),
 )  # fmt: skip
 PEERS = ()
 PLACEMENTS = (UNPINNED,)
 ALIVE = 200
 """supervised programs that are there meanwhile."""
 LIFE = "3600"
-"""seconds that they would live: longer than three loads that all take as long as they may."""
+"""seconds that they would live: longer than four loads that all take as long as they may."""
 PER_SECOND = 1000
 SHARE = 0.6
 JUDGED_SECONDS, SHORT_SECONDS = 60.0, 5.0
@@ -87,8 +89,10 @@ def measure(bench: Bench) -> list[Line]:
                 "offer", lambda: compile_c(GENERATOR, bench.place.path("offer"))
             )
             failed = 0
+            machine = 0.0
             for case, subject, program, rate in (
                 (TAIL_PLAIN, BARE, true, PER_SECOND), (TAIL_PLAIN, OURS, plain, PER_SECOND),
+                (TAIL_SUPERVISED, BARE, true, SHARE * capacity),
                 (TAIL_SUPERVISED, OURS, supervised, SHARE * capacity),
             ):  # fmt: skip
                 taken, bad = offer(generator, program, rate, seconds)
@@ -101,6 +105,10 @@ def measure(bench: Bench) -> list[Line]:
                         f"machine does not make {rate:.0f} a second now, so their ratio says "
                         "nothing", file=sys.stderr,
                     )  # fmt: skip
+                if subject == BARE:
+                    machine = tail / middle
+                elif tail / middle > TAIL_MAX:
+                    print(tail_text(case, tail / middle, machine), file=sys.stderr)
                 line = spread_line(case, subject, "", [tail / middle])
                 line.detail |= {
                     "per_second": rate, "seconds": seconds, "median_milliseconds": middle * 1000,
@@ -111,6 +119,15 @@ def measure(bench: Bench) -> list[Line]:
             failed += sum(one.poll() is not None for one in programs)
             lines.append(_line(FAILED, [float(failed)], ""))
     return lines
+
+
+def tail_text(case: str, ours: float, machine: float) -> str:
+    """Say whose a tail is that is too long: the machine's, where bare starts have one, too."""
+    whose = "the machine's" if machine > TAIL_MAX else "certexec's"
+    return (
+        f"bench: {case}: {ours:.0f} times the median; bare starts at the same rate, right before: "
+        f"{machine:.0f} times, so the tail is {whose}"
+    )
 
 
 def _line(case: str, values: Sequence[float], unit: str) -> Line:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.frame import compile_c
-from bench.groups.server import GENERATOR, offer
+from bench.groups.server import GENERATOR, TAIL_MAX, offer, tail_text
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +35,9 @@ def test_what_does_not_end_has_failed_and_leaves_no_process(
     program.chmod(0o755)
     assert offer(generator, str(program), 20, 0.5) == ([], 10)
     assert not [pid for pid in pids.read_text().split() if Path("/proc", pid).exists()]
+
+
+def test_a_tail_that_bare_starts_have_is_the_machines() -> None:
+    assert tail_text("a load", 43.2, TAIL_MAX + 1.0).startswith("bench: a load: 43 times the median")
+    assert tail_text("a load", 43.2, TAIL_MAX + 1.0).endswith("the tail is the machine's")
+    assert tail_text("a load", 43.2, TAIL_MAX - 1.0).endswith("the tail is certexec's")
