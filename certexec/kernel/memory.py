@@ -44,7 +44,7 @@ _rooms: list[_Room] = []
 """Those that nobody uses; threads take one each (list.pop and append are atomic)."""
 
 
-def _read_text(tid: int, address: int, limit: int) -> bytes | None:
+def read_text(tid: int, address: int, limit: int) -> bytes | None:
     """Return the bytes up to the NUL; None when there is none within ``limit`` bytes.
 
     Raises OSError(EFAULT), whatever makes the address a bad one.
@@ -78,7 +78,8 @@ def _copy_in(tid: int, to: int, address: int, size: int) -> int:
         return -1
 
 
-_text = _read_text if compiled is None else compiled.read_text
+if compiled is not None:
+    read_text = compiled.read_text
 
 
 def _plainly(function: Callable[..., bytes], *arguments: object) -> bytes:
@@ -121,7 +122,7 @@ class Memory:
 
         Raises OSError for a bad address.
         """
-        return self._peek(_text, self.tid, address, limit)
+        return self._peek(read_text, self.tid, address, limit)
 
     def write(self, address: int, data: bytes | ctypes.Array[ctypes.c_char]) -> None:
         """Write ``data`` as the process itself could; raises OSError (EFAULT)."""

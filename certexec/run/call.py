@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from certexec.kernel.memory import Memory
+from certexec.kernel.memory import Memory, read_text
 from certexec.kernel.notify import Listener, Notification
 from certexec.kernel.procfs import Status, read_status
 from certexec.run.resolve import PATH_MAX
@@ -15,11 +15,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from ctypes import Array, c_char
+    from typing import TypeVar
 
     from certexec.policy.decisions import Table
     from certexec.policy.guards import Decision
     from certexec.run.judge import Judge
     from certexec.run.places import Places
+
+    Result = TypeVar("Result")
 
 
 class GoneError(Exception):
@@ -164,7 +167,7 @@ class Call:
             self._memory = Memory(self.notification.tid, self._peek)
         return self._memory
 
-    def _peek(self, function: Callable[..., bytes], *arguments: object) -> bytes:
+    def _peek(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Look into the caller's memory, with the right to do so.
 
         Only then ask whether it still waits: so what was read is not a later process's.
@@ -194,7 +197,8 @@ class Call:
     def string(self, index: int) -> bytes:
         """Copy a text of at most a path's length. Raises Fault(EFAULT or ENAMETOOLONG)."""
         try:
-            path = self.memory.read_string(self.arg(index), PATH_MAX)
+            address = self.notification.args[index]
+            path = self._peek(read_text, self.notification.tid, address, PATH_MAX)
         except OSError:
             raise Fault(errno.EFAULT) from None
         if path is None:

@@ -10,7 +10,7 @@ import struct
 
 from certexec.kernel.filesystem import openat2
 from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import own_fd, proc, read_tty
+from certexec.kernel.procfs import own_directory, own_fd, proc, read_tty
 from certexec.policy.calls import choose_variant
 from certexec.policy.translators import oflags_text
 from certexec.run.call import Call, Fault
@@ -138,11 +138,12 @@ class Open(Operation):
     def _open_pinned(self, flags: int) -> int:
         """Open by magic link: it leads to the very inode that was judged, whatever its name is."""
         found, task = self.found, self.call.task
-        opened = (AT_FDCWD, own_fd(found.fd), flags & ~os.O_NOFOLLOW, self.mode)
+        link, flags = str(found.fd), flags & ~os.O_NOFOLLOW
+        if not found.text.startswith(OWN_PROC) and not self.patient:
+            return os.open(link, flags, self.mode, dir_fd=own_directory())
+        opened = (own_directory(), link, flags, self.mode)
         if not found.text.startswith(OWN_PROC):
-            if self.patient:
-                return raw_open(*opened)
-            return os.open(opened[1], opened[2], self.mode)
+            return raw_open(*opened)
         if is_everyones_own(found.text):
             return task.touch(raw_open, *opened)
         return task.look_at_itself(raw_open, *opened)

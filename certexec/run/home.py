@@ -10,7 +10,7 @@ import errno
 import os
 
 from certexec.kernel.procfs import proc
-from certexec.policy.guards import changes_rights, moves
+from certexec.policy.guards import CHANGING, MOVING, changes_rights, moves
 from certexec.run.call import Call, Fault
 
 TYPE_CHECKING = False
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FOREIGN = "foreign-namespace"
 """Why a call is denied: its caller sees other files under the same names."""
+
+
+_WATCHED = frozenset((*CHANGING, *MOVING))
 
 
 class Home:
@@ -38,6 +41,8 @@ class Home:
     def watch(self, call: Call) -> None:
         """Take notice of a call that moves, or changes rights, before the kernel goes on."""
         number, args = call.notification.nr, call.notification.args
+        if number not in _WATCHED:
+            return
         if changes_rights(number, args):
             self._steady.end()
         if not self._left and moves(number, args):

@@ -67,7 +67,8 @@ class Judge:
 
     def subject(self, call: Call) -> Subject:
         """Return whom the rules see: the program's real ids, as in systrace, home and name."""
-        ids = (call.rights.uids[0], call.rights.gids[0])
+        rights = call.rights
+        ids = (rights.uids[0], rights.gids[0])
         known = self._subjects.get(ids)
         if known is None:
             known = self._subjects[ids] = _Subject(*ids, self.cwd, self._users)
@@ -98,11 +99,8 @@ class Judge:
     def _by(self, operation: Operation, place: int) -> Verdict | None:
         call, values = operation.call, operation.values
         subject = self.subject(call)
-        asked: list[object] = [place, call.name, operation.variant, subject]
-        for name, texts in values.items():
-            asked.append(name)
-            asked.append(tuple(texts))
-        question = tuple(asked)
+        texts_of_each = map(tuple, values.values())
+        question = (place, call.name, operation.variant, subject, *values, *texts_of_each)
         known = self._verdicts.get(question, self)
         if not isinstance(known, Judge):
             return known

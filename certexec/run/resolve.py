@@ -16,7 +16,7 @@ import os
 import stat
 
 from certexec.kernel.filesystem import NO_MAGICLINKS, openat2
-from certexec.kernel.procfs import own_fd
+from certexec.kernel.procfs import own_link
 from certexec.run.mounts import Mounts
 from certexec.run.proc_place import (
     SELF_LINKS,
@@ -83,7 +83,7 @@ class Resolved:
 
 def text_of(fd: int) -> str | None:
     """Return the real path of a descriptor, None when no name leads to it any more."""
-    path = os.readlink(own_fd(fd))
+    path = own_link(fd)
     if not path.startswith("/"):
         return None
     if path.endswith(_DELETED) and os.fstat(fd).st_nlink == 0:
@@ -394,7 +394,7 @@ class Resolver:
                 # without a name of its own: a pipe or memfd reached through /proc/self/fd, or
                 # deleted
                 info = os.fstat(fd)
-                text = self.named.get((info.st_dev, info.st_ino)) or os.readlink(own_fd(fd))
+                text = self.named.get((info.st_dev, info.st_ino)) or own_link(fd)
                 if text.endswith(_DELETED):
                     text = NON_EXISTENT + os.fsdecode(path)
             elif info is None and is_procfs(fd):

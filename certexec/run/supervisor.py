@@ -200,7 +200,7 @@ class Supervisor:
             call = ForeignCall(
                 self.listener, notification, self.statuses.read, self.steady, self.mask
             )
-        self.attempt(call, self._begin)
+        self.attempt(call, self._answer if self.trace is None else self._begin)
 
     def attempt(self, call: Call, action: Callable[[Call], bool]) -> None:
         """Do something that answers a call, unless it says that it keeps it; deny what fails."""

@@ -62,7 +62,7 @@ def way(request: pytest.FixtureRequest, built: Any) -> Any:
     assert doors.compiled is None, "this source tree is to be tested without: make clean"
     return SimpleNamespace(
         receive=notify._receive, is_valid=notify._is_valid, respond=notify._respond,
-        add_fd=notify._add_fd, read_text=memory._read_text, syscall=libc.syscall,
+        add_fd=notify._add_fd, read_text=memory.read_text, syscall=libc.syscall,
     )  # fmt: skip
 
 
@@ -245,7 +245,7 @@ def test_a_text_is_read_up_to_its_end_its_limit_or_the_end_of_memory(
         expected = b"x" * (end - start)
     elif limit <= readable - start:
         expected = None
-    for read in (memory._read_text, built.read_text):
+    for read in (memory.read_text, built.read_text):
         try:
             found: object = read(os.getpid(), address + start, limit)
         except OSError as error:
@@ -352,7 +352,7 @@ def test_without_them_or_with_broken_ones_python_does_it(
     shutil.copy(built.path, place)
     check(
         "from certexec.kernel import doors, libc, memory, notify\n"
-        "used = [libc.syscall, memory._text, notify._receive, notify._is_valid, notify._add_fd,"
+        "used = [libc.syscall, memory.read_text, notify._receive, notify._is_valid, notify._add_fd,"
         " notify._respond]\n"
         "assert all(one.__self__ is doors.compiled for one in used), used"
     )
