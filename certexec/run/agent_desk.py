@@ -7,14 +7,16 @@ because its time was over, which is a denial.
 
 from __future__ import annotations
 
+import struct
 import time
 
 from certexec.policy.guards import UNMATCHED
+from certexec.policy.observation import observed
 from certexec.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from certexec.run.agent import Question
 
@@ -23,6 +25,9 @@ BY_RULE = "a rule of the policy asks"
 WITHDRAWN, LATE = "withdrawn", "too late"
 GRACE = 0.5
 """seconds that a question is shown before a key counts for it: what was on its way was not meant"""
+
+
+_REGISTERS = struct.Struct("<6Q")
 
 
 class Waiting:
@@ -93,6 +98,16 @@ class Desk:
             self.waiting.append(self.waiting.pop(0))
 
 
+def _told_by_registers(event: Mapping[str, object]) -> list[str]:
+    """Return what the registers of a call say in the words of rules."""
+    try:
+        registers = _REGISTERS.unpack(bytes.fromhex(str(event.get("args", ""))))
+        seen = observed("", str(event.get("syscall", "")), registers, None)
+    except (KeyError, ValueError, struct.error):
+        return []  # whoever asks may say anything
+    return [f"    {name}: {printable(one)}" for name, texts in seen.values for one in texts]
+
+
 def is_unmatched(question: Question) -> bool:
     """Tell whether it is asked because no rule matches, and not because one says so."""
     return question.event.get("reason") == UNMATCHED
@@ -116,8 +131,9 @@ def question_lines(waiting: Waiting, left: float) -> list[str]:
             f"    {printable(str(name))}: {printable(str(value))}"
             for name, value in arguments.items()
         ]
-    else:
+    if event.get("args"):
         lines.append(f"    registers: {text('args')}")
+        lines += [] if isinstance(arguments, dict) else _told_by_registers(event)
     if question.by_registers:
         lines.append("    only that is judged: what it reads from memory is what stands there then")
     if event.get("as"):

@@ -66,6 +66,9 @@ def question(
     number: int, event: Event, deadline: float, milliseconds: int, judged: str = ARGUMENTS
 ) -> bytes:
     """Return the question about a call. ``deadline``: seconds since 1970."""
+    members = _members(event)
+    if judged == REGISTERS:
+        members["args"] = event.raw.hex()  # what of them rules see is not all that counts
     return codec.encode(
         {
             "type": "question",
@@ -73,7 +76,7 @@ def question(
             "deadline": timestamp(deadline),
             "milliseconds": milliseconds,
             "judged": judged,
-            "event": _members(event),
+            "event": members,
         }
     )
 

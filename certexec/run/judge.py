@@ -10,7 +10,13 @@ from certexec.kernel.userdb import SystemUsers
 from certexec.observe.event import Event
 from certexec.observe.rate import Folding
 from certexec.observe.sinks import machine_sinks
-from certexec.policy.evaluate import Verdict, effective_rules, evaluate, subject_of
+from certexec.policy.evaluate import (
+    UNMATCHED_ASK,
+    Verdict,
+    effective_rules,
+    evaluate,
+    subject_of,
+)
 from certexec.policy.model import Subject, symbols
 from certexec.run.narrowing import Narrowing
 
@@ -112,15 +118,20 @@ class Judge:
         return verdict
 
     def asks_for(self, operation: Operation, argument: str) -> bool:
-        """Tell whether a rule for this use of the call asks for an argument of that name."""
-        return any(
-            symbol.argument.lower() == argument
-            for place in self.of(operation.call.place)
+        """Tell whether a rule for this use of the call asks for an argument of that name.
+
+        Or an agent may be asked about it, who is told all that there is.
+        """
+        rules = [
+            rule for place in self.of(operation.call.place)
             for rule in (
                 *self._rules_for(operation, place),
                 *(after.rule for after in self.policies[place].afters),
             )
-            for symbol in symbols(rule.expression)
+        ]
+        return UNMATCHED_ASK in rules or any(
+            symbol.argument.lower() == argument
+            for rule in rules for symbol in symbols(rule.expression)
         )
 
     def user_name(self, uid: int) -> str:

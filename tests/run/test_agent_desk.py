@@ -84,3 +84,18 @@ def test_a_question_says_whether_a_rule_asks_and_what_is_not_judged():
     lines = question_lines(Desk().add(unmatched), 1.0)
     assert "    no rule of the policy matches it" in lines
     assert any("what it reads from memory is what stands there then" in line for line in lines)
+
+
+def test_registers_are_told_in_the_words_of_rules_as_far_as_these_see_them():
+    words = (1, 2, 0, 0, 0, 0)
+    raw = b"".join(one.to_bytes(8, "little") for one in words).hex()
+    lines = question_lines(Desk().add(Asked(syscall="socket", args=raw, by_registers=True)), 1.0)
+    decoded = ["    sockdom: AF_UNIX", "    socktype: SOCK_DGRAM"]
+    assert lines[1:4] == [f"    registers: {raw}", *decoded]
+    both = Asked(syscall="kill", args=raw, arguments={"signame": "SIGINT"}, by_registers=True)
+    lines = question_lines(Desk().add(both), 1.0)
+    assert lines[1:3] == ["    signame: SIGINT", f"    registers: {raw}"]
+    for odd in ("", "zz", raw[2:], HOSTILE):
+        for call in ("socket", "nonsense", HOSTILE):
+            shown = question_lines(Desk().add(Asked(syscall=call, args=odd)), 1.0)
+            assert all(line.isprintable() for line in shown)

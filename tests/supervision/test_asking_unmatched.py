@@ -193,6 +193,24 @@ except OSError as error:
     assert ends(running) == "EPERM\n1\n"
 
 
+@pytest.mark.parametrize("uid", [ALICE, 0])
+def test_a_policy_that_says_nothing_is_answered_call_by_call(
+    cage: Cage, people: People, uid: int
+) -> None:
+    agent = people.agent("permit", uid)
+    text = f"Policy: {ECHO}, Emulation: native\n\tnative-exit: permit\n"
+    path = cage.world.sign("says-nothing", ECHO, *ASK, text=text)
+    done = cage.world.run(path, "all", "asked", uid=uid)
+    assert (done.stdout, done.stderr, done.returncode) == ("all asked\n", "", 0)
+    asked = [question(agent)]
+    while asked[-1]["syscall"] != "write":
+        asked.append(question(agent))
+    calls = {one["syscall"] for one in asked}
+    assert {"brk", "mmap", "openat", "write"} <= calls
+    assert not calls & {"execve", "exit_group", "prctl", "setresuid", "sendmsg"}  # the launcher's
+    assert all(one["program"] == ECHO and one["reason"] == "unmatched" for one in asked)
+
+
 def test_run_asks_where_the_user_says_so_whatever_the_certificate_says(
     cage: Cage, people: People, place: Path
 ) -> None:
@@ -342,7 +360,9 @@ def test_nor_is_a_signal_to_the_supervisor_of_which_rules_permit_others(
 print(why(os.kill, supervisor(), 0), why(os.kill, os.getpid(), 0), why(os.mkdir, "yes"))
 """
     assert says(cage, path, code, str(place)) == "EPERM ok ok"
-    assert question(agent)["syscall"] == "kill"
+    event = question(agent)  # told whom it would reach, which no rule here asks for
+    assert (event["syscall"], event["arguments"]["pidname"]) == ("kill", PYTHON)
+    assert len(event["args"]) == 96
     assert only_the_last_was_asked_about(agent, place)
 
 
