@@ -198,21 +198,24 @@ class Verifier:
     def _check_file(
         self, signed: Program | FileDigest, missing: str, changed: str, permitted: Permitted
     ) -> None:
-        known = None
-        if permitted is self._nobody_granted:
+        signs = signed.path, signed.size, signed.sha256, signed.sha512
+        same_for_all = permitted is self._nobody_granted
+        if same_for_all:
             # of a file that has not changed since, mode, owners and content are what they were
-            look = _look(signed.path)
-            if look is not None:  # what is missing now says nothing of what comes there
-                known = (signed.path, signed.size, signed.sha256, signed.sha512, look)
-            if known is not None and self._memory.is_good(known):
+            try:
+                known = self._memory.is_good((signs, _state(os.lstat(signed.path))))
+            except (OSError, ValueError):
+                known = False
+            if known:
                 return
-        self._check_open_file(signed, missing, changed, permitted)
-        if known is not None:
-            self._memory.found_good(known)
+        opened = self._check_open_file(signed, missing, changed, permitted)
+        if same_for_all:  # whatever stands under that name by now
+            self._memory.found_good((signs, opened))
 
     def _check_open_file(
         self, signed: Program | FileDigest, missing: str, changed: str, permitted: Permitted
-    ) -> None:
+    ) -> tuple[int, ...]:
+        """Judge what stands there now, and return the state of just that."""
         try:
             fd = integrity.open_file(signed.path, missing, changed)
         except RunError as error:
@@ -228,16 +231,13 @@ class Verifier:
                 raise _could_not_tell(content_unreadable(signed, error)) from None
             if not same:
                 raise mismatch(signed, changed)
+            return _state(info)
         finally:
             os.close(fd)
 
 
-def _look(path: str) -> tuple[int, ...] | None:
-    """Return what changes with any change of a file or of who may use it; None without one."""
-    try:
-        info = os.lstat(path)
-    except (OSError, ValueError):
-        return None
+def _state(info: os.stat_result) -> tuple[int, ...]:
+    """Return what changes with any change of a file or of who may use it."""
     return (
         info.st_dev, info.st_ino, info.st_mode, info.st_uid, info.st_gid, info.st_size,
         info.st_mtime_ns, info.st_ctime_ns,

@@ -232,7 +232,7 @@ def test_a_file_that_changed_is_hashed_again(tmp_path: Path, counted: list[str])
     assert counted.count("hash") == 3
 
 
-def test_a_file_that_came_while_it_was_judged_counts_for_that_moment_only(
+def test_a_file_that_came_while_it_was_judged_counts_for_as_long_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "program"
@@ -240,11 +240,35 @@ def test_a_file_that_came_while_it_was_judged_counts_for_that_moment_only(
     program.chmod(0o755)
     simulator = simulated(str(program), b"one")
     data, one = simulator.build(), verifier(simulator.trust)
+
+    def lstat(path: str) -> os.stat_result:
+        raise FileNotFoundError(path)
+
     with monkeypatch.context() as moment:
-        moment.setattr(verify_module, "_look", lambda path: None)  # it was not there yet
+        moment.setattr(os, "lstat", lstat)  # it was not there yet
         assert judged(one, data) is None
     program.unlink()
     assert judged(one, data) == "binary-missing"
+
+
+def test_a_file_that_was_exchanged_while_it_was_judged_is_not_the_one_that_was_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, kept = tmp_path / "program", tmp_path / "kept"
+    for path, content in ((program, b"bad"), (kept, b"one")):
+        path.write_bytes(content)
+        path.chmod(0o755)
+    simulator = simulated(str(program), b"one")
+    data, one = simulator.build(), verifier(simulator.trust)
+    real = verify_module.integrity.open_file
+
+    def open_another(path: str, *reasons: str) -> int:
+        return real(str(kept), *reasons)
+
+    with monkeypatch.context() as moment:
+        moment.setattr(verify_module.integrity, "open_file", open_another)
+        assert judged(one, data) is None  # the good one stood there at that moment
+    assert judged(one, data) == "binary-mismatch"
 
 
 def test_a_mode_and_a_name_are_looked_at_for_each_certificate(where: Path, tmp_path: Path) -> None:
