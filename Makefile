@@ -42,4 +42,4 @@ vm: $(STAMP)
 	@$(RUN) -m vm.suite
 
 clean:
-	rm -rf $(VENV) build dist binfmt/build certexec/libexec certexec/kernel/_doors.abi3.so vm/cache
+	rm -rf $(VENV) build dist binfmt/build certexec/libexec certexec/kernel/_doors.*.so vm/cache

@@ -4,9 +4,10 @@ In a wheel or an editable install the launcher becomes ``certexec/libexec/launch
 
     python3 binfmt/build_hook.py OUTPUT [-D NAME=VALUE ...]
 
-A wheel carries the doors to the kernel (certexec/kernel/_doors.c) compiled, too, for every CPython
-from 3.11 on. They may be missing: where they do not compile, for want of Python's headers, the
-wheel is one of Python alone. An editable install has none, so that tests run on Python alone.
+A wheel carries the doors to the kernel (certexec/kernel/_doors.pyx) compiled by Cython, too, for
+the Python that builds it. They may be missing: where they do not compile, for want of Python's
+headers, the wheel is one of Python alone. An editable install has none, so that tests run on
+Python alone.
 
 Honours ``CC`` (default gcc) and ``CFLAGS``; the flags that the launcher depends on come last, so
 that no CFLAGS can take them away.
@@ -21,6 +22,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,11 @@ SOURCES = (
 TARGET = HERE.parent / "certexec" / "libexec" / "launch"
 WHEEL_PATH = "certexec/libexec/launch"
 WHEEL_TAG = "py3-none-linux_x86_64"
-DOORS_SOURCE = HERE.parent / "certexec" / "kernel" / "_doors.c"
-DOORS_WHEEL_PATH = "certexec/kernel/_doors.abi3.so"
-DOORS_WHEEL_TAG = "cp311-abi3-linux_x86_64"
+DOORS_SOURCE = HERE.parent / "certexec" / "kernel" / "_doors.pyx"
+DOORS_WHEEL_PATH = f"certexec/kernel/_doors{sysconfig.get_config_var('EXT_SUFFIX')}"
+"""For this interpreter only: for all of them at once Cython's modules load ``inspect`` first, and
+that takes longer than Python itself."""
+DOORS_WHEEL_TAG = "cp{0}{1}-cp{0}{1}-linux_x86_64".format(*sys.version_info)
 DOORS_FLAGS = shlex.split(
     "-std=gnu11 -O2 -Wall -Wextra -fPIC -shared -fvisibility=hidden -fcf-protection=full "
     "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 "
@@ -97,7 +101,14 @@ def compile_launcher(output: Path, defines: Sequence[str] = ()) -> None:
 def compile_doors(output: Path) -> None:
     """Compile the doors to the kernel to ``output``; raises RuntimeError with what went wrong."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    command = [
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory) / "_doors.c"
+        _run([sys.executable, "-m", "cython", "-3", "-o", str(source), str(DOORS_SOURCE)])
+        _run(_doors_command(source, output))
+
+
+def _doors_command(source: Path, output: Path) -> list[str]:
+    return [
         *shlex.split(os.environ.get("CC") or "gcc"),
         *shlex.split(os.environ.get("CFLAGS") or ""),
         *DOORS_FLAGS,
@@ -105,15 +116,19 @@ def compile_doors(output: Path) -> None:
         f"-I{sysconfig.get_path('platinclude')}",
         "-o",
         str(output),
-        str(DOORS_SOURCE),
+        str(source),
     ]
+
+
+def _run(command: Sequence[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise RuntimeError(f"cannot start the compiler {command[0]}: {error.strerror}") from None
     if done.returncode != 0:
-        (why, *_) = [line for line in done.stderr.splitlines() if "error:" in line] or ["?"]
-        raise RuntimeError(why)
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["?"]
+        errors = [line for line in lines if "error:" in line]
+        raise RuntimeError((errors or lines[-1:])[0])
 
 
 def faults(elf: bytes) -> str:

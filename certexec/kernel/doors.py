@@ -1,4 +1,4 @@
-"""The compiled doors to the kernel, where there are any: certexec/kernel/_doors.c.
+"""The compiled doors to the kernel, where there are any: certexec/kernel/_doors.pyx.
 
 They do what the Python beside them does (libc.py, notify.py, memory.py), without ctypes in between.
 ``pip install`` compiles them where it finds a C compiler and Python's headers. Where they are

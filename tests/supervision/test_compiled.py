@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.execution.world import World
+from tests.execution.world import World, load_hook
 from tests.supervision import test_races
 from tests.supervision.conftest import CHANGES, Cage
 from tests.supervision.same import compare
@@ -84,7 +84,7 @@ def _maps(cage: Cage) -> str:
 
 
 def test_this_supervisor_is_compiled(cage: Cage) -> None:
-    assert "/lib/certexec/kernel/_doors.abi3.so" in _maps(cage)
+    assert f"/lib/{load_hook().DOORS_WHEEL_PATH}" in _maps(cage)
     rows = [line.split() for line in cage.world.verb("doctor").splitlines()]
     assert ["ok", "doors", "compiled"] in [row[:3] for row in rows]
 
