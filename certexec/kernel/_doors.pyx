@@ -12,7 +12,7 @@ while it may wait; errno is kept before that is over, since others' calls change
 Sources: seccomp_unotify(2), process_vm_readv(2), syscall(2).
 """
 
-from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -31,6 +31,9 @@ cdef extern from "<sys/uio.h>" nogil:
         void *iov_base
         size_t iov_len
     ssize_t process_vm_readv(
+        int tid, const iovec *local, unsigned long count, const iovec *remote,
+        unsigned long remotes, unsigned long flags)
+    ssize_t process_vm_writev(
         int tid, const iovec *local, unsigned long count, const iovec *remote,
         unsigned long remotes, unsigned long flags)
 
@@ -166,7 +169,7 @@ cdef ssize_t copy_text(int tid, uint64_t address, size_t limit, char *room) noex
 
 
 def read_text(int tid, uint64_t address, size_t limit):
-    """As ``memory._read_text``."""
+    """As ``memory.read_text``."""
     cdef char page[PAGE]
     cdef char *room = page
     cdef ssize_t size
@@ -185,6 +188,30 @@ def read_text(int tid, uint64_t address, size_t limit):
     finally:
         if room != page:
             PyMem_Free(room)
+
+
+def copy(bint writes, int tid, here, uint64_t address):
+    """As ``memory._copy``."""
+    cdef Py_buffer held
+    cdef iovec ours, theirs
+    cdef ssize_t done
+    cdef int code = 0
+    PyObject_GetBuffer(here, &held, PyBUF_SIMPLE if writes else PyBUF_WRITABLE)
+    try:
+        ours.iov_base, ours.iov_len = held.buf, held.len
+        theirs.iov_base, theirs.iov_len = <void *><uintptr_t>address, held.len
+        with nogil:
+            if writes:
+                done = process_vm_writev(tid, &ours, 1, &theirs, 1, 0)
+            else:
+                done = process_vm_readv(tid, &ours, 1, &theirs, 1, 0)
+            if done < 0:
+                code = errno
+    finally:
+        PyBuffer_Release(&held)
+    if done < 0:
+        raise failure(code)
+    return done
 
 
 def syscall(number, *arguments):

@@ -18,6 +18,7 @@ from certexec.kernel.doors import compiled
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -37,12 +38,16 @@ REGEX_T_SIZE = 256
 """bytes; glibc's regex_t is 64 bytes, musl's 56: room to spare."""
 
 
-def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
+def syscall(
+    number: int, *arguments: int | bytes | bytearray | ctypes.Array[ctypes.c_char] | None
+) -> int:
     """Make the raw system call ``number`` and return its result.
 
-    Integers are passed as 64-bit registers (so -1 and 2**64-1 are the same), bytes and ctypes
-    buffers by address. Raises OSError with the kernel's errno (syscall(2)).
+    Integers are passed as 64-bit registers (so -1 and 2**64-1 are the same), bytes and buffers
+    (bytearray, ctypes') by address. Raises OSError with the kernel's errno (syscall(2)).
     """
+    if bytearray in map(type, arguments):
+        return syscall(number, *map(_by_address, arguments))
     shape = tuple(map(type, arguments))
     function = _shapes.get(shape)
     if function is None:
@@ -54,6 +59,12 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
+
+
+def _by_address(argument: Any) -> Any:
+    if isinstance(argument, bytearray):
+        return (ctypes.c_char * len(argument)).from_buffer(argument)
+    return argument
 
 
 def _shaped(*shape: type) -> Callable[..., int]:

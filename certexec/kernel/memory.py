@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    _Buffer = bytearray | ctypes.Array[ctypes.c_char]
+
 PAGE = 4096
 GLIMPSED_MAX = 16
 """memory files that are kept open: those of the threads that called last."""
@@ -78,8 +80,20 @@ def _copy_in(tid: int, to: int, address: int, size: int) -> int:
         return -1
 
 
+def _copy(writes: bool, tid: int, here: bytes | _Buffer, address: int) -> int:
+    """Copy between ``here`` and a process; return how many bytes. Raises OSError."""
+    size = len(here)
+    if isinstance(here, bytes):
+        here = ctypes.create_string_buffer(here, size)
+    elif isinstance(here, bytearray):
+        here = (ctypes.c_char * size).from_buffer(here)
+    local, remote = _VECTOR.pack(ctypes.addressof(here), size), _VECTOR.pack(address, size)
+    call = _PROCESS_VM_WRITEV if writes else _PROCESS_VM_READV
+    return syscall(call, tid, local, 1, remote, 1, 0)
+
+
 if compiled is not None:
-    read_text = compiled.read_text
+    read_text, _copy = compiled.read_text, compiled.copy
 
 
 def _plainly(function: Callable[..., bytes], *arguments: object) -> bytes:
@@ -104,16 +118,14 @@ class Memory:
         """Read exactly ``size`` bytes; raises OSError (EFAULT, EPERM, ESRCH)."""
         if not size:
             return b""
-        buffer = ctypes.create_string_buffer(size)
-        self._peek(self._fill, buffer, address, size)
-        return buffer.raw
+        return self._peek(self._read, bytearray(size), address)
 
     def read_available(self, address: int, size: int) -> bytes:
         """Read up to ``size`` bytes: what lies before the first bad address."""
         if not size or address >= _SPACE_END:
             return b""
         try:
-            return self._peek(self._some, ctypes.create_string_buffer(size), address, size)
+            return self._peek(self._some, bytearray(size), address)
         except OSError:
             return b""
 
@@ -124,32 +136,22 @@ class Memory:
         """
         return self._peek(read_text, self.tid, address, limit)
 
-    def write(self, address: int, data: bytes | ctypes.Array[ctypes.c_char]) -> None:
+    def write(self, address: int, data: bytes | _Buffer) -> None:
         """Write ``data`` as the process itself could; raises OSError (EFAULT)."""
         if data:
-            size = len(data)
-            buffer = ctypes.create_string_buffer(data, size) if isinstance(data, bytes) else data
-            self._transfer(_PROCESS_VM_WRITEV, buffer, address, size)
+            self._transfer(True, data, address)
 
-    def _fill(self, buffer: ctypes.Array[ctypes.c_char], address: int, size: int) -> bytes:
-        self._transfer(_PROCESS_VM_READV, buffer, address, size)
-        return b""
+    def _read(self, buffer: bytearray, address: int) -> bytes:
+        self._transfer(False, buffer, address)
+        return bytes(buffer)
 
-    def _some(self, buffer: ctypes.Array[ctypes.c_char], address: int, size: int) -> bytes:
-        done = self._move(_PROCESS_VM_READV, buffer, address, size)
-        return buffer.raw[:done]
+    def _some(self, buffer: bytearray, address: int) -> bytes:
+        done = _copy(False, self.tid, buffer, address)
+        return bytes(buffer[:done])
 
-    def _transfer(
-        self, call: int, buffer: ctypes.Array[ctypes.c_char], address: int, size: int
-    ) -> None:
-        if address >= _SPACE_END or self._move(call, buffer, address, size) != size:
+    def _transfer(self, writes: bool, here: bytes | _Buffer, address: int) -> None:
+        if address >= _SPACE_END or _copy(writes, self.tid, here, address) != len(here):
             raise OSError(errno.EFAULT, "bad address")
-
-    def _move(
-        self, call: int, buffer: ctypes.Array[ctypes.c_char], address: int, size: int
-    ) -> int:
-        local = _VECTOR.pack(ctypes.addressof(buffer), size)
-        return syscall(call, self.tid, local, 1, _VECTOR.pack(address, size), 1, 0)
 
 
 class Glimpse:

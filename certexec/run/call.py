@@ -212,7 +212,7 @@ class Call:
         except OSError:
             raise Fault(errno.EFAULT) from None
 
-    def write(self, index: int, data: bytes | Array[c_char]) -> None:
+    def write(self, index: int, data: bytes | bytearray | Array[c_char]) -> None:
         """Write a result to where a register points. Raises Fault(EFAULT)."""
         self.still_waits()
         try:

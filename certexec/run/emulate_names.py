@@ -48,13 +48,12 @@ class Stat(OnObject):
 
     def perform(self) -> None:
         """Write struct stat where the caller wants it."""
-        buffer = ctypes.create_string_buffer(_STAT_SIZE)
-        syscall(_NEWFSTATAT, self.object(), b"", buffer, AT_EMPTY_PATH)
-        filled = buffer.raw
+        filled: bytes | bytearray = bytearray(_STAT_SIZE)
+        syscall(_NEWFSTATAT, self.object(), b"", filled, AT_EMPTY_PATH)
         if self.call.foreign:
             from certexec.run.foreign_layout import stat_of
 
-            filled = stat_of(self.call.foreign, filled)
+            filled = stat_of(self.call.foreign, bytes(filled))
         self.call.write(2 if self.call.name == "newfstatat" else 1, filled)
         self.call.finish(0)
 
@@ -72,7 +71,7 @@ class Statx(OnObject):
 
     def perform(self) -> None:
         """Write struct statx where the caller wants it."""
-        buffer = ctypes.create_string_buffer(_STATX_SIZE)
+        buffer = bytearray(_STATX_SIZE)
         flags = AT_EMPTY_PATH | self.flags & _AT_STATX_SYNC
         syscall(_STATX, self.object(), b"", flags, self.call.int_arg(3) & 0xFFFFFFFF, buffer)
         self.call.write(4, buffer)

@@ -63,7 +63,7 @@ def way(request: pytest.FixtureRequest, built: Any) -> Any:
     assert doors.compiled is None, "this source tree is to be tested without: make clean"
     return SimpleNamespace(
         receive=notify._receive, is_valid=notify._is_valid, respond=notify._respond,
-        add_fd=notify._add_fd, read_text=memory.read_text, syscall=libc.syscall,
+        add_fd=notify._add_fd, copy=memory._copy, read_text=memory.read_text, syscall=libc.syscall,
     )  # fmt: skip
 
 
@@ -261,6 +261,27 @@ def test_what_is_no_address_is_a_bad_one(way: Any, address: int) -> None:
     assert caught.value.errno == errno.EFAULT
 
 
+@pytest.mark.parametrize("make", [bytearray, ctypes.create_string_buffer])
+def test_memory_is_copied_both_ways_as_far_as_there_is_any(
+    way: Any, room: tuple[mmap.mmap, int], make: Callable[[int], Any]
+) -> None:
+    pages, address = room
+    end = address + 3 * mmap.PAGESIZE
+    assert way.copy(True, os.getpid(), b"some\0bytes", end - 10) == 10
+    here = make(4)
+    assert way.copy(False, os.getpid(), here, end - 10) == 4
+    assert bytes(here) == b"some"
+    here[0] = b"S" if make is ctypes.create_string_buffer else ord("S")
+    assert way.copy(True, os.getpid(), here, end - 10) == 4
+    pages.seek(3 * mmap.PAGESIZE - 10)
+    assert pages.read(10) == b"Some\0bytes"
+    assert way.copy(False, os.getpid(), make(20), end - 10) == 10
+    for writes, bad in ((False, end), (True, end), (True, 0), (False, HUGE)):
+        with pytest.raises(OSError) as caught:
+            way.copy(writes, os.getpid(), make(4), bad)
+        assert caught.value.errno == errno.EFAULT
+
+
 def test_a_process_that_is_gone_has_no_memory(way: Any) -> None:
     pid = os.fork()
     if pid == 0:
@@ -268,6 +289,9 @@ def test_a_process_that_is_gone_has_no_memory(way: Any) -> None:
     os.waitpid(pid, 0)
     with pytest.raises(OSError):
         way.read_text(pid, 4096, 10)
+    for writes in (False, True):
+        with pytest.raises(ProcessLookupError):
+            way.copy(writes, pid, bytearray(4), 4096)
 
 
 # -- any other call ------------------------------------------------------------------------------
@@ -280,7 +304,7 @@ def test_a_call_takes_numbers_bytes_buffers_and_nothing(way: Any) -> None:
     buffer = ctypes.create_string_buffer(8)
     assert way.syscall(READ, reader, buffer, 8) == 4
     assert buffer.raw == b"text\0\0\0\0"
-    status = ctypes.create_string_buffer(256)
+    status = bytearray(256)
     assert way.syscall(STATX, -100, b"/dev/null", 0, 0x7FF, status) == 0
     assert way.syscall(STATX, 2**64 - 100, b"/dev/null", 0, 0x7FF, status) == 0
     for wanted, path in ((FileNotFoundError, b"/nowhere/at/all"), (OSError, None)):
@@ -304,6 +328,8 @@ def test_a_call_takes_nothing_else(built: Any, wrong: object) -> None:
 def test_what_is_read_only_is_never_written(built: Any) -> None:
     with pytest.raises((TypeError, BufferError)):
         built.syscall(READ, 0, memoryview(b"text"), 4)
+    with pytest.raises((TypeError, BufferError)):
+        built.copy(False, os.getpid(), b"text", 4096)
 
 
 def test_numbers_that_do_not_fit_are_no_numbers(built: Any) -> None:
