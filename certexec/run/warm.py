@@ -17,7 +17,7 @@ import os
 
 from certexec.errors import CertexecError
 from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import go_home, proc, read_file
+from certexec.kernel.procfs import go_home, own_directory, proc, read_file
 from certexec.run.channel import Channel, parse_hello
 from certexec.run.decide import confinement_of
 from certexec.run.peer import Caller, ElsewhereError, has_ended, resemble
@@ -301,7 +301,9 @@ def _tidy() -> bool:
     gc.disable()
     gc.collect()
     # 3.
-    if any(_is_open(int(name)) for name in os.listdir(proc("self", "fd")) if int(name) > VIEW):
+    own = own_directory()  # kept for the next one
+    numbers = [int(name) for name in os.listdir(proc("self", "fd"))]
+    if any(_is_open(number) for number in numbers if number > VIEW and number != own):
         return False  # but not the one by which they were listed
     for number in SIGNALS:
         _signal.signal(number, _signal.SIG_DFL)
