@@ -11,7 +11,11 @@ def printable(text: str, *, lines: bool = False) -> str:
     if text.isprintable() and text.isascii():
         return text
     allowed = "\n\t" if lines else ""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # JSON can hold half a pair of surrogates, which no file name has
+        data = text.encode("utf-8", "backslashreplace")
     return "".join(
         one if one.isprintable() or one in allowed else one.encode("unicode_escape").decode()
-        for one in text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        for one in data.decode("utf-8", "backslashreplace")
     )

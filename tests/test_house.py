@@ -14,7 +14,7 @@ PACKAGE = PROJECT / "certexec"
 
 MAY_USE = {
     "cli": {"browser", "tui", "run", "certificate", "trust", "policy", "kernel", "observe"},
-    "tui": {"run", "policy"},
+    "tui": {"run", "policy", "observe"},
     "browser": {"kernel"},
     "run": {"certificate", "trust", "policy", "kernel", "observe"},
     "certificate": set(),
@@ -42,6 +42,8 @@ BESIDE_THE_RUN_PATH = {
     "certexec.run.verify",
     "certexec.policy.drop",
     "certexec.policy.difference",
+    "certexec.observe.history",
+    "certexec.observe.intake",
     "certexec.observe.reading",
     "certexec.observe.sources",
     "certexec.observe.report",
@@ -54,6 +56,7 @@ BESIDE_THE_RUN_PATH = {
     "certexec.observe.event_log",
     "certexec.observe.noted_call",
     "certexec.observe.strace_log",
+    "certexec.observe.typed_filter",
     "certexec.policy.learn",
     "certexec.policy.learned_paths",
     "certexec.policy.review",

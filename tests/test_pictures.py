@@ -20,6 +20,7 @@ def test_readme_shows_every_picture_and_each_is_there() -> None:
 @pytest.mark.parametrize(
     ("draw", "words"),
     [(lambda: pictures.terminal(pictures.review_app()), "/etc/nginx/nginx.conf"),
+     (pictures.monitor_svg, "web2"),
      (pictures.agent_svg, "192.0.2.25")],
 )  # fmt: skip
 def test_terminals_are_drawn_alike_each_time(draw, words) -> None:

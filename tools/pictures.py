@@ -1,4 +1,4 @@
-"""Draw the pictures in docs/pictures: review, agent, reports, and the app in a browser.
+"""Draw the pictures in docs/pictures: review, agent, monitor, reports, the app in a browser.
 
     make pictures
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 from PIL import Image
 from textual.app import App
 
+from certexec.observe.intake import Intake
 from certexec.observe.reading import Seen
 from certexec.observe.report import LogReport, VerifyReport
 from certexec.observe.report_page import log_page, verify_page
@@ -31,6 +33,7 @@ from certexec.policy.review import Review
 from certexec.run.agent import Agent, Question
 from certexec.run.agent_desk import Desk
 from certexec.tui.agent_app import AgentApp
+from certexec.tui.monitor_app import Advice, MonitorApp
 from certexec.tui.review_app import ReviewApp
 from tests.browser.chromium import Chromium
 
@@ -42,6 +45,8 @@ PAGE = (1180, 620)
 """points of a page"""
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")
 """Textual names fonts on somebody's server; any font of even width does."""
+NUMBERED = re.compile(r"\bterminal-[0-9]+")
+"""Rich numbers what it draws by what is in memory."""
 STILL = 1.0
 """seconds without a change after which a page is drawn: longer than a cursor's blinking"""
 COLOURS = 64
@@ -141,19 +146,68 @@ class _Asking(Agent):
         return self._questions.pop(0) if self._questions else None
 
 
-def terminal(app: App[object], *keys: str) -> str:
+class _Log(Intake):
+    """A log that everything has come from."""
+
+    def __init__(self, events: list[Seen]) -> None:
+        self._events = events
+        self.ended = ""
+
+    def take(self) -> tuple[list[Seen], list[str]]:
+        events, self._events = self._events, []
+        return events, []
+
+
+def monitor_app() -> MonitorApp:
+    """Return what came of two web servers and somebody's mail."""
+
+    def call(minute: int, program: str, user: str, syscall: str, host: str = "web1",
+             verdict: str = "deny", count: int = 1, **arguments: str) -> Seen:  # fmt: skip
+        return Seen({
+            "event": "call", "time": f"2026-11-22T09:{minute:02}:07Z", "count": count,
+            "verdict": verdict, "reason": "unmatched", "user": user, "program": program,
+            "certificate": program.rpartition("/")[2], "syscall": syscall, "arguments": arguments,
+        }, host)  # fmt: skip
+
+    nginx, php, mutt = "/usr/sbin/nginx", "/usr/sbin/php-fpm8.2", "/usr/bin/mutt"
+    web = "www-data"
+    events = [
+        call(2, nginx, web, "openat", filename="/etc/shadow", oflags="ro"),
+        call(2, nginx, web, "openat", "web2", filename="/etc/shadow", oflags="ro"),
+        call(7, php, web, "connect", "web2", count=212, sockaddr="inet-[203.0.113.9]:4444"),
+        call(7, php, web, "execve", "web2", "kill", filename="/bin/sh", argv="sh -i"),
+        call(8, php, web, "connect", "web2", count=64, sockaddr="inet-[203.0.113.9]:4444"),
+        call(15, mutt, "alice", "openat", "desk", filename="/home/alice/.ssh/id_ed25519"),
+        call(16, mutt, "alice", "execve", "desk", "ask", filename="/usr/bin/xdg-open"),
+        call(16, mutt, "alice", "execve", "desk", "permit", filename="/usr/bin/xdg-open"),
+        call(21, php, web, "openat", "web2", filename="/var/www/.htaccess", oflags="wo"),
+        call(21, php, web, "rename", "web2", filename="/var/www/index.php"),
+        call(30, nginx, web, "connect", count=3, sockaddr="inet-[192.0.2.53]:53"),
+    ]
+    return MonitorApp(
+        _Log(events), "/var/log/certexec.log", advise=lambda _seen: Advice([], ""),
+        save=lambda _events, _name, _force: "",
+    )
+
+
+def terminal(app: App[object], *keys: str, size: tuple[int, int] = SIZE) -> str:
     """Return an app's screen as SVG, after some keys."""
 
     async def play() -> str:
-        async with app.run_test(size=SIZE) as pilot:
+        async with app.run_test(size=size) as pilot:
             for key in keys:
                 await pilot.press(key)
             await pilot.pause()
             await app.workers.wait_for_complete()
             await pilot.pause()
-            return FONTS.sub("", app.export_screenshot())
+            return NUMBERED.sub("terminal", FONTS.sub("", app.export_screenshot()))
 
     return asyncio.run(play())
+
+
+def monitor_svg() -> str:
+    """Return the monitor with its counts."""
+    return terminal(monitor_app(), "t", "up", size=(130, 20))  # type: ignore[arg-type]
 
 
 def agent_svg() -> str:
@@ -253,9 +307,12 @@ def main(options: Sequence[str]) -> int:
 
         app = [sys.executable, "-m", "tools.pictures", "--app"]
         return serve(app, lambda address: print(address, flush=True))
+    os.environ["TZ"] = "UTC"
+    time.tzset()
     PICTURES.mkdir(exist_ok=True)
     (PICTURES / "review.svg").write_text(terminal(review_app(), "s", "s"))
     (PICTURES / "agent.svg").write_text(agent_svg())
+    (PICTURES / "monitor.svg").write_text(monitor_svg())
     with tempfile.TemporaryDirectory() as directory:
         browser = Chromium(Path(directory), PAGE)
         try:

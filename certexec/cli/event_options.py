@@ -110,7 +110,7 @@ def line(seen: Seen) -> str:
            seen.text("as") and f"as {seen.text('as')}"]  # fmt: skip
     told = ", ".join(one for one in why if one)
     return (
-        head + output.painted(verdict, COLORS.get(verdict, "yellow")) + times + " "
+        head + output.painted(printable(verdict), COLORS.get(verdict, "yellow")) + times + " "
         + printable(shown) + (f" ({printable(told)})" if told else "")
     )
 

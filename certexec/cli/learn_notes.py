@@ -27,7 +27,7 @@ def from_log(path: str, inherit: bool) -> list[Observation]:
     """Read events of certexec. Raises CliError."""
     calls = _events(path)
     _tell_left_out(calls)
-    return _observations(calls, inherit, resolve=False)
+    return observations(calls, inherit, resolve=False)
 
 
 def denied_in(path: str) -> dict[Observation, int]:
@@ -41,7 +41,7 @@ def denied_in(path: str) -> dict[Observation, int]:
     _tell_left_out(calls)
     for call in calls:
         whose = call._replace(program=call.policy or call.program)
-        for one in _observations([whose], inherit=False, resolve=False):
+        for one in observations([whose], inherit=False, resolve=False):
             found[one] = found.get(one, 0) + call.times
     return found
 
@@ -77,7 +77,7 @@ def from_strace(path: str, inherit: bool) -> list[Observation]:
     with _open(path) as lines:
         calls = list(read_strace(lines, os.getcwd()))
     _tell_left_out(calls)
-    found = _observations(calls, inherit, resolve=True)
+    found = observations(calls, inherit, resolve=True)
     if not found:
         raise CliError(
             "unreadable", f'"{path}" shows no program that is executed',
@@ -106,7 +106,11 @@ class _open:  # noqa: N801 - used as a function
         self.file.close()
 
 
-def _observations(calls: Iterable[NotedCall], inherit: bool, resolve: bool) -> list[Observation]:
+def observations(calls: Iterable[NotedCall], inherit: bool, resolve: bool) -> list[Observation]:
+    """Return what calls were, as rules see them. Raises CliError for an unknown one.
+
+    ``inherit``: all of them are of the first program; ``resolve``: names are not real paths yet.
+    """
     found: dict[Observation, None] = {}
     first = ""
     for seen in calls:

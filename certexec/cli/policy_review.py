@@ -96,4 +96,7 @@ def _prompts(review: Review, counter: FileCounter, save: Callable[[str], None]) 
 def _app(review: Review, counter: FileCounter, save: Callable[[str], None]) -> bool:
     from certexec.tui.review_app import ReviewApp
 
-    return bool(ReviewApp(review, count=counter, save=save).run())
+    result = ReviewApp(review, count=counter, save=save).run()
+    if result not in (True, False, None):
+        raise SystemExit(result)  # a signal
+    return bool(result)

@@ -18,12 +18,12 @@ STATE = ".state.json"
 STATE_MAX = 32 << 20
 """bytes of a state that is read"""
 PRIVATE_MODE = 0o600
+"""what a log tells about users and files is not for everybody"""
 
 
 def write_log_report(path: str, events: Iterable[Seen]) -> LogReport:
     """Write the page about events, and its state. Raises CliError("unreadable")."""
     report = LogReport(events, _state(path, "log"))
-    # what the log tells about users and files is not for everybody
     _write(path, log_page, report, PRIVATE_MODE)
     return report
 

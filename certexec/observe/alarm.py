@@ -16,6 +16,8 @@ from certexec.observe.event import escape
 from certexec.observe.journald import field_name
 from certexec.observe.reading import Seen
 
+PATIENCE = 10.0
+"""seconds to wait at the end for each command that was started"""
 AT_A_TIME = 8
 """commands that run at once; events that come then start none, and are counted."""
 VALUE_MAX = 4096
@@ -33,12 +35,15 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Alarm:
     """Starts ``command`` (a path and its fixed arguments) for events.
 
+    What it says comes out where certexec's own words do, but with ``quiet`` nowhere.
+
     Attributes:
         missed: events for which there was no room; failed: why the last start failed, or "".
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *, quiet: bool = False) -> None:
         self.command = list(command)
+        self._output = subprocess.DEVNULL if quiet else None
         self.missed = 0
         self.failed = ""
         self._running: list[subprocess.Popen[bytes]] = []
@@ -53,7 +58,7 @@ class Alarm:
             self._running.append(
                 subprocess.Popen(
                     self.command, env=environment(seen, text), stdin=subprocess.DEVNULL,
-                    start_new_session=True,
+                    stdout=self._output, stderr=self._output, start_new_session=True,
                 )
             )
         except OSError as error:
@@ -62,7 +67,7 @@ class Alarm:
             return False
         return True
 
-    def finish(self, seconds: float) -> None:
+    def finish(self, seconds: float = PATIENCE) -> None:
         """Wait for what was started."""
         for one in self._running:
             try:

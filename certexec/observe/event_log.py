@@ -68,11 +68,11 @@ def read_events(lines: Iterable[str], passed: PassedOver | None = None) -> Itera
         if not permitted and not seen.text("reason"):
             passed.silent(number)
             continue
-        if not permitted and seen.text("reason") not in _WANTED:
+        if not permitted and not is_permittable(seen):
             passed.events += 1
             continue
         try:
-            noted = _noted(seen, number)
+            noted = noted_call(seen, number)
         except (ValueError, struct.error):
             passed.strange(number)
             continue
@@ -80,8 +80,16 @@ def read_events(lines: Iterable[str], passed: PassedOver | None = None) -> Itera
         yield noted
 
 
-def _noted(seen: Seen, number: int) -> NotedCall:
-    """Return an event's call. Raises ValueError or struct.error for one that is not whole."""
+def is_permittable(seen: Seen) -> bool:
+    """Tell whether an event is a call that was denied and that its policy could yet permit."""
+    return seen.text("verdict") not in ("permit", "ask") and seen.text("reason") in _WANTED
+
+
+def noted_call(seen: Seen, number: int = 0) -> NotedCall:
+    """Return an event's call; ``number``: the line it stood in.
+
+    Raises ValueError or struct.error for one that is not whole.
+    """
     if not seen.text("program") or not seen.text("syscall"):
         raise ValueError(number)
     texts: dict[str, list[str]] = {}

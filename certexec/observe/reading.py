@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LINE_MAX = 1 << 20
 """bytes of a line that is looked at."""
+DEPTH_MAX = 8
+"""objects inside objects of JSON, of which an event has three: each takes stack when it is shown"""
 KINDS = ("call", "note", "overflow", "lost")
 VERDICTS = ("deny", "permit", "kill", "ask")
 NUMBERS = ("schema", "count", "uid", "pid", "ppid", "filters", "number", "errno")
@@ -132,7 +134,7 @@ def _json(line: str) -> Seen | None:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not _is_flat(value, DEPTH_MAX):
         return None
     if any(name.startswith("CERTEXEC_") for name in value):
         return _journal(value)
@@ -140,6 +142,13 @@ def _json(line: str) -> Seen | None:
         return None
     host = value.pop("host", "")
     return Seen(value, host if isinstance(host, str) else "")
+
+
+def _is_flat(value: object, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_flat(one, levels - 1) for one in inner)
 
 
 def _journal(fields: Mapping[str, object]) -> Seen | None:

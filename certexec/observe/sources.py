@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from certexec.errors import RunError
 from certexec.observe.reading import LINE_MAX, Seen, read_line
@@ -155,14 +155,16 @@ class Stream:
         return found
 
 
-def follow(files: Sequence[str], journal: bool) -> Iterator[Seen | None]:
+def follow(
+    files: Sequence[str], journal: bool, standard_input: int = 0
+) -> Generator[Seen | None, None, None]:
     """Yield what is written down from now on, and None whenever nothing came for a moment.
 
-    Ends when standard input, the only thing that can, has ended and nothing else is followed.
-    Raises RunError where a file cannot be read.
+    Ends when standard input, the only thing that can, has ended and nothing else is followed;
+    ``standard_input`` is its descriptor. Raises RunError where a file cannot be read.
     """
     tails = [Tail(name) for name in files if name != STANDARD_INPUT]
-    streams = [Stream(sys.stdin.fileno())] if STANDARD_INPUT in files else []
+    streams = [Stream(standard_input)] if STANDARD_INPUT in files else []
     process = None
     if journal:
         process = subprocess.Popen(

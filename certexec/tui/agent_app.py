@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable
 
@@ -18,6 +15,7 @@ from certexec.run.agent import Agent, Question
 from certexec.run.agent_desk import GRACE, LATE, Desk, Waiting, is_unmatched, question_lines
 from certexec.run.agent_protocol import ALWAYS, DENY, KILL, PERMIT
 from certexec.text import printable
+from certexec.tui.signals import end_on_signals
 
 STEP = 0.05
 """seconds between two looks at what is asked, and at the time that is left"""
@@ -84,20 +82,9 @@ class AgentApp(App[int]):
 
     def on_mount(self) -> None:
         """Begin to look, and see to it that no signal leaves the socket of a dead agent."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.exit, 128 + signal.SIGTERM)
-        signal.signal(signal.SIGHUP, self._end_at_once)
+        end_on_signals(self, lambda: self.agent.close())
         self.set_interval(STEP, self.look)
         self.look()
-
-    def _end_at_once(self, number: int, _frame: object) -> None:
-        """End without a word: the terminal has gone.
-
-        Textual would wait for ever for somebody who writes to it, and whoever asks would wait for
-        an agent that is none any more.
-        """
-        self.agent.close()
-        os._exit(128 + number)
 
     def look(self) -> None:
         """Take what came, drop what nobody waits for any more, and show the rest."""

@@ -19,6 +19,7 @@ from certexec.policy.review import EVENT, Review
 from certexec.policy.suggestions import Suggestion
 from certexec.text import printable
 from certexec.tui.screens import LineScreen, YesScreen
+from certexec.tui.signals import end_on_signals
 
 
 class Counted(Message):
@@ -82,6 +83,7 @@ class ReviewApp(App[bool]):
 
     def on_mount(self) -> None:
         """Show the first item."""
+        end_on_signals(self)
         self.show()
 
     # -- what is shown ----------------------------------------------------------------------------

@@ -81,6 +81,20 @@ def test_a_report_remembers_the_last_one(logged: Script) -> None:
     logged("certexec log --file json --html report.html\n! stdout new")
 
 
+@pytest.mark.parametrize("text", [HOSTILE, "\ud800", "\x1b]52;c;eA==\x07[red]"])
+@pytest.mark.parametrize(
+    "member", ["verdict", "user", "program", "syscall", "host", "reason", "time", "as", "pid"]
+)
+def test_what_others_wrote_cannot_drive_the_terminal(
+    logged: Script, member: str, text: str
+) -> None:
+    call = {"event": "call", "verdict": "deny", "program": "/bin/x", "syscall": "open"}
+    logged.write("odd", json.dumps({**call, member: text}) + "\n")
+    logged("certexec log --file odd\nstdout '^.+$'\n! stderr .")
+    assert logged.stdout.removesuffix("\n").isprintable()
+    logged("certexec log --json odd\ncertexec log --html odd.html odd")
+
+
 def test_where_there_is_no_log_it_says_so(logged: Script, monkeypatch) -> None:
     monkeypatch.setattr(event_options, "has_journal", lambda: False)
     monkeypatch.setattr(event_options, "usual_files", list)

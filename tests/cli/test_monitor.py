@@ -138,9 +138,54 @@ def test_a_command_that_cannot_be_started_is_told(tmp_path: Path) -> None:
      (("--exec", "./no/such"), "is not a program that can be started"),
      (("--", "x"), "arguments are for the command of --exec"),
      (("--file", "/no/such/log"), "cannot read"),
-     (("--verdict", "maybe"), "invalid value")],
+     (("--verdict", "maybe"), "invalid value"),
+     (("--app", "--json"), "--json is for lines"),
+     (("--app", "-n", "1"), "--count is for lines"),
+     (("--browser", "--json"), "--json is for lines"),
+     (("--policy", "x"), "--policy is for the app"),
+     (("--port", "80"), "--port is for --browser"),
+     (("--browser", "--file", "-"), "a browser cannot show standard input"),
+     (("--app", "--file", "-"), "the app needs a terminal")],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused(arguments: tuple[str, ...], words: str) -> None:
     done = monitor(*arguments, lines="")
     assert done.returncode == 2 and words in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+
+
+def test_without_textual_there_are_lines_and_the_app_says_what_is_missing() -> None:
+    code = (
+        "import sys; sys.modules['textual'] = sys.modules['rich'] = None\n"
+        "import importlib.util as util; find = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'textual' else find(name, *more)\n"
+        "from certexec.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+
+    def run(*options: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-c", code, "monitor", "--file", "-", *options],
+            input=log(1), capture_output=True, text=True, cwd=PROJECT, check=False,
+        )  # fmt: skip
+
+    assert "[1]" in run().stdout
+    done = run("--app")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "certexec: error: Textual is not installed, which shows the app",
+        "certexec: hint: pip install 'certexec[tui]'",
+    ]
+
+
+def test_a_command_for_the_app_says_nothing_on_its_screen(tmp_path: Path) -> None:
+    loud = tmp_path / "loud"
+    loud.write_text('#!/bin/sh\necho loud; echo loud >&2; : > "$(dirname "$0")/rung"\n')
+    loud.chmod(0o755)
+    code = (
+        "import sys; from certexec.observe.alarm import Alarm\n"
+        "from certexec.observe.reading import Seen\n"
+        "alarm = Alarm([sys.argv[1]], quiet=True); alarm.ring(Seen({}), '{}'); alarm.finish(60)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(loud)], capture_output=True, text=True, cwd=PROJECT
+    )
+    assert (done.stdout, done.stderr) == ("", "") and (tmp_path / "rung").exists()

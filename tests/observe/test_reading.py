@@ -13,7 +13,7 @@ from certexec.observe.event import Lost, Note, Overflow
 from certexec.observe.event_log import PassedOver, read_events
 from certexec.observe.journald import field_name
 from certexec.observe.lines import text_line
-from certexec.observe.reading import read_line, unescape
+from certexec.observe.reading import DEPTH_MAX, read_line, unescape
 from tests.observe.sample import HOSTILE
 from tests.observe.sample import event as sample
 
@@ -136,6 +136,14 @@ def test_no_line_is_too_odd(text):
 def test_odd_members_do_no_harm():
     seen = read_line('{"event": "call", "count": "x", "arguments": [1], "time": 7, "user": {}}')
     assert (seen.count, seen.arguments, seen.time, seen.text("user")) == (1, {}, 0.0, "{}")
+
+
+def test_what_is_nested_deeper_than_events_are_is_none():
+    def deep(levels):
+        return '{"event": "call", "x": ' + "[" * levels + "]" * levels + "}"
+
+    assert read_line(deep(DEPTH_MAX - 1)) is not None
+    assert read_line(deep(DEPTH_MAX)) is None
 
 
 @given(TEXTS.filter(lambda text: _is_plain(text)))

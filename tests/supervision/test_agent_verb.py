@@ -67,15 +67,15 @@ class Terminals:
         except AssertionError:
             pytest.fail(f"{words!r} does not come:\n{self.text(name)}")
 
-    def kill(self, name: str) -> None:
-        """End what runs in a terminal as if it had crashed."""
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """End what runs in a terminal as if it had crashed, or by another signal."""
         pid = subprocess.run(
             [*self._tmux, "list-panes", "-t", name, "-F", "#{pane_pid}"],
             check=True, capture_output=True, text=True,
         ).stdout.strip()  # fmt: skip
         while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             pid = children[0]
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(int(pid), number)
 
     def close(self) -> None:
         subprocess.run([*self._tmux, "kill-server"], capture_output=True)
