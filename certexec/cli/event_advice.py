@@ -31,6 +31,7 @@ _WHY = {
     "no-policy": "the program has no policy of its own",
     "rule": "a rule of its policy says so",
     "denied": "a rule of its policy says so, by registers alone",
+    "ask": "a rule of its policy asks, and that is what came of it",
     "": "the log does not say why: lines of text do not, JSON and the journal do",
 }
 """What reasons mean (docs/events.md); any other is certexec's own."""

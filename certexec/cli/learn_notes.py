@@ -52,7 +52,7 @@ def asked_about(line: str) -> Observation | None:
     Raises ValueError and CliError for what is no such event.
     """
     [call] = read_events([line])
-    found = _observations([call._replace(program=call.policy or call.program)], False, False)
+    found = observations([call._replace(program=call.policy or call.program)], False, False)
     return found[0] if found else None
 
 

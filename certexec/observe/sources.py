@@ -161,10 +161,11 @@ def follow(
     """Yield what is written down from now on, and None whenever nothing came for a moment.
 
     Ends when standard input, the only thing that can, has ended and nothing else is followed;
-    ``standard_input`` is its descriptor. Raises RunError where a file cannot be read.
+    ``standard_input``: its descriptor, if not its usual one. Raises RunError where a file cannot
+    be read.
     """
     tails = [Tail(name) for name in files if name != STANDARD_INPUT]
-    streams = [Stream(standard_input)] if STANDARD_INPUT in files else []
+    streams = [Stream(standard_input or sys.stdin.fileno())] if STANDARD_INPUT in files else []
     process = None
     if journal:
         process = subprocess.Popen(

@@ -90,6 +90,8 @@ def test_what_the_policy_permits_by_now_is_said(policy: str) -> None:
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"reason": "supervisor-protection"}, "certexec itself, for its reason 'supervisor-protec"),
+    ({"reason": "unmatched: no agent"}, "no rule of its policy permits it (unmatched: no agent)"),
+    ({"reason": "ask: time-out"}, "asks, and that is what came of it (ask: time-out)"),
     ({"reason": ""}, "the log does not say why"),
     ({"reason": "no-policy"}, "no policy of its own"),
     ({"verdict": "permit", "reason": "rule"}, "permit: a rule"),
