@@ -97,6 +97,16 @@ def test_the_cookie_is_sent_once_and_may_stand_beside_others(visitor: Visitor) -
     assert visitor.asks(cookie=["certexec=\udcff"]) == REFUSE
 
 
+@pytest.mark.parametrize("theirs", ["certexec=x", "x y=1", "nameless", "=", "a=\"", "é=\udcff"])
+def test_what_another_server_of_this_machine_sets_does_not_lock_the_user_out(
+    visitor: Visitor, theirs: str
+) -> None:
+    ours = f"certexec={visitor.door.cookie}"
+    for sent in (f"{ours}; {theirs}", f"{theirs}; {ours}"):  # cookies do not know ports
+        assert visitor.asks(cookie=[sent]) == PASS
+    assert visitor.asks(cookie=[theirs]) == REFUSE
+
+
 def test_the_cookie_counts_under_its_path_only(visitor: Visitor) -> None:
     headers = {"host": [HOST], "cookie": [f"certexec={visitor.door.cookie}"]}
     for path in ("/static/js/textual.js", "/x/", "//", visitor.door.place.rstrip("/"), "/ws"):
