@@ -424,9 +424,10 @@ def choose_variant(
         flags: of openat2, read from memory.
     """
     for variant in call_of(name).variants:
-        if variant.label == "fd" and variant.in_memory and not empty_path:
-            continue
-        if variant.label == "read" and variant.in_memory and (flags or 0) & _O_WRITES:
+        if variant.in_memory and (
+            (variant.label == "fd" and not empty_path)
+            or (variant.label == "read" and (flags or 0) & _O_WRITES)
+        ):
             continue
         for at, mask, value in variant.tests:
             if registers[at] & mask != value:

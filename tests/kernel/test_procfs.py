@@ -16,6 +16,8 @@ from certexec.kernel.procfs import (
     KEPT_MAX,
     Status,
     StatusReader,
+    own_directory,
+    own_link,
     pending_signals,
     read_argv,
     read_status,
@@ -184,3 +186,24 @@ def test_arguments_are_read_to_the_last_however_long_they_are() -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_child_names_its_own_descriptors_and_not_its_parents() -> None:
+    fd = os.open("/dev/null", os.O_PATH)
+    assert own_link(fd) == "/dev/null"
+    kept = own_directory()
+    assert own_directory() == kept  # it is opened once
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.dup2(os.open("/dev/zero", os.O_PATH), fd)
+            os.write(writer, own_link(fd).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    assert os.read(reader, 100) == b"/dev/zero"
+    assert own_link(fd) == "/dev/null"
+    for number in (fd, reader):
+        os.close(number)
