@@ -38,7 +38,7 @@ from certexec.run.server_socket import (
 )
 from certexec.run.signals import listen_until
 from certexec.run.turns import Turns, with_their_share
-from certexec.run.undertaker import Undertaker
+from certexec.run.undertaker import RETRY, Undertaker
 from certexec.run.warm import (
     GO,
     IDLE,
@@ -99,6 +99,7 @@ class Resident:
         self.starting: dict[int, Child] = {}
         self.starting_max = STARTING_MAX * (os.cpu_count() or 1)
         self.ends = False
+        self.listens = True
         self.poll = select.epoll()
         self.wakeup = -1
 
@@ -123,6 +124,7 @@ class Resident:
                     self._listen_to(self.leashes[fd])
             self._forget_late()
             self._serve_waiting()
+            self._let_in()
             waits = self.turns.waiting or self.silent
             if self.ends or (not waits and self._is_replaced()):
                 self._leave()
@@ -130,6 +132,15 @@ class Resident:
 
     def _end(self, signal: int, frame: object) -> None:
         self.ends = True
+
+    def _let_in(self) -> None:
+        """Listen, unless connections could not be closed: then launchers help themselves."""
+        if self.undertaker.holds:
+            self.undertaker.catch_up()
+        wanted = not self.undertaker.is_full
+        if wanted != self.listens:
+            self.listens = wanted
+            self.poll.modify(self.listener.fileno(), select.EPOLLIN if wanted else 0)
 
     def _leave(self) -> None:
         """See that what ends with this process is closed by somebody else, later."""
@@ -151,6 +162,8 @@ class Resident:
     def _patience(self) -> float | None:
         """Return the seconds until something is due."""
         due = [request.deadline for request in self.silent.values()]
+        if self.undertaker.holds:
+            due.append(time.monotonic() + RETRY)
         if self.turns.waiting:
             due += [child.since + STARTING_TIME for child in self.starting.values()]
         return None if not due else max(0.001, min(due) - time.monotonic())
@@ -159,6 +172,8 @@ class Resident:
 
     def _accept(self) -> None:
         for _ in range(ACCEPT_MAX):
+            if self.undertaker.is_full:
+                return
             try:
                 fd, _ = self.listener._accept()  # type: ignore[attr-defined]
             except OSError:

@@ -9,11 +9,13 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from certexec.run import undertaker as undertaker_module
 from certexec.run.peer import Caller
 from certexec.run.request import Request
 from certexec.run.resident import STARTING_TIME, Resident
@@ -214,3 +216,31 @@ def test_a_server_that_ends_closes_nothing_last(resident: Any, full: socket.sock
     start.request.connection.close()  # as its end does
     with pytest.raises(BlockingIOError):  # it is open still
         start.launcher.recv(1, socket.MSG_DONTWAIT)
+
+
+def test_nobody_is_let_in_whose_connection_could_not_be_closed(
+    resident: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(address)
+        listener.listen()
+        listener.setblocking(False)
+        resident.listener, resident.listens, resident.wakeup = listener, True, -1
+        resident.poll.register(listener.fileno(), select.EPOLLIN)
+        monkeypatch.setattr(undertaker_module, "HELD_MAX", 1)
+        monkeypatch.setattr(Undertaker, "keep", lambda self, one: False)  # no process takes it
+        held, _ = pair()
+        resident.undertaker.bury(held)
+        resident._let_in()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+            asking.connect(address)
+            assert resident.poll.poll(0) == []  # or the loop would never rest
+            resident._accept()
+            assert 0 < resident._patience() <= undertaker_module.RETRY
+            monkeypatch.setattr(Undertaker, "keep", lambda self, one: True)
+            resident._let_in()
+            assert held.fileno() == -1 and not resident.undertaker.holds
+            assert resident.poll.poll(0) == [(listener.fileno(), select.EPOLLIN)]
+            accepted, _ = listener.accept()  # nobody else has
+            accepted.close()

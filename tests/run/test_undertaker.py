@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from certexec.run import undertaker as module
 from certexec.run.server_socket import SO_PASSCRED
 from certexec.run.undertaker import Undertaker
 from certexec.run.warm import peek_hello
@@ -84,6 +85,48 @@ def test_the_other_end_sees_the_end_although_the_closing_takes_long(full: socket
     finally:
         signal.alarm(0)
         undertaker.end()
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_processes_that_do_not_end_are_few_and_connections_are_held_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file system in user space keeps a process as long as it likes, whatever that is told."""
+    monkeypatch.setattr(module, "ENDING_MAX", 2)
+    monkeypatch.setattr(module, "HELD_MAX", 3)
+    started: list[int] = []
+    real = os.fork
+
+    def fork() -> int:
+        started.append(real())
+        return started[-1]
+
+    undertaker, others = Undertaker(), []
+    try:
+        with monkeypatch.context() as stuck:
+            stuck.setattr(module, "SIGKILL", 0)  # is of no use
+            stuck.setattr(module, "_work", lambda leash: time.sleep(HOUR))
+            stuck.setattr(os, "fork", fork)
+            for _ in range(MANY):
+                ours, theirs = pair()
+                undertaker.bury(ours)
+                others.append(theirs)
+                if undertaker.is_full:
+                    break
+            assert undertaker.is_full and len(started) == 3
+            assert all(one.recv(1) == b"" for one in others)  # they see the end all the same
+        undertaker.catch_up()
+        assert ours.fileno() >= 0  # there are two still, and a third that takes nothing
+        os.kill(started[0], signal.SIGKILL)
+        os.waitpid(started[0], 0)
+        undertaker.has_ended(started[0])
+        undertaker.catch_up()
+        assert not undertaker.holds and ours.fileno() == -1
+    finally:
+        undertaker.end()
+        for pid in started[1:]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         os.waitpid(-1, os.WNOHANG)
 
 
