@@ -89,7 +89,10 @@ class Recorder:
         self._known: dict[Key, object] = {}
         self._hot: dict[Key, float] = {}
         self._glimpse = Glimpse(_NAME_ROOM)
-        self._flags = {NUMBERS[name]: register for name, register in _FLAGS.items()}
+        self._hot_registers = {
+            NUMBERS[name]: (register, _name_registers(name)[0][0])
+            for name, register in _FLAGS.items()
+        }
         self._plain = frozenset(number for name, number in NUMBERS.items() if _is_plain(name))
         self._resolver = Resolver(os.getpid())
         self._mask = Mask(os.geteuid() == 0)
@@ -103,11 +106,15 @@ class Recorder:
     def run(self) -> None:
         """Take notes until the tree has ended. What a signal's handler raises passes."""
         self.listener.wake_synchronously()
-        receive, step = self.listener.receive, self._step
+        receive, resume, hot = self.listener.receive, self.listener.resume, self._hot
         while True:
             notification = receive()
             if notification is not None:
-                step(notification)
+                key = self._hot_key(notification)
+                if key is not None and hot.get(key, 0.0) > monotonic():
+                    resume(notification.cookie)  # most calls of a server are such ones
+                else:
+                    self._step(notification, key)
                 continue
             # a signal, a caller that died at once, or the end: poll tells them apart
             ready = self._poll.poll()
@@ -119,17 +126,30 @@ class Recorder:
         self._glimpse.close()
         self._statuses.close()
 
-    def _step(self, notification: Notification) -> None:
+    def _step(self, notification: Notification, hot: Key | None) -> None:
         try:
-            self._look(notification)
+            self._look(notification, hot)
         except (OSError, GoneError, Fault):
             pass  # gone, or a call that the kernel refuses by itself
         finally:
             self.listener.resume(notification.cookie)
 
-    def _look(self, notification: Notification) -> None:
-        number, tid, args = notification.nr, notification.tid, notification.args
-        process = self.processes.of(tid)
+    def _hot_key(self, notification: Notification) -> Key | None:
+        """Return by what a call is taken to lead where it led a moment ago; None: by nothing."""
+        number = notification.nr
+        registers = self._hot_registers.get(number)
+        process = self.processes.threads.get(notification.tid)
+        if registers is None or process is None or process.awaited:
+            return None
+        flags, named = registers
+        name = self._glimpse.text(notification.tid, notification.args[named])
+        if name is None or not name.startswith(b"/"):
+            return None
+        return process.program, number, notification.args[flags], name
+
+    def _look(self, notification: Notification, hot: Key | None) -> None:
+        number = notification.nr
+        process = self.processes.of(notification.tid)
         known = self._known
         if number in self._plain:
             key: Key = (process.program, number)
@@ -143,13 +163,7 @@ class Recorder:
                 if key in known:
                     return
             else:
-                hot, now = None, monotonic()
-                if number in self._flags:
-                    name = self._glimpse.text(tid, args[registers[0][0]])
-                    if name is not None and name.startswith(b"/"):
-                        hot = process.program, number, args[self._flags[number]], name
-                        if self._hot.get(hot, 0.0) > now:
-                            return
+                now = monotonic()
                 key, led = self._name_key(process, notification, registers)
                 if led is not None:
                     if hot is not None:
