@@ -237,13 +237,14 @@ def confirm_at_exec_stop(pid: int, judged: Judged) -> None:
     except OSError as error:
         raise RunError("binary-mismatch", f"the running file cannot be read: {error}") from None
     try:
+        if judged.proven is not None:
+            if state(running) != judged.proven:  # which says what inode it is, too
+                raise RunError("binary-mismatch", "the file was changed while it was executed")
+            return
         expected = judged.fd if judged.is_script or judged.mode == "exec-stop" else judged.exec_fd
         if not os.path.samestat(os.fstat(running), os.fstat(expected)):
             raise RunError("binary-mismatch", "another file was executed than the one judged")
-        if judged.proven is not None:
-            if state(running) != judged.proven:
-                raise RunError("binary-mismatch", "the file was changed while it was executed")
-        elif judged.mode == "exec-stop" or judged.is_script:
+        if judged.mode == "exec-stop" or judged.is_script:
             signed = judged.program
             if judged.learns:
                 judged.at_stop = state(running)  # first: what changes from here on shows

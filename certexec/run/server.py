@@ -288,29 +288,28 @@ class _Execution:
         return supervisor_for(self.approved, self.invoker, self.settings)
 
     def _follow_to_exec(self) -> bool:
-        """Wait for listener and exec stop, in whichever order; True when the program runs on."""
-        wants_listener = self.approved.compiled.needs_listener
+        """Wait for listener and exec stop, in whichever order; True when the program runs on.
+
+        Once there is a listener, or none will come, only the launcher's own stops count. Waiting
+        for the next takes one call then; to be told by signal, descriptor and poll takes five.
+        """
+        wants_listener = waits = self.approved.compiled.needs_listener
         stopped = False
         poll = select.poll()
         poll.register(self.children, select.POLLIN)
         poll.register(self.channel.fileno(), select.POLLIN)
         while not stopped or (wants_listener and self.listener < 0):
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll() if waits else ():
                 if fd == self.children:
                     os.read(self.children, 4096)
                     continue
-                if wants_listener and self.listener < 0:
-                    received = self.channel.recv_listener()
-                    if received < 0:
-                        poll.unregister(fd)  # the launcher refused: its end comes by waitpid
-                        continue
-                    self.listener = received
-                poll.unregister(fd)
+                self.listener = self.channel.recv_listener()
+                waits = False  # where there is none the launcher refused: its end comes by waitpid
             while True:
-                event = ptrace.wait(self.invoker.pid, block=False)
-                if event is None:
+                event = ptrace.wait(self.invoker.pid, block=not waits)
+                if event is None and waits:
                     break
-                if event.kind == ptrace.ENDED:
+                if event is None or event.kind == ptrace.ENDED:
                     return False
                 if event.kind == ptrace.EXEC_STOP:
                     stopped = True

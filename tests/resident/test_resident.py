@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from certexec.kernel.syscalls import NUMBERS
 from certexec.run.proven import SETTLED
 from certexec.run.warm import own_memory
 from tests.execution.world import ALICE, BOB, SERVICE, refused
@@ -26,6 +27,7 @@ from tests.resident.conftest import (
 )
 
 pytestmark = pytest.mark.root
+ASLEEP = (str(NUMBERS["nanosleep"]), str(NUMBERS["clock_nanosleep"]))
 SAME = (
     "Umask", "Uid", "Gid", "Groups", "TracerPid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
     "NoNewPrivs", "Seccomp", "Seccomp_filters", "Cpus_allowed", "Mems_allowed", "SigBlk", "SigIgn",
@@ -38,8 +40,21 @@ def start(service: Service, certificate: str, **options: object):  # type: ignor
     wait_for(lambda: process.poll() is not None or executes(process.pid) == "sleep")
     assert process.poll() is None, process.communicate()
     wait_for(lambda: any(holds_listener(pid) for pid in service.servers()))
-    wait_for(lambda: status(process.pid)["TracerPid"] == "0")  # past its exec stop
+    wait_for(lambda: calls(process.pid) in ASLEEP)  # past its exec stop, and all judged calls
     return process
+
+
+def serves_calls(pid: int) -> bool:
+    """Whether a supervisor has done all that comes before the first call, and waits."""
+    fields = status(pid)
+    ignored, caught = (int(fields[name], 16) for name in ("SigIgn", "SigCgt"))
+    hangup, child = (1 << number - 1 for number in (signal.SIGHUP, signal.SIGCHLD))
+    return bool(ignored & hangup) and not caught & child and fields["State"].startswith("S")
+
+
+def calls(pid: int) -> str:
+    """Return the number of the system call that a process is in, or what it does else."""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0]
 
 
 def executes(pid: int) -> str:
@@ -97,8 +112,7 @@ def test_a_supervisor_lives_as_the_one_that_the_launcher_starts(
         process = start(service, certificate, uid=who, before=BEFORE[before], groups=[BOB, SERVICE])
         supervisor = service.supervisor()
         assert (supervisor in idle) == resident
-        wait_for(lambda pid=supervisor: status(pid)["State"].startswith("S"))
-        time.sleep(0.05)  # until it waits for calls
+        wait_for(lambda pid=supervisor: serves_calls(pid))
         seen.append(portrait(supervisor))
         stop(process)
     assert seen[0].pop("cwd") and seen[1].pop("cwd")  # each its own view of /proc
