@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 
 from certexec.errors import CliError
 
@@ -21,10 +22,16 @@ def use_app(plain: bool, what: str) -> bool:
         return True
     if not os.isatty(0) or not os.isatty(1):
         raise CliError("usage", f"{what} needs a terminal to ask somebody")
-    app = app and os.environ.get("TERM", "dumb") != "dumb"
+    app = app and _shows_frames()
     if app:
         _ask_the_terminal()
     return app
+
+
+def _shows_frames() -> bool:
+    """Tell whether the terminal can place text, and has the characters that frames are made of."""
+    encoding = sys.stdout.encoding.lower().replace("-", "")
+    return os.environ.get("TERM", "dumb") != "dumb" and encoding == "utf8"
 
 
 def _ask_the_terminal() -> None:
@@ -45,8 +52,10 @@ def require_app(what: str) -> None:
         )
     if in_browser():
         return
-    if not os.isatty(1) or os.environ.get("TERM", "dumb") == "dumb":
-        raise CliError("usage", f"{what} needs a terminal", 'without "--app" there are lines')
+    if not os.isatty(1) or not _shows_frames():
+        raise CliError(
+            "usage", f"{what} needs a terminal that shows UTF-8", 'without "--app" there are lines'
+        )
     _ask_the_terminal()
 
 

@@ -119,11 +119,13 @@ class Review:
         found = [
             (rule, policy) for policy in file.policies for rule in policy.rules if not rule.origin
         ]
+        above = _comments(self._lines)
         for index, (rule, policy) in enumerate(sorted(found, key=lambda one: one[0].line)):
             self._rules[index] = rule
             yield Item(
                 RULE, policy.path, f"{rule.emulation}-{rule.syscall}", str(rule), rule.line, 0,
-                tuple(for_rule(rule, self._places)), _note(self._lines, rule.line),
+                tuple(for_rule(rule, self._places)),
+                _note(above[rule.line - 1], self._lines[rule.line - 1]),
             )
 
     def _of_calls(self, file: PolicyFile, seen: Mapping[Observation, int]) -> Iterable[Item]:
@@ -348,20 +350,31 @@ def _ends(file: PolicyFile) -> dict[str, int]:
     }
 
 
-def _note(lines: Sequence[str], line: int) -> str:
-    """Return what comments say about a rule: those above its group, and its own.
+def _note(above: str, line: str) -> str:
+    """Return what comments say about a rule: those above its group, and its own."""
+    own = lexer.split_comment(line)[1].strip("# \t\r")
+    return f"{above} {own}".strip()
+
+
+def _comments(lines: Sequence[str]) -> list[str]:
+    """Return for each line the comments above the group of lines that it belongs to.
 
     As learning writes them: a header and an empty line end a group, a bare "#" says no more.
     """
-    at = line - 2
-    while at >= 0 and lines[at].strip() and not _begins(lines[at], "#", "policy:"):
-        at -= 1
-    above: list[str] = []
-    while at >= 0 and _begins(lines[at], "#"):
-        above.insert(0, lines[at].strip("# \t\r"))
-        at -= 1
-    own = lexer.split_comment(lines[line - 1])[1].strip("# \t\r")
-    return " ".join(one for one in (*above, own) if one)
+    found: list[str] = []
+    block: list[str] = []
+    before = False  # the line before was a comment
+    said = ""
+    for line in lines:
+        found.append(said)
+        is_comment = _begins(line, "#")
+        if is_comment:
+            block = [*(block if before else ()), line.strip("# \t\r")]
+            said = " ".join(one for one in block if one)
+        elif not line.strip() or _begins(line, "policy:"):
+            said = ""
+        before = is_comment
+    return found
 
 
 def _begins(line: str, *words: str) -> bool:

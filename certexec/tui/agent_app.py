@@ -15,6 +15,7 @@ from certexec.run.agent import Agent, Question
 from certexec.run.agent_desk import GRACE, LATE, Desk, Waiting, is_unmatched, question_lines
 from certexec.run.agent_protocol import ALWAYS, DENY, KILL, PERMIT
 from certexec.text import printable
+from certexec.tui.screens import LOW
 from certexec.tui.signals import end_on_signals
 
 STEP = 0.05
@@ -37,8 +38,13 @@ class AgentApp(App[int]):
     #queue { border: round $primary; margin: 0 1; padding: 0 1; height: auto; max-height: 40%; }
     #question { padding: 1 2 0 2; height: auto; max-height: 40%; }
     #keys { padding: 1 2; height: 3; text-style: bold; }
+    .-low #queue { border: none; max-height: 1; }
+    .-low #question { padding: 0 1; max-height: 100%; height: 1fr; }
+    .-low #keys { padding: 0 1; height: auto; max-height: 2; }
+    .-low #told { display: none; }
     #told { border: round $surface-lighten-2; margin: 0 1; padding: 0 1; height: 1fr; }
     """
+    VERTICAL_BREAKPOINTS = LOW
     BINDINGS = [
         Binding("p", f"answer('{PERMIT}')", "permit once"),
         Binding("a", f"answer('{ALWAYS}')", "always"),

@@ -86,6 +86,15 @@ def about(seen: Seen) -> str:
     return argument_of(seen)
 
 
+def briefly(seen: Seen) -> str:
+    """Return what a call named, without its other arguments, where there is no room for them."""
+    names = [
+        text for name, text in seen.arguments.items()
+        if name.partition("[")[0] in ("filename", "sockaddr")
+    ]
+    return printable(", ".join(names)[:CELL_MAX]) or printable(about(seen)[:CELL_MAX])
+
+
 def details(seen: Seen) -> list[str]:
     """Return all that an event says, one a line, fit for a terminal."""
     found = [("host", seen.host)] if seen.host else []

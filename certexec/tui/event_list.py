@@ -13,9 +13,9 @@ from textual.widget import Widget
 
 from certexec.observe.history import History
 from certexec.observe.reading import Seen
-from certexec.tui.event_columns import Column, cell, columns
+from certexec.tui.event_columns import Column, briefly, cell, columns
 
-TITLES = {"times": "folded", "about": "what it was about"}
+TITLES = {"times": "folded"}
 
 
 class EventList(Widget, can_focus=True):
@@ -38,7 +38,7 @@ class EventList(Widget, can_focus=True):
         Binding("pagedown", "page(1)", show=False),
         Binding("home,g", "top", show=False),
         Binding("end,G", "newest", "newest", key_display="end"),
-        Binding("enter", "open", "details"),
+        Binding("enter", "open", "details", key_display="enter"),
     ]
 
     class Opened(Message):
@@ -79,7 +79,7 @@ class EventList(Widget, can_focus=True):
         wanted = columns(width, self.history.hosts)
         if y == 0:
             style = self.get_component_rich_style("title")
-            titles = [TITLES.get(one.name, one.name) for one in wanted]
+            titles = [TITLES.get(one.name, one.name)[: one.width or None] for one in wanted]
             return self._strip(" ", list(zip(wanted, titles, strict=True)), style, width)
         place = self._top + y - 1
         if place >= len(self.history.shown):
@@ -89,6 +89,9 @@ class EventList(Widget, can_focus=True):
         style = self.get_component_rich_style("marked") if is_marked else self.rich_style
         # the mark is no matter of colour alone
         texts = [(one, cell(seen, one)) for one in wanted]
+        last, text = texts[-1]
+        if cell_len(text) > width - sum(one.width + 1 for one in wanted):
+            texts[-1] = last, briefly(seen)
         return self._strip(">" if is_marked else " ", texts, style, width)
 
     def _strip(

@@ -20,7 +20,7 @@ from certexec.observe.reading import VERDICTS, Seen
 from certexec.text import printable
 from certexec.tui.event_columns import details, end_of
 from certexec.tui.event_list import EventList
-from certexec.tui.screens import LineScreen, TextScreen, YesScreen
+from certexec.tui.screens import LOW, LineScreen, TextScreen, YesScreen
 from certexec.tui.signals import end_on_signals
 
 STEP = 0.1
@@ -68,8 +68,10 @@ class MonitorApp(App[int]):
     #text {{ height: 1fr; }}
     #keys {{ height: auto; max-height: 2; color: $text-muted; }}
     #wrong {{ color: $text-error; height: auto; }}
+    .-low .box {{ padding: 0 1; }}
     LineScreen, YesScreen, TextScreen {{ align: center middle; }}
     """
+    VERTICAL_BREAKPOINTS = LOW
     BINDINGS = [
         # before the list sees it, so that what is typed behind it is for the filter already
         Binding("f", "filter", "filter", priority=True),

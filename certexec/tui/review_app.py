@@ -18,7 +18,7 @@ from certexec.errors import CertexecError
 from certexec.policy.review import EVENT, Review
 from certexec.policy.suggestions import Suggestion
 from certexec.text import printable
-from certexec.tui.screens import LineScreen, YesScreen
+from certexec.tui.screens import LOW, LineScreen, YesScreen
 from certexec.tui.signals import end_on_signals
 
 
@@ -40,12 +40,15 @@ class ReviewApp(App[bool]):
     CSS = """
     #head { background: $primary; color: $text; padding: 0 1; height: 1; }
     #item { padding: 1 2; height: auto; max-height: 40%; }
+    .-low #item { padding: 0 1; max-height: 50%; }
+    .-low #suggestions { border: none; }
     #suggestions { border: round $primary; margin: 0 1; height: 1fr; }
     #said { padding: 0 2; height: auto; max-height: 4; color: $text-warning; }
     .box { width: 90%; height: auto; border: round $accent; background: $surface; padding: 1 2; }
     #wrong { color: $text-error; height: auto; }
     LineScreen, YesScreen { align: center middle; }
     """
+    VERTICAL_BREAKPOINTS = LOW
     BINDINGS = [
         Binding("p", "permit", "permit"),
         Binding("d", "deny", "deny"),

@@ -11,6 +11,9 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+LOW = [(0, "-low"), (16, "-high")]
+"""A terminal of fewer lines than these has the class "-low": no room for frames and distance."""
+
 
 class LineScreen(ModalScreen[str | None]):
     """Asks for a line; ``check`` says what is wrong with it, "" for nothing."""

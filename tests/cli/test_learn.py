@@ -171,3 +171,22 @@ def test_a_32_bit_program_is_refused_before_it_runs(script: Script) -> None:
         exists new
         """
     )
+
+
+def test_a_log_without_a_call_makes_no_policy_and_replaces_none(script: Script) -> None:
+    script.write("empty", "")
+    script.write("site.policy", "Policy: /bin/x, Emulation: native\n\tnative-read: permit\n")
+    before = script.path("site.policy").read_bytes()
+    script(
+        """
+        ? certexec learn --from-log empty
+        stderr 'nothing was learned'
+        ! stdout .
+        ? certexec learn -f -o site.policy --from-log empty
+        certexec learn -a -o site.policy --from-log empty
+        stdout '0 new rules'
+        """
+    )
+    assert b"native-read: permit" in before and b"native-read: permit" in (
+        script.path("site.policy").read_bytes()
+    )

@@ -218,6 +218,19 @@ def test_no_other_verb_needs_textual() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_terminal_that_cannot_show_frames_gets_prompts(
+    files: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    monkeypatch.setenv("TERM", "xterm")
+    it = Dialogue(
+        files.directory, sys.executable, "-m", "certexec.cli.main", "policy", "review", "x.policy"
+    )
+    it.hears("p permit, d deny")
+    it.types("q")
+    assert it.ends() == 0
+
+
 # -- the app ---------------------------------------------------------------------------------------
 
 
