@@ -42,10 +42,11 @@ def command(
     number: int | None, app: bool, policies: tuple[str, ...], browser: bool, port: int | None,
     arguments: tuple[str, ...],
 ) -> int:  # fmt: skip
-    """Show what programs under certificates are denied, and whatever else is logged, as it comes.
+    r"""Show what programs under certificates are denied, and whatever else is logged, as it comes.
 
-        certexec monitor --verdict deny --exec /usr/local/bin/tell -- --channel ops
-        certexec monitor --app --policy site.policy
+    \b
+    certexec monitor --verdict deny --exec /usr/local/bin/tell -- ops
+    certexec monitor --app --policy site.policy
 
     CMD gets the arguments after "--" and nothing else; the event stands in its environment:
     CERTEXEC_VERDICT, CERTEXEC_PROGRAM, CERTEXEC_ARG_FILENAME and so on, all of it as CERTEXEC_JSON.

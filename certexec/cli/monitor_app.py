@@ -13,6 +13,7 @@ from certexec.cli.event_options import as_json
 from certexec.cli.front import take_keys
 from certexec.cli.policy_input import count
 from certexec.cli.report_file import PRIVATE_MODE
+from certexec.errors import CliError
 from certexec.observe.alarm import Alarm
 from certexec.observe.intake import Intake
 from certexec.observe.reading import Seen
@@ -77,6 +78,8 @@ def run_app(
 def save(events: Sequence[Seen], name: str, force: bool) -> str:
     """Write events as JSON Lines; returns what can be done with them. Raises CliError."""
     path = os.path.expanduser(name)
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise CliError("unreadable", f'"{path}" is not a regular file')  # nothing to be replaced
     check_output(path, force)
     lines = "".join(as_json(one) + "\n" for one in events)
     write_file(path, lines.encode("ascii"), PRIVATE_MODE, force=force)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from certexec.cli.monitor_app import save
+from certexec.errors import CliError
 from certexec.observe import alarm as alarm_module
 from certexec.observe.alarm import Alarm
 from certexec.observe.json_lines import render
@@ -174,6 +176,25 @@ def test_without_textual_there_are_lines_and_the_app_says_what_is_missing() -> N
         "certexec: error: Textual is not installed, which shows the app",
         "certexec: hint: pip install 'certexec[tui]'",
     ]
+
+
+def test_what_the_app_writes_is_private_whole_and_replaces_nothing_unasked(tmp_path: Path) -> None:
+    seen = read_line(log(1))
+    assert seen is not None
+    path = tmp_path / "written"
+    assert "1 event; certexec policy review --log" in save([seen], str(path), False)
+    assert path.read_text() == log(1) and path.stat().st_mode & 0o777 == 0o600
+    path.write_text("mine")
+    with pytest.raises(CliError) as refused:
+        save([seen], str(path), False)
+    assert refused.value.reason == "exists" and path.read_text() == "mine"
+    save([seen, seen], str(path), True)
+    assert path.read_text() == log(1, 1)
+    for odd in (tmp_path, Path("/dev/null"), tmp_path / "none" / "x"):
+        with pytest.raises(CliError) as refused:
+            save([seen], str(odd), True)
+        assert refused.value.reason != "exists"
+    assert [one.name for one in tmp_path.iterdir()] == ["written"]
 
 
 def test_a_command_for_the_app_says_nothing_on_its_screen(tmp_path: Path) -> None:
