@@ -46,8 +46,6 @@ def syscall(
     Integers are passed as 64-bit registers (so -1 and 2**64-1 are the same), bytes and buffers
     (bytearray, ctypes') by address. Raises OSError with the kernel's errno (syscall(2)).
     """
-    if bytearray in map(type, arguments):
-        return syscall(number, *map(_by_address, arguments))
     shape = tuple(map(type, arguments))
     function = _shapes.get(shape)
     if function is None:
@@ -76,6 +74,8 @@ def _shaped(*shape: type) -> Callable[..., int]:
         *(ctypes.c_long if issubclass(kind, int)
           else ctypes.c_char_p if issubclass(kind, bytes) else ctypes.c_void_p for kind in shape),
     )  # fmt: skip
+    if bytearray in shape:
+        return lambda number, *arguments: function(number, *map(_by_address, arguments))
     return function
 
 
