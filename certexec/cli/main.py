@@ -142,6 +142,9 @@ def _accept_global_options(command: click.Command) -> None:
         if _is_file(param):
             # the value stays any text, but a shell completes names of files
             param.type = click.Path(readable=False)
+    if command.help:
+        # docstrings are raw, and click's mark for lines that stay lines is the character
+        command.help = command.help.replace("\\b\n", "\b\n")
     if command.context_settings.get("help_option_names") is None:
         command.context_settings["help_option_names"] = ["-h", "--help"]
     if isinstance(command, click.Group):

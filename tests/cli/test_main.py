@@ -298,3 +298,12 @@ def test_a_hint_of_the_table_stands_in_only_where_an_error_has_none() -> None:
         assert hint[0].islower() or hint[0] == '"'
         assert not hint.endswith(".")
     assert CertexecError("expired", "x").hint == ""
+
+
+@pytest.mark.parametrize("verb", ["agent", "learn", "monitor", "policy review"])
+def test_examples_in_a_help_keep_their_lines(script: Script, verb: str) -> None:
+    script(f"certexec {verb} --help")
+    lines = script.stdout.splitlines()
+    assert sum(line.startswith(f"  certexec {verb} ") or line == f"  certexec {verb}"
+               for line in lines) >= 2  # fmt: skip
+    assert "\\b" not in script.stdout and "\b" not in script.stdout
