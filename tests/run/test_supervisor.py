@@ -65,3 +65,40 @@ def test_who_waited_in_vain_to_receive_asks_why() -> None:
     supervisor.listener = SimpleNamespace(receive=lambda: None)
     supervisor.poll = SimpleNamespace(poll=lambda wait: [(3, select.POLLHUP)])
     assert supervisor.next_event() == (ENDED, None)
+
+
+def test_a_thread_starts_while_this_one_may_run_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[str] = []
+    worker = SimpleNamespace(start=lambda: did.append("start"))
+    monkeypatch.setattr("certexec.run.supervisor.Worker", lambda *parts: worker)
+    supervisor: Any = Supervisor.__new__(Supervisor)
+    supervisor.listener = SimpleNamespace(let_go=lambda: did.append("let go"))
+    supervisor.wait_for = lambda waiting: waiting is worker
+    operation: Any = SimpleNamespace(may_block=lambda: True)
+    assert supervisor._perform(operation, False)
+    assert did == ["let go", "start"]  # it inherits where it may run
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_whatever_ends_a_supervisor_it_follows_nobody_afterwards(ends: bool) -> None:
+    did: list[str] = []
+
+    def note(what: str) -> Any:
+        return lambda *rest: did.append(what)
+
+    def next_event() -> Any:
+        if ends:
+            return ENDED, None
+        raise OSError
+
+    supervisor: Any = Supervisor.__new__(Supervisor)
+    supervisor.listener = SimpleNamespace(wake_synchronously=note("wake"), end=note("end"))
+    supervisor.poll = SimpleNamespace(register=note("register"))
+    supervisor.judge = SimpleNamespace(folding=SimpleNamespace(close=note("close")))
+    supervisor.statuses = SimpleNamespace(close=note("close"))
+    supervisor.next_event = next_event
+    try:
+        supervisor.run(7)
+    except OSError:
+        assert not ends
+    assert "end" in did
