@@ -30,7 +30,7 @@ from certexec.policy.guards import (
 )
 from certexec.policy.model import parts
 from certexec.policy.reach import Reach
-from certexec.policy.select import admit_foreign, select_with_foreign
+from certexec.policy.select import admit_foreign, ask_about_unmatched, select_with_foreign
 from certexec.policy.syntax import parse_policy
 from certexec.policy.tree import TreeOptions
 from tests.policy.common import USERS
@@ -216,12 +216,19 @@ def both_abis(native, linux):
     return policy
 
 
+def compiled_for(native, linux, options):
+    policy = both_abis(native, linux)
+    others = {name: value for name, value in options.items() if name != "asks_unmatched"}
+    ask_about_unmatched((policy, policy.foreign), options["asks_unmatched"])
+    return compile_policy(policy, TreeOptions(**FIXED | others))
+
+
 @settings(deadline=None, max_examples=200)
 @given(RULE_LISTS, RULE_LISTS, OPTIONS, CALLS)
 def test_the_filter_the_table_and_the_supervisor_agree_on_calls_of_both_abis(
     native, linux, options, calls
 ):
-    compiled = compile_policy(both_abis(native, linux), TreeOptions(**FIXED | options))
+    compiled = compiled_for(native, linux, options)
     simulator = Simulator(compiled.with_nonce(7))
     table = compiled.tables[0]
     foreign = ForeignTable(table.foreign)
@@ -245,7 +252,7 @@ def test_the_filter_the_table_and_the_supervisor_agree_on_calls_of_both_abis(
 @settings(deadline=None, max_examples=100)
 @given(RULE_LISTS, OPTIONS, CALLS)
 def test_a_call_is_decided_as_the_x86_64_call_that_does_the_same(linux, options, calls):
-    compiled = compile_policy(both_abis((), linux), TreeOptions(**FIXED | options))
+    compiled = compiled_for((), linux, options)
     table = compiled.tables[0].foreign
     for number, args in calls:
         low = tuple(arg & LOW for arg in args)
@@ -262,7 +269,7 @@ def test_a_call_is_decided_as_the_x86_64_call_that_does_the_same(linux, options,
 @settings(deadline=None, max_examples=30)
 @given(RULE_LISTS, OPTIONS, st.integers(0, LOW), st.tuples(*[REGISTERS] * 6))
 def test_x32_and_all_other_architectures_stay_killed(rules, options, number, args):
-    compiled = compile_policy(both_abis(rules, rules), TreeOptions(**FIXED | options))
+    compiled = compiled_for(rules, rules, options)
     simulator = Simulator(compiled.with_nonce(7))
     for arch in (0, 0x40000028, 0xC00000B7, I386 | 1 << 31, X86_64 & ~(1 << 31)):
         assert simulator.run(number, arch, 0, args) == KILLED
