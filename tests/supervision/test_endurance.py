@@ -15,9 +15,9 @@ from tests.supervision.conftest import CHANGES, Cage, descriptors, wait_for
 
 HERE = Path(__file__).parent
 GRANTS = [(), ("--setuid", "root"), ("--setuid", "service")]
-QUIET = 6 + KEPT_MAX
-"""descriptors of an idle supervisor: three null ones, /proc, the mount table, the listener, and at
-most so many status files of those who called last."""
+QUIET = 7 + KEPT_MAX
+"""descriptors of an idle supervisor: three null ones, /proc, the directory of its own descriptors
+there, the mount table, the listener, and at most so many status files of those who called last."""
 GROWTH = 4096
 """KiB by which a supervisor's memory may grow in a test: buffers, never one call after another."""
 
