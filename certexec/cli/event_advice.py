@@ -7,7 +7,7 @@ import shlex
 import struct
 
 from certexec.cli.event_options import as_json
-from certexec.cli.learn_notes import observations
+from certexec.cli.learn_notes import UNSAID_HINT, observations
 from certexec.cli.own_places import own_places, own_subject
 from certexec.cli.policy_input import read_text
 from certexec.cli.presets import load_presets
@@ -17,6 +17,7 @@ from certexec.observe.event_log import is_permittable, noted_call
 from certexec.observe.reading import Seen
 from certexec.policy.evaluate import subject_of
 from certexec.policy.lexer import PolicySyntaxError
+from certexec.policy.observation import is_unsaid
 from certexec.policy.question import ask
 from certexec.policy.review import Review
 from certexec.policy.syntax import parse_policy
@@ -80,6 +81,9 @@ class Adviser:
             if verdict != "permit" and found is None and reason in ("rule", "denied"):
                 lines.append('"--policy FILE", the policy it runs under, shows which one')
             return lines, as_json(seen)
+        if is_unsaid(one):
+            return [*lines, "the log does not say what it was about: no rule for it alone can be",
+                    f"made; {UNSAID_HINT}"], as_json(seen)  # fmt: skip
         told, copied = self._permitting(found, one, seen)
         # what does not print is written otherwise in a policy than on the screen
         return lines + told, copied if copied.isprintable() and copied else as_json(seen)

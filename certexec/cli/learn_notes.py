@@ -11,7 +11,7 @@ from certexec.errors import CliError, unreadable
 from certexec.observe.event_log import PassedOver, read_events
 from certexec.observe.strace_log import read_strace
 from certexec.policy.learned_paths import NON_EXISTENT
-from certexec.policy.observation import FRESH, MADE, MISSING, Observation, observed
+from certexec.policy.observation import FRESH, MADE, MISSING, Observation, is_unsaid, observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 
 _O_EXCL_CREAT = 0o300
 _OPENS = {"open": 1, "openat": 2}
+UNSAID_HINT = (
+    'watch the program, "certexec learn -a -o POLICY -- PROG", or run it once more '
+    'with "certexec run --unmatched ask"'
+)
+"""What to do where a log does not show what a call was about."""
+_SHOWN = 5
+"""names of calls that are told."""
 
 
 def from_log(path: str, inherit: bool) -> list[Observation]:
     """Read events of certexec. Raises CliError."""
     calls = _events(path)
     _tell_left_out(calls)
-    return observations(calls, inherit, resolve=False)
+    return list(dict.fromkeys(one for one, _ in _said(calls, inherit, path)))
 
 
 def denied_in(path: str) -> dict[Observation, int]:
@@ -39,10 +46,38 @@ def denied_in(path: str) -> dict[Observation, int]:
     found: dict[Observation, int] = {}
     calls = _events(path)
     _tell_left_out(calls)
+    whose = [call._replace(program=call.policy or call.program) for call in calls]
+    for one, times in _said(whose, False, path):
+        found[one] = found.get(one, 0) + times
+    return found
+
+
+def _said(calls: Iterable[NotedCall], inherit: bool, path: str) -> list[tuple[Observation, int]]:
+    """Return each call of a log and how often it was made; tell of those it says too little about.
+
+    A rule for one of these would have no condition: whoever was denied one file would get them all.
+    """
+    found: list[tuple[Observation, int]] = []
+    unsaid: dict[str, int] = {}
+    first = ""
     for call in calls:
-        whose = call._replace(program=call.policy or call.program)
-        for one in observations([whose], inherit=False, resolve=False):
-            found[one] = found.get(one, 0) + call.times
+        if inherit and not call.foreign:
+            first = first or call.program
+            call = call._replace(program=first)
+        for one in observations([call], inherit=False, resolve=False):
+            if is_unsaid(one):
+                unsaid[one.call] = unsaid.get(one.call, 0) + call.times
+            else:
+                found.append((one, call.times))
+    if unsaid:
+        names = [*unsaid][:_SHOWN] + ["..."] * (len(unsaid) > _SHOWN)
+        times = sum(unsaid.values())
+        do = "do not say what they were" if times > 1 else "does not say what it was"
+        output.warn(
+            f'"{printable(path)}": {count(times, "call", "calls")} ({", ".join(names)}) {do} about '
+            f'and {"were" if times > 1 else "was"} left out',
+            UNSAID_HINT,
+        )
     return found
 
 

@@ -192,10 +192,11 @@ def info(message: str, *, detail: bool = False) -> None:
     _say("", "", message)
 
 
-def warn(message: str) -> None:
-    """Say what is odd though the command goes on."""
+def warn(message: str, hint: str = "") -> None:
+    """Say what is odd though the command goes on and, where a hint is given, what mends it."""
     if not settings.quiet:
-        _say("warning", "yellow", message)
+        more = _line("hint", "cyan", hint) if hint else ""
+        say_lines(_line("warning", "yellow", message) + more)
 
 
 def error(message: str) -> None:

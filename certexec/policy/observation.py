@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from certexec.policy.calls import arguments_of, choose_variant
+from certexec.policy.calls import arguments_of, choose_variant, variants
 from certexec.policy.translators import TRANSLATORS
 
 TYPE_CHECKING = False
@@ -17,6 +17,9 @@ FRESH = "fresh"
 """The call made a file that must not have been there (O_EXCL)."""
 MISSING = "missing"
 """What the call named was not there."""
+
+_SAID_BY_OTHERS = frozenset(("uname",))
+"""Arguments that a rule can do without: the uid says as much."""
 
 Values = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -60,6 +63,8 @@ def observed(
     """
     empty = texts is not None and list(texts.get("filename", ())) == [""]
     variant = choose_variant(call, registers, empty_path=empty)
+    if texts and variant.bare:
+        variant = variants(call)[-1]  # who shows arguments need not show registers
     if texts is None:
         texts = {}
         for argument in arguments_of(call, variant):
@@ -69,3 +74,18 @@ def observed(
             if text is not None:
                 texts = {**texts, argument.name: [*texts.get(argument.name, ()), text]}
     return Observation(program, call, variant.label, frozen(texts), mark)
+
+
+def is_unsaid(one: Observation) -> bool:
+    """Tell whether it is not known what a call was about, though a rule on it could say that.
+
+    A log of registers alone shows no name and no address. A rule made of such an observation would
+    have no condition, and permit the call on everything.
+    """
+    if one.texts("filename") or one.texts("sockaddr"):
+        return False
+    variant = next(each for each in variants(one.call) if each.label == one.variant)
+    return any(
+        not one.texts(argument.name) for argument in arguments_of(one.call, variant)
+        if argument.name not in _SAID_BY_OTHERS
+    )

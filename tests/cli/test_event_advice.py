@@ -100,6 +100,20 @@ def test_reasons_are_told_in_words(changes: dict[str, object], words: str) -> No
     assert words in Adviser(()).advise(seen(**changes))[0][0]
 
 
+@pytest.mark.parametrize(("call", "number"), [("openat", 257), ("execve", 59), ("connect", 42)])
+def test_for_a_call_that_does_not_say_what_it_was_about_no_rule_is_proposed(
+    call: str, number: int, policy: str
+) -> None:
+    for adviser in (Adviser(()), Adviser((policy,))):
+        lines, copied = adviser.advise(
+            seen(syscall=call, number=number, arguments=[], raw=bytes(48))
+        )
+        assert rules(lines) == [] and copied.startswith("{")
+        assert any("does not say what it was about" in line for line in lines)
+    lines, _ = Adviser(()).advise(seen(syscall="pause", number=34, arguments=[], raw=bytes(48)))
+    assert rules(lines) == ["native-pause: permit"]
+
+
 def test_a_name_that_does_not_print_is_no_rule_to_copy() -> None:
     _, copied = Adviser(()).advise(seen(**{**OPEN, "arguments": [("filename", HOSTILE)]}))
     assert copied.startswith("{") and copied.isprintable()

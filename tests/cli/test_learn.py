@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
+from certexec.cli.learn_notes import denied_in
 from certexec.policy.learned_paths import WHY
 from tests.observe.sample import event as sample
 from tests.observe.test_reading import FORMS
@@ -189,4 +192,86 @@ def test_a_log_without_a_call_makes_no_policy_and_replaces_none(script: Script) 
     )
     assert b"native-read: permit" in before and b"native-read: permit" in (
         script.path("site.policy").read_bytes()
+    )
+
+
+REGISTERS = "9cffffff00000000d39a709ffe7f00004109000000000000b601" + "00" * 22
+"""As the supervisor writes them down where no rule asks for a name: AT_FDCWD, a pointer, flags."""
+
+
+def of_registers(call: str, number: int, **members: object) -> dict[str, object]:
+    shown = {**EVENT, "syscall": call, "number": number, "args": REGISTERS, **members}
+    del shown["arguments"]
+    return shown
+
+
+def test_a_call_of_which_a_log_does_not_say_what_it_was_about_makes_no_rule(
+    script: Script
+) -> None:
+    """Such a rule would have no condition: who was denied one file would get every file."""
+    unsaid = [
+        *[of_registers(*one) for one in (
+            ("openat", 257), ("execve", 59), ("connect", 42), ("symlink", 88), ("kill", 62),
+        )],
+        of_registers("openat", 257, count=3),
+    ]  # fmt: skip
+    said = [of_registers("getpgid", 121), of_registers("pause", 34), EVENT]
+    script.write("log", "".join(json.dumps(one) + "\n" for one in (*unsaid, *said)))
+    script("certexec learn -o new.policy --generalize none --from-log log")
+    rules = [
+        line.strip() for line in script.path("new.policy").read_text().splitlines()
+        if line.startswith("\t")
+    ]
+    assert sorted(rules) == [
+        'native-fsread: filename eq "/srv/file" then permit', "native-getpgid: permit",
+        "native-pause: permit",
+    ]
+    script(
+        """
+        certexec learn -a -o new.policy --inherit --from-log log
+        stdout '0 new rules'
+        stderr '"log": 8 calls .openat, execve, connect, symlink, kill. do not say what they were'
+        stderr 'hint: watch the program, "certexec learn -a -o POLICY -- PROG"'
+        stderr 'run --unmatched ask'
+        """
+    )
+    script.write("one", json.dumps(unsaid[0]) + "\n")
+    script(
+        """
+        ? certexec learn --from-log one
+        stderr '1 call .openat. does not say what it was about and was left out'
+        stderr 'nothing was learned'
+        ! stdout .
+        """
+    )
+
+
+def test_the_same_holds_for_a_review_and_for_arguments_that_are_not_whole(
+    script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A kill that was judged by its signal alone does not say whom it was for."""
+    signal = {**EVENT, "syscall": "kill", "number": 62, "arguments": {"signame": "SIGTERM"}}
+    flags = {**EVENT, "arguments": {"oflags": "ro"}}
+    lines = [of_registers("openat", 257), of_registers("connect", 42), signal, flags]
+    script.write("log", "".join(json.dumps(one) + "\n" for one in lines))
+    script.write("x.policy", "Policy: /bin/x, Emulation: native\n\tnative-read: permit\n")
+    assert denied_in(str(script.path("log"))) == {}
+    told = capsys.readouterr().err
+    assert "4 calls (openat, connect, kill) do not say what they were about and were left" in told
+    script("certexec learn -a -o x.policy --from-log log\nstdout '0 new rules'")
+
+
+def test_a_name_that_a_log_shows_is_the_name_of_the_rule(script: Script) -> None:
+    """Beside arguments there are no registers: what none in them would mean is not taken for so."""
+    told = [
+        {**EVENT, "syscall": "utimensat", "number": 280, "arguments": {"filename": "/srv/t"}},
+        {**EVENT, "syscall": "sendto", "number": 44, "arguments": {"sockaddr": "/srv/s"}},
+    ]
+    script.write("log", "".join(json.dumps(one) + "\n" for one in told))
+    script(
+        """
+        certexec learn --generalize none --from-log log
+        stdout 'native-utimes: filename eq "/srv/t" then permit'
+        stdout 'native-sendto: sockaddr eq "/srv/s" then permit'
+        """
     )
