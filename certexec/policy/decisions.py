@@ -207,7 +207,9 @@ class Table:
         self.facts = Facts(self.needs_listener, asks, self._judges_opens(), self._judges_moves())
         if self.needs_listener:
             self._protect_supervisor(beside)
-        for number, guards in inherent_guards(supervised=self.needs_listener).items():
+        for number, guards in inherent_guards(
+            supervised=self.needs_listener, detached=policy.detached
+        ).items():
             self._put_in_front(number, guards)
         if policy.adopts and options.own_policies:
             self._put_in_front(PRCTL, [adopt_guard()])

@@ -355,12 +355,23 @@ CLONE_UNTRACED = 0x00800000
 """clone(2): no tracer is given the child. Only the kernel's own threads have a use for it."""
 
 
-def inherent_guards(*, supervised: bool) -> dict[int, list[Clause]]:
+IOCTL = NUMBERS["ioctl"]
+TYPES_FOR_OTHERS = (0x5412, 0x541C)
+"""TIOCSTI and TIOCLINUX (ioctl_tty(2), ioctl_console(2)): they put characters into a terminal's
+input, or select and paste them there. Who reads them next is not confined: it is the shell."""
+
+
+def inherent_guards(*, supervised: bool, detached: bool = False) -> dict[int, list[Clause]]:
     """Return what stands in front of the policy in every confined tree: number to clauses.
 
-    ``supervised``: there is somebody who could answer a launcher.
+    ``supervised``: there is somebody who could answer a launcher; ``detached``: the policy confines
+    nothing but who is the program's child.
     """
+    reason = "nobody may type into a terminal for who reads from it next"
+    # the kernel takes an unsigned int: the low word is all of it
+    typing = [Clause([Test(1, each)], deny(errno.EPERM), reason) for each in TYPES_FOR_OTHERS]
     return {
+        **({} if detached else {IOCTL: typing}),
         PRCTL: [
             Clause(
                 [Test(0, NESTED_LAUNCHER)],

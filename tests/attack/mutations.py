@@ -99,8 +99,9 @@ def judged_by_name(victim: Victim) -> None:
     """the file is judged and then executed by its name"""
     judge = integrity.judge
 
-    def mutated(certificate: Any, permitted: Any, unreadable_exe: bool) -> Judged:
-        judged = judge(certificate, permitted, unreadable_exe)
+    def mutated(*arguments: Any, **named: Any) -> Judged:
+        certificate = arguments[0]
+        judged = judge(*arguments, **named)
         judged.exec_fd = os.open(certificate.program.path, os.O_RDONLY | os.O_CLOEXEC)
         return judged
 

@@ -147,3 +147,30 @@ os.waitpid(child, 0)
 """
     )
     programs.bare(steps, programs.path(mode))
+
+
+@every_way
+def test_nobody_types_for_the_shell_behind_the_program(programs: Programs, mode: str) -> None:
+    """TIOCSTI and TIOCLINUX (pasting) are refused; without certexec the kernel has another word."""
+    code = (
+        "import errno, fcntl\n"
+        "for command in (0x5412, 0x541C, 0x5413):\n"
+        "    try:\n"
+        "        fcntl.ioctl(0, command, bytes(64))\n"
+        "        print(1+1)\n"
+        "    except OSError as error:\n"
+        "        print(errno.errorcode[error.errno])\n"
+    )
+    typed = f"exec(bytes.fromhex(\\\"{code.encode().hex()}\\\"))"
+    steps = (
+        TERMINAL
+        + f"""
+type(argv[0] + " -I -S -c '{typed}'; echo done\\n")
+"""
+        + r"""
+expect("EPERM\r\nEPERM\r\n2\r\ndone\r\n")
+type("exit\n")
+os.waitpid(child, 0)
+"""
+    )
+    programs.bare(steps, programs.path(mode))

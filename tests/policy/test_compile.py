@@ -228,8 +228,8 @@ def test_plain_permits_read_no_argument():
     argument_loads = {
         index for index, one in enumerate(decode(made.bpf)) if one[0] == 0x20 and one[3] >= 16
     }
-    # What is left: the guard of clone, the guard of prctl, and the gate in front of that.
-    assert len(argument_loads) == 4
+    # What is left: the guards of clone, ioctl and prctl, and the gate in front of that.
+    assert len(argument_loads) == 6
     assert len(made.patches) == 2
     simulator.run(NUMBERS["write"], X86_64, 0, (0,) * 6)
     assert simulator.steps < 12

@@ -352,6 +352,19 @@ def test_clone3_is_absent_and_untraced_clones_are_refused():
     assert decide(found, "clone", 0x01200011 | 0x00800000) == EPERM
 
 
+@pytest.mark.parametrize("command", [0x5412, 0x541C])
+def test_no_program_types_into_a_terminal_for_others(command):
+    for found in (table(permit("ioctl")), table(permit("ioctl"), full_log=True)):
+        for sent in (command, command | 1 << 32, command | 0xFFFFFFFF << 32):
+            assert decide(found, "ioctl", 0, sent) == EPERM  # the kernel looks at the low word
+        assert decide(found, "ioctl", 0, 0x5401) == PASS
+    assert decide(table(asks_unmatched=True), "ioctl", 0, command) == EPERM
+    free = Policy("/bin/program", "native", 1)
+    free.detached = True
+    options = TreeOptions(full_log=False, privileged=False, capable=False, own_policies=True)
+    assert decide(Table(free, options), "ioctl", 0, command) == PASS
+
+
 def test_a_launcher_inside_a_tree_learns_that_it_is_inside():
     for found in (table(permit("prctl")), table(deny("prctl"))):
         assert decide(found, "prctl", 0x43584543) == (DENY, errno.EBUSY, "")

@@ -279,7 +279,7 @@ def no_guards() -> None:
     """nothing stands in front of the policy"""
     from certexec.policy import decisions
 
-    patch(decisions, inherent_guards=lambda supervised: {})
+    patch(decisions, inherent_guards=lambda **_: {})
 
 
 def array_read_again() -> None:
