@@ -132,10 +132,10 @@ def command(
         _tell_end(learning, inherit)
         return
     # 3.
-    if not seen and not append:
+    if not seen and not existing:
         raise CliError(
             "unreadable", "nothing was learned: no call in the log is one for a policy",
-            'with "--append" a policy stays as it is then',
+            'with "--append" a policy that is there stays as it is then',
         )
     _write(learner, first, seen, existing, out, append or force, as_json, sockets)
 

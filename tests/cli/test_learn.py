@@ -188,6 +188,10 @@ def test_a_log_without_a_call_makes_no_policy_and_replaces_none(script: Script) 
         ? certexec learn -f -o site.policy --from-log empty
         certexec learn -a -o site.policy --from-log empty
         stdout '0 new rules'
+        ? certexec learn -a -o new.policy --from-log empty
+        stderr 'nothing was learned'
+        ! stdout .
+        ! exists new.policy
         """
     )
     assert b"native-read: permit" in before and b"native-read: permit" in (
