@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from certexec.certificate.envelope import PREFIX
 from certexec.cli.common import printable, read_bounded
 from certexec.cli.output import info, warn
 from certexec.cli.presets import load_presets
@@ -32,7 +33,18 @@ MAX_POLICY = 1 << 20
 
 def read_policy_file(path: str) -> bytes:
     """Read a policy file; raises CliError: "not-found", "unreadable", or "policy-syntax"."""
-    return read_bounded(path, MAX_POLICY, "policy-syntax")
+    data = read_bounded(path, MAX_POLICY, "policy-syntax")
+    refuse_certificate(data, path)
+    return data
+
+
+def refuse_certificate(data: bytes, name: str) -> None:
+    """Refuse what is a certificate where a policy is due. Raises CliError("policy-syntax")."""
+    if data.startswith(PREFIX):
+        raise CliError(
+            "policy-syntax", f'"{name}" is a certificate, not a policy',
+            'see what it says with "certexec inspect", and whether it holds with "certexec verify"',
+        )
 
 
 def decode(data: bytes, name: str) -> str:

@@ -9,7 +9,7 @@ import click
 from certexec.certificate.model import DENY, UNMATCHED
 from certexec.cli import output
 from certexec.cli.common import describe, printable
-from certexec.cli.policy_gate import MAX_POLICY, read_policy_file
+from certexec.cli.policy_gate import MAX_POLICY, read_policy_file, refuse_certificate
 from certexec.cli.presets import load_presets
 from certexec.errors import CertexecError, CliError, unreadable
 from certexec.kernel.userdb import SystemUsers
@@ -47,6 +47,7 @@ def read_text(name: str) -> str:
         raise unreadable("-", error) from None
     if len(data) > MAX_POLICY:
         raise CliError("policy-syntax", f"{STANDARD_INPUT} is longer than {MAX_POLICY} bytes")
+    refuse_certificate(data, STANDARD_INPUT)
     return decode_policy(data)
 
 

@@ -14,6 +14,8 @@ from certexec.policy.syntax import parse_policy
 from tests.cli.test_man import MAN, documented, options
 from tests.policy.common import USERS, shared
 
+from .conftest import Script
+
 GOOD = "Policy: /bin/x, Emulation: native\n\tnative-read: permit\n"
 ODD = GOOD + '\tnative-fsread: filename inpath "/usr" then permit\n'
 BAD = GOOD + "\tnative-execve: permit log\n"
@@ -206,3 +208,22 @@ def test_the_manual_page_has_every_option_and_every_warning():
     assert words == list(CODES)
     for verb in command.commands:
         assert f".It Cm {verb}" in text
+
+
+def test_a_certificate_where_a_policy_is_due_is_named_as_such(script: Script) -> None:
+    script.write("id.policy", "Policy: /usr/bin/id, Emulation: native\n\tnative-exit: permit\n")
+    script(
+        """
+        certexec keygen --no-passphrase -f ops
+        certexec sign -k ops.key -p id.policy --allow-everyone -o id.cert /usr/bin/id
+        ? certexec policy check id.cert
+        ! stdout .
+        stderr '"id.cert" is a certificate, not a policy'
+        stderr 'hint: see what it says with "certexec inspect".*"certexec verify"'
+        ! stderr 'first header'
+        ! certexec sign -k ops.key -p id.cert --allow-everyone -o other.cert /usr/bin/id
+        stderr '"id.cert" is a certificate, not a policy'
+        """
+    )
+    script.stdin = script.path("id.cert").read_bytes()
+    script("? certexec policy check -\nstderr '\"?standard input\"? is a certificate'")
