@@ -40,6 +40,7 @@ DOORS_WHEEL_PATH = f"certexec/kernel/_doors{sysconfig.get_config_var('EXT_SUFFIX
 """For this interpreter only: for all of them at once Cython's modules load ``inspect`` first, and
 that takes longer than Python itself."""
 DOORS_WHEEL_TAG = "cp{0}{1}-cp{0}{1}-linux_x86_64".format(*sys.version_info)
+NEEDED = "certexec's launcher is C: apt install gcc libc6-dev, or name a compiler in CC"
 DOORS_FLAGS = shlex.split(
     "-std=gnu11 -O2 -Wall -Wextra -fPIC -shared -fvisibility=hidden -fcf-protection=full "
     "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 "
@@ -87,9 +88,12 @@ def compile_launcher(output: Path, defines: Sequence[str] = ()) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise RuntimeError(f"cannot start the compiler {command[0]}: {error.strerror}") from None
+        raise RuntimeError(
+            f"cannot start the compiler {command[0]} ({error.strerror}); {NEEDED}"
+        ) from None
     if done.returncode != 0:
-        raise RuntimeError(f"the launcher does not compile:\n{done.stderr}")
+        missing = f"\n{NEEDED}" if "No such file or directory" in done.stderr else ""
+        raise RuntimeError(f"the launcher does not compile:\n{done.stderr.rstrip()}{missing}")
     complaint = faults(fresh.read_bytes())
     if complaint:
         fresh.unlink()
@@ -169,7 +173,10 @@ else:
             """Compile before hatchling collects files; a source distribution needs nothing."""
             if self.target_name != "wheel":
                 return
-            compile_launcher(TARGET)
+            try:
+                compile_launcher(TARGET)
+            except RuntimeError as error:
+                raise SystemExit(f"error: {error}") from None  # a last line, and no traceback
             build_data["pure_python"] = False
             build_data["tag"] = WHEEL_TAG
             if version == "editable":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
@@ -165,3 +166,33 @@ def test_a_wheel_carries_the_launcher_the_doors_and_the_machine_in_its_tag(
         info = archive.getinfo("certexec/libexec/launch")
         assert info.external_attr >> 16 & 0o777 == 0o755
         assert hook.faults(archive.read(info)) == ""
+
+
+def test_a_build_without_a_compiler_ends_with_what_to_install(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("binfmt", "certexec"):
+        shutil.copytree(PROJECT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "pyproject.toml", tree)
+    for name in ("README.md", "COPYING"):
+        (tree / name).write_text("x\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "dist"],
+        cwd=tree, capture_output=True, text=True, check=False,
+        env={**os.environ, "CC": "/nonexistent/cc"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "/nonexistent/cc" in last and "apt install gcc libc6-dev" in last
+
+
+def test_a_header_that_is_missing_is_told_in_the_same_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFLAGS", "-include no-such.h")
+    with pytest.raises(RuntimeError) as caught:
+        hook.compile_launcher(tmp_path / "launch")
+    assert "no-such.h" in str(caught.value)
+    assert "apt install gcc libc6-dev" in str(caught.value).splitlines()[-1]
