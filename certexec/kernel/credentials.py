@@ -39,7 +39,6 @@ _CAPABILITIES = struct.Struct("=6I")
 """Effective, permitted, inheritable: the low words, then the high ones."""
 PR_SET_DUMPABLE = 4
 _CAP_SYS_PTRACE = 1 << 19
-CAP_SYS_NICE = 1 << 23
 
 
 def unshare_fs() -> None:
