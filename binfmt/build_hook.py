@@ -68,6 +68,13 @@ _RELOCATION_TAGS = frozenset({2, 7, 8, 9, 17, 18, 23, 35, 36})
 """DT_PLTRELSZ, RELA, RELASZ, RELAENT, REL, RELSZ, JMPREL, RELRSZ, RELR (elf.h)."""
 
 
+def _compiler() -> list[str]:
+    """Return how every compilation begins: the compiler, and what the caller wants of it."""
+    return [
+        *shlex.split(os.environ.get("CC") or "gcc"), *shlex.split(os.environ.get("CFLAGS") or ""),
+    ]  # fmt: skip
+
+
 def compile_launcher(output: Path, defines: Sequence[str] = ()) -> None:
     """Compile the launcher to ``output``; raises RuntimeError with what went wrong."""
     machine = platform.machine()
@@ -76,8 +83,7 @@ def compile_launcher(output: Path, defines: Sequence[str] = ()) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     fresh = output.with_name(output.name + ".new")
     command = [
-        *shlex.split(os.environ.get("CC") or "gcc"),
-        *shlex.split(os.environ.get("CFLAGS") or ""),
+        *_compiler(),
         *FLAGS,
         f"-Wl,-T,{HERE / SCRIPT}",
         *(f"-D{define}" for define in defines),
@@ -113,8 +119,7 @@ def compile_doors(output: Path) -> None:
 
 def _doors_command(source: Path, output: Path) -> list[str]:
     return [
-        *shlex.split(os.environ.get("CC") or "gcc"),
-        *shlex.split(os.environ.get("CFLAGS") or ""),
+        *_compiler(),
         *DOORS_FLAGS,
         f"-I{sysconfig.get_path('include')}",
         f"-I{sysconfig.get_path('platinclude')}",

@@ -31,7 +31,6 @@ COUNTED = 36
 """columns of the counts"""
 PROGRAMS_SHOWN = 200
 """programs that the counts list, those with the most denials first"""
-NAME_WIDTH = 17
 _HINT = "NAME=VALUE (program, user, verdict, host, syscall, certificate), or words"
 _DENIED = ("deny", "kill")
 

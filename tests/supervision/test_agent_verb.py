@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -66,6 +67,13 @@ class Terminals:
             wait_for(lambda: words in self.text(name))
         except AssertionError:
             pytest.fail(f"{words!r} does not come:\n{self.text(name)}")
+
+    def address(self, name: str) -> str:
+        """Return the address that a command with --browser tells its user."""
+        self.shows(name, "it opens once")
+        found = re.search(r"http://\S+", self.text(name))
+        assert found is not None
+        return found[0]
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """End what runs in a terminal as if it had crashed, or by another signal."""
