@@ -15,7 +15,7 @@ from certexec.policy.observation import FRESH, MADE, MISSING, Observation, is_un
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from certexec.observe.noted_call import NotedCall
 
@@ -59,16 +59,11 @@ def _said(calls: Iterable[NotedCall], inherit: bool, path: str) -> list[tuple[Ob
     """
     found: list[tuple[Observation, int]] = []
     unsaid: dict[str, int] = {}
-    first = ""
-    for call in calls:
-        if inherit and not call.foreign:
-            first = first or call.program
-            call = call._replace(program=first)
-        for one in observations([call], inherit=False, resolve=False):
-            if is_unsaid(one):
-                unsaid[one.call] = unsaid.get(one.call, 0) + call.times
-            else:
-                found.append((one, call.times))
+    for call, one in _each(calls, inherit, resolve=False):
+        if is_unsaid(one):
+            unsaid[one.call] = unsaid.get(one.call, 0) + call.times
+        else:
+            found.append((one, call.times))
     if unsaid:
         names = [*unsaid][:_SHOWN] + ["..."] * (len(unsaid) > _SHOWN)
         times = sum(unsaid.values())
@@ -146,7 +141,12 @@ def observations(calls: Iterable[NotedCall], inherit: bool, resolve: bool) -> li
 
     ``inherit``: all of them are of the first program; ``resolve``: names are not real paths yet.
     """
-    found: dict[Observation, None] = {}
+    return list(dict.fromkeys(one for _, one in _each(calls, inherit, resolve)))
+
+
+def _each(
+    calls: Iterable[NotedCall], inherit: bool, resolve: bool
+) -> Iterator[tuple[NotedCall, Observation]]:
     first = ""
     for seen in calls:
         if seen.foreign:
@@ -162,12 +162,12 @@ def observations(calls: Iterable[NotedCall], inherit: bool, resolve: bool) -> li
             mark = FRESH
         whose = first if inherit else program
         try:
-            found[observed(whose, seen.call, seen.registers, texts, mark)] = None
+            one = observed(whose, seen.call, seen.registers, texts, mark)
         except KeyError:
             raise CliError(
                 "unreadable", f'line {seen.number}: there is no call "{printable(seen.call)}" here'
             ) from None
-    return list(found)
+        yield seen, one
 
 
 def _tell_left_out(calls: Iterable[NotedCall]) -> None:
