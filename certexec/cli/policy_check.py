@@ -20,6 +20,7 @@ from certexec.cli.policy_input import (
     writable,
 )
 from certexec.cli.presets import load_presets
+from certexec.cli.progress import counting
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.observe.sources import past
@@ -112,7 +113,8 @@ def _check(name: str, templates: bool, privileged: bool, linted: bool) -> Checke
         return result
     if linted:
         found = lint(result.parsed) + lint_text(text)
-        found += lint_exactly(result.parsed, found)
+        with counting("check") as watch:
+            found += lint_exactly(result.parsed, found, watch)
         result.findings = sorted(found, key=lambda finding: finding.line)
     return result
 

@@ -22,6 +22,7 @@ from certexec.cli.policy_input import (
 )
 from certexec.cli.policy_test import subject_named
 from certexec.cli.presets import load_presets
+from certexec.cli.progress import counting
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.cases import Case
@@ -60,7 +61,8 @@ class Compared:
         self.new = new
         self.differences: list[UseDifference] = []
         if old is not None and new is not None:
-            self.differences = compare(old, new, subjects)
+            with counting("diff") as watch:
+                self.differences = compare(old, new, subjects, watch)
 
     @property
     def kinds(self) -> set[str]:

@@ -8,6 +8,7 @@ from certexec.cli import output
 from certexec.cli.common import printable
 from certexec.cli.policy_input import EXIT_FINE, read_text, refuse, shown_name
 from certexec.cli.presets import load_presets
+from certexec.cli.progress import counting
 from certexec.errors import CertexecError, CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.merge import merge
@@ -30,10 +31,12 @@ def command(one: str, two: str) -> int:
     if one == two == "-":
         raise CliError("usage", "standard input can be only one of the two")
     try:
-        made = merge(
-            (read_text(one), read_text(two)), names=(shown_name(one), shown_name(two)),
-            users=SystemUsers(), presets=load_presets(),
-        )
+        texts = read_text(one), read_text(two)
+        with counting("merge") as watch:
+            made = merge(
+                texts, names=(shown_name(one), shown_name(two)), users=SystemUsers(),
+                presets=load_presets(), watch=watch,
+            )
     except CertexecError as error:
         return refuse(error, as_json=False)
     click.echo(made.text.encode("utf-8", "surrogateescape"), nl=False)

@@ -8,6 +8,12 @@ import shutil
 import sys
 import time
 
+from certexec.cli import output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 DELAY = 0.5
 """seconds before it is shown at all: most work is done by then."""
 INTERVAL = 0.1
@@ -51,6 +57,16 @@ class Progress:
         with contextlib.suppress(OSError):
             sys.stderr.write(text)
             sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give what a work of known length calls with how many of how many are done."""
+    progress = Progress(what, wanted=not output.settings.quiet)
+    try:
+        yield lambda done, total: progress.show(done, total, final=True)
+    finally:
+        progress.hide()
 
 
 def picture(what: str, done: int, total: int, final: bool) -> str:

@@ -17,6 +17,7 @@ import itertools
 from certexec.policy import networks
 from certexec.policy.automaton import Automaton, TooComplex
 from certexec.policy.calls import arguments_of
+from certexec.policy.chain import chain
 from certexec.policy.model import ALIASES, MACROS, Subject, symbols
 from certexec.policy.operators import expand, needs_expansion, pattern_bytes
 from certexec.policy.patterns import POSITIVE, texts_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from certexec.policy.calls import Argument, Variant
+    from certexec.policy.chain import Chain
     from certexec.policy.model import Rule
 
     Values = dict[str, list[bytes]]
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 CASES_MAX = 300_000
 """calls of one kind that are judged one by one; each costs some 20 microseconds"""
 AUTOMATA_MAX = 20_000
+DIVIDED_MAX = 64
+"""questions whose answers are kept: the uses of many calls are asked the same"""
 CREAT_FLAGS = "woct"
 """creat(2) is an open with O_WRONLY, O_CREAT and O_TRUNC."""
 _SPECIAL = "*?[]\\^$().|+{}"
@@ -107,36 +111,51 @@ class Cases:
         use: str, subject: Subject,
     ) -> list[bytes]:
         """Return texts of one argument, one of each class; ``fixed``: the only one that it has."""
-        asked = dict.fromkeys(
+        asked = tuple(dict.fromkeys(
             (POSITIVE.get(symbol.operator, symbol.operator), _expanded(symbol.data, subject))
             for rule in rules for symbol in symbols(rule.expression)
             if symbol.operator != "true" and symbol.argument.lower() == argument.name
             and max(symbol.offset, 0) in places
             and (rule.syscall not in ALIASES or argument.name == "filename")
-        )
+        ))
         sets = domains(argument.name, use) if fixed is None else exactly(fixed)
-        found: dict[int, bytes] = {}
-        known: list[Automaton] = []
-        made: list[bytes] = []
-        for comparison in asked:
-            try:
-                known.append(_automaton(comparison))
-            except TooComplex:
-                self.exact = False
-                made += _made(comparison)
-        for domain in sets:
-            try:
-                for inside, text in examples(known, domain).items():
-                    found.setdefault(inside, text)
-            except TooComplex:
-                self.exact = False
-                for comparison in asked:
-                    made += _made(comparison)
-                for _, text in examples((), domain).items():
-                    made.append(text)
+        texts, made, exact = _divided(asked, sets)
+        self.exact = self.exact and exact
         if fixed is None:
             made = [text for text in made if is_possible(argument.name, text, use)]
-        return list(dict.fromkeys((*found.values(), *made)))
+        return list(dict.fromkeys((*texts, *made)))
+
+
+@functools.lru_cache(DIVIDED_MAX)
+def _divided(
+    asked: Sequence[Comparison], sets: Sequence[Automaton]
+) -> tuple[Iterable[bytes], list[bytes], bool]:
+    """Return texts of all classes, texts made in place of these, and whether none is missing."""
+    found: dict[int, bytes] = {}
+    known: list[Automaton | Chain] = []
+    made: list[bytes] = []
+    exact = True
+    for comparison in asked:
+        try:
+            known.append(_automaton(comparison))
+        except TooComplex:
+            exact = False
+            made += _made(comparison)
+    for domain in sets:
+        try:
+            for inside, text in examples(known, domain).items():
+                found.setdefault(inside, text)
+        except TooComplex:
+            exact = False
+            for comparison in asked:
+                made += _made(comparison)
+            for _, text in examples((), domain).items():
+                made.append(text)
+    return found.values(), made, exact
+
+
+def unwatched(done: int, total: int) -> None:
+    """Do nothing, where nobody waits to see how far judging many calls has come."""
 
 
 def subjects_of(rules: Sequence[Rule]) -> list[Subject]:
@@ -200,8 +219,8 @@ def _expanded(data: str, subject: Subject) -> str:
 
 
 @functools.lru_cache(AUTOMATA_MAX)
-def _automaton(comparison: Comparison) -> Automaton:
-    return Automaton(texts_of(*comparison))
+def _automaton(comparison: Comparison) -> Automaton | Chain:
+    return chain(*comparison) or Automaton(texts_of(*comparison))
 
 
 def _made(comparison: Comparison) -> list[bytes]:

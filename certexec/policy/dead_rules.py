@@ -11,17 +11,18 @@ from __future__ import annotations
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.automaton import TooComplex
 from certexec.policy.calls import arguments_of, reaches, variants
-from certexec.policy.cases import Cases
+from certexec.policy.cases import Cases, unwatched
 from certexec.policy.evaluate import effective_rules, evaluate, prepare
 from certexec.policy.finding import Finding
 from certexec.policy.format import quote
 from certexec.policy.model import MACROS, symbols
 from certexec.policy.question import uses_of
 from certexec.policy.reachable import MAPPINGS, writable_code, written_and_executed
+from certexec.policy.rule_index import Relevant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from certexec.policy.model import Policy, PolicyFile, Rule, Subject
 
@@ -30,12 +31,17 @@ Call = tuple[str, "Mapping[str, Sequence[str]]", "Subject", str]
 """Linux's name of a call, its texts, whose it was, and the verdict that was written down."""
 
 
-def lint_exactly(file: PolicyFile, known: Sequence[Finding]) -> list[Finding]:
-    """Return warnings that take judging calls; ``known``: those of lint, which come first."""
+def lint_exactly(
+    file: PolicyFile, known: Sequence[Finding], watch: Callable[[int, int], None] = unwatched
+) -> list[Finding]:
+    """Return warnings that take judging calls; ``known``: those of lint, which come first.
+
+    ``watch``: is told, for each policy, how many calls of how many are done.
+    """
     found: list[Finding] = []
     warned = {finding.line for finding in known}
     for policy in file.policies:
-        found += _dead(policy, warned)
+        found += _dead(policy, warned, watch)
         found += _reachable(policy)
     return found
 
@@ -68,7 +74,9 @@ def _reachable(policy: Policy) -> list[Finding]:
     return found
 
 
-def _dead(policy: Policy, warned: set[int]) -> list[Finding]:
+def _dead(
+    policy: Policy, warned: set[int], watch: Callable[[int, int], None]
+) -> list[Finding]:
     """Find rules that decide no call at all."""
     candidates = {
         id(rule): rule for rule in policy.rules
@@ -80,7 +88,8 @@ def _dead(policy: Policy, warned: set[int]) -> list[Finding]:
     asked: set[int] = set()
     fulfilled: set[int] = set()
     seen: set[object] = set()
-    for name in NUMBERS:
+    for at, name in enumerate(NUMBERS):
+        watch(at, len(NUMBERS))
         for variant in variants(name):
             rules = effective_rules(policy, name, variant.label)
             waiting = [rule for rule in rules if id(rule) in candidates]
@@ -90,13 +99,15 @@ def _dead(policy: Policy, warned: set[int]) -> list[Finding]:
                 continue
             seen.add(key)
             asked.update(map(id, waiting))
+            judges = Relevant(rules)
             try:
                 cases = Cases(rules, name, variant)
                 for case in cases:
-                    verdict = evaluate(rules, case.values, case.subject)
+                    relevant = judges.to(case.values, case.subject)
+                    verdict = evaluate(relevant, case.values, case.subject)
                     if verdict is not None:
                         candidates.pop(id(verdict.rule), None)
-                    for rule in waiting:
+                    for rule in relevant:
                         if id(rule) not in fulfilled and id(rule) in candidates:
                             holds = prepare(rule.expression)(case.values, case.subject)
                             fulfilled.update((id(rule),) if holds else ())

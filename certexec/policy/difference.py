@@ -13,15 +13,16 @@ import errno
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.automaton import TooComplex
 from certexec.policy.calls import arguments_of, variants
-from certexec.policy.cases import Case, Cases
+from certexec.policy.cases import Case, Cases, unwatched
 from certexec.policy.errnos import SAME as SAME_ERRNO
 from certexec.policy.evaluate import EXECS, effective_rules, evaluate
 from certexec.policy.format import meaning
 from certexec.policy.narrowing import keeps
+from certexec.policy.rule_index import Relevant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from certexec.policy.calls import Variant
     from certexec.policy.model import After, Policy, Rule, Subject
@@ -110,11 +111,13 @@ class Situation:
 
 
 def compare(
-    old: Policy, new: Policy, subjects: Sequence[Subject] | None = None
+    old: Policy, new: Policy, subjects: Sequence[Subject] | None = None,
+    watch: Callable[[int, int], None] = unwatched,
 ) -> list[UseDifference]:
     """Return every use of every system call with what has changed, by number of the call.
 
-    ``subjects``: whose calls; None: everybody's.
+    ``subjects``: whose calls; None: everybody's. ``watch``: is told how many calls of how many
+    are done.
     """
     situations = [Situation()]
     if bool(old.no_dotdot) != bool(new.no_dotdot):
@@ -125,7 +128,8 @@ def compare(
     ]
     done: dict[object, tuple[list[Change], bool]] = {}
     found = []
-    for name in NUMBERS:
+    for at, name in enumerate(NUMBERS):
+        watch(at, len(NUMBERS))
         for variant in variants(name):
             key = (
                 tuple(map(id, effective_rules(old, name, variant.label))),
@@ -171,6 +175,7 @@ def _compare_use(
         cases = Cases((*before, *after), name, variant, subjects)
     except TooComplex:
         return [], False
+    judges = Relevant(before), Relevant(after)
     named = any(argument.name == "filename" for argument in arguments_of(name, variant))
     changes: dict[str, Change] = {}
     for situation in situations:
@@ -179,8 +184,8 @@ def _compare_use(
         if len(changes) == len(KINDS):
             break
         for case in cases:
-            one = _say(old, before, name, variant, case, situation)
-            two = _say(new, after, name, variant, case, situation)
+            one = _say(old, judges[0], name, variant, case, situation)
+            two = _say(new, judges[1], name, variant, case, situation)
             kind = _kind(one, two)
             if kind and (kind not in changes or _plainer(case, changes[kind], situation)):
                 changes[kind] = Change(kind, one, two, case, str(situation))
@@ -206,14 +211,14 @@ def _oddness(case: Case) -> int:
 
 
 def _say(
-    policy: Policy, rules: Sequence[Rule], name: str, variant: Variant, case: Case,
+    policy: Policy, rules: Relevant, name: str, variant: Variant, case: Case,
     situation: Situation,
 ) -> Said:
     if policy.detached:
         return Said(_LET_GO if name in EXECS else _PERMITTED, "permit", None)
     if situation.dotdot and policy.no_dotdot:
         return Said(_DENIED, "deny", None)
-    said = say(rules, name, case)
+    said = say(rules.to(case.values, case.subject), name, case)
     after = situation.after
     if (
         after is not None and after in policy.afters and said.rank > _DENIED

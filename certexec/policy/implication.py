@@ -142,8 +142,8 @@ def _symbol_implies(one: Symbol, two: Symbol) -> bool:
 def _eq_implies(value: str, operator: str, data: str) -> bool:
     """Tell whether the texts that are equal to a value, in any case, satisfy a comparison."""
     if operator in ("eq", "neq"):
-        return (value.lower() == data.lower()) is (operator == "eq")
-    if value.lower() != value.upper():
+        return (_folded(value) == _folded(data)) is (operator == "eq")
+    if _folded(value) != pattern_bytes(value).upper():
         return False  # "eq" takes /ETC for /etc, the others do not
     return make_test(operator, pattern_bytes(data))(pattern_bytes(value))
 
@@ -154,9 +154,9 @@ def _exclude(one: Symbol, two: Symbol) -> bool:
         return False
     kinds = {one.operator, two.operator}
     if kinds == {"eq"}:
-        return one.data.lower() != two.data.lower()
+        return _folded(one.data) != _folded(two.data)
     if kinds == {"eq", "neq"}:
-        return one.data.lower() == two.data.lower()
+        return _folded(one.data) == _folded(two.data)
     if kinds == {"sub", "nsub"}:
         yes, no = (one, two) if one.operator == "sub" else (two, one)
         return no.data in yes.data
@@ -169,6 +169,11 @@ def _exclude(one: Symbol, two: Symbol) -> bool:
         tree, name = tree.lower(), name.lower()
         return not _is_pattern(tree) and not (name == tree or name.startswith(tree + "/"))
     return False
+
+
+def _folded(data: str) -> bytes:
+    """Return a text as "eq" compares it: without regard to the case of ASCII letters."""
+    return pattern_bytes(data).lower()
 
 
 def _is_pattern(data: str) -> bool:

@@ -32,6 +32,7 @@ from certexec.policy.names import (
     canonical,
 )
 from certexec.policy.reach import file_name
+from certexec.policy.rule_index import RuleIndex
 from certexec.policy.unsupported import why_unsupported, why_unwatched
 
 TYPE_CHECKING = False
@@ -315,9 +316,10 @@ def _shadowed(policy: Policy) -> list[Finding]:
         rules = rules_named(policy, name)
         last = next((rule for rule in reversed(rules) if rule.simple), None)
         stronger = _stronger_rules(policy, name, rules)
-        earlier: list[Rule] = []
+        earlier = RuleIndex()
         for rule in rules:
-            by = next((one for one in earlier if _covers(one, rule)), None)
+            wider = earlier.implied_by(rule.expression)
+            by = next((one for one in wider if _covers(one, rule)), None)
             if last is not None and rule is not last and not _same_decision(last, rule):
                 by = last
             if rule.origin:  # nobody can mend it, and it may be there for others
@@ -338,7 +340,7 @@ def _shadowed(policy: Policy) -> list[Finding]:
                     )
                 )
             elif not rule.simple:
-                earlier.append(rule)
+                earlier.add(rule)
     return found
 
 

@@ -17,7 +17,7 @@ from certexec.kernel.syscalls import NUMBERS
 from certexec.policy import lexer
 from certexec.policy.automaton import TooComplex
 from certexec.policy.calls import arguments_of, variants
-from certexec.policy.cases import Cases
+from certexec.policy.cases import Cases, unwatched
 from certexec.policy.difference import say
 from certexec.policy.directives import ADOPT, AFTER, EXEC_IN, LANDLOCK, NO_DOTDOT, word_of
 from certexec.policy.evaluate import EXECS, effective_rules
@@ -27,11 +27,12 @@ from certexec.policy.include import expand
 from certexec.policy.model import LANGUAGE, TRUE, And, Not, Or, Rule
 from certexec.policy.names import canonical
 from certexec.policy.reformat import reformat, rule_text
+from certexec.policy.rule_index import Relevant
 from certexec.policy.syntax import parse_policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from certexec.policy.calls import Variant
     from certexec.policy.difference import Said
@@ -83,9 +84,12 @@ class Part:
 
 
 def merge(
-    texts: tuple[str, str], *, names: tuple[str, str], users: UserDb, presets: Mapping[str, str]
+    texts: tuple[str, str], *, names: tuple[str, str], users: UserDb, presets: Mapping[str, str],
+    watch: Callable[[int, int], None] = unwatched,
 ) -> Merged:
     """Return the merger of two files' policies, program by program.
+
+    ``watch``: is told, for each program, how many calls of how many have been looked at.
 
     Raises PolicyError: "policy-syntax" (a PolicySyntaxError), "usage" where two policies for one
     program are for different systems, "internal" if the result would permit more.
@@ -119,7 +123,7 @@ def merge(
     for policy in result.policies:
         one, two = parts[0].get(policy.path), parts[1].get(policy.path)
         if one is not None and two is not None:
-            _judge(one.policy, two.policy, policy, names, conflicts, narrower)
+            _judge(one.policy, two.policy, policy, names, conflicts, narrower, watch)
     return Merged(text, conflicts, narrower)
 
 
@@ -266,6 +270,7 @@ def _together(one: list[Item], two: list[Item]) -> list[Item]:
     permits: list[Item] = []
     asks: list[Item] = []
     denials: list[Item] = []
+    known: dict[tuple[object, ...], Item] = {}
     lost: list[str] = []
     for items in deciding:
         for place, item in enumerate(items):
@@ -279,12 +284,11 @@ def _together(one: list[Item], two: list[Item]) -> list[Item]:
             if kept is None:
                 lost += [*item.before, f"# not said: {item.text}"]
                 continue
-            same = meaning(kept.rule)
-            known = next((each for each in target if meaning(each.rule) == same), None)
-            if known is None:
+            first = known.setdefault(meaning(kept.rule), kept)
+            if first is kept:
                 target.append(kept)
             else:
-                _add_comments(known, kept)
+                _add_comments(first, kept)
     every = [*permits, *asks, *denials]
     bare = next((item for item in permits if item.rule.simple), None)
     if bare is None and not permits and not asks and denials[0].rule.simple:
@@ -360,7 +364,7 @@ def _add_comments(item: Item, other: Item) -> None:
 
 def _judge(
     one: Policy, two: Policy, merged: Policy, names: tuple[str, str], conflicts: list[str],
-    narrower: list[str],
+    narrower: list[str], watch: Callable[[int, int], None],
 ) -> None:
     """See that the result permits what either does, and tell where it does not.
 
@@ -371,7 +375,8 @@ def _judge(
     seen: set[object] = set()
     told: set[object] = set()
     less: dict[str, str] = {}
-    for call in NUMBERS:
+    for at, call in enumerate(NUMBERS):
+        watch(at, len(NUMBERS))
         for variant in variants(call):
             rules = [effective_rules(each, call, variant.label) for each in (one, two, merged)]
             shape = tuple((each.name, each.register) for each in arguments_of(call, variant))
@@ -393,8 +398,11 @@ def _judge_use(
     except TooComplex:
         less[call] = f"{path}: {use}: too many conditions to be looked at"
         return
+    judges = [Relevant(each) for each in rules]
     for case in cases:
-        first, second, result = (say(each, call, case) for each in rules)
+        first, second, result = (
+            say(each.to(case.values, case.subject), call, case) for each in judges
+        )
         most = first if first.rank >= second.rank else second
         if result.rank > most.rank:
             raise PolicyError("internal", f"{path}: the result would permit more of {use}")

@@ -7,17 +7,23 @@ So whoever judges one text of each has judged all texts.
 
 from __future__ import annotations
 
+import functools
+
 from certexec.policy.automaton import Automaton, TooComplex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from certexec.policy.chain import Chain
+
     Place = tuple[int, tuple[tuple[int, int], ...], int]
     """State of the domain, (index, state) of every set that is open yet, bits of those settled."""
 
 PLACES_MAX = 60_000
 """places that are looked at for one question; each costs some 10 microseconds"""
+RANKS_MAX = 4096
+"""groups of bytes that are remembered: most are single bytes, or all but some"""
 _READABLE = b"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ._-/"
 _ORDER = bytes(
     dict.fromkeys((*_READABLE, *range(32, 127), *range(1, 32), *range(127, 256)))
@@ -26,7 +32,7 @@ _ORDER = bytes(
 _BITS = [1 << byte for byte in _ORDER]
 
 
-def examples(sets: Sequence[Automaton], domain: Automaton) -> dict[int, bytes]:
+def examples(sets: Sequence[Automaton | Chain], domain: Automaton) -> dict[int, bytes]:
     """Return a text of the domain for every combination of sets that one can be in.
 
     The key has bit N where the text is in ``sets[N]``. Raises TooComplex.
@@ -62,7 +68,7 @@ def examples(sets: Sequence[Automaton], domain: Automaton) -> dict[int, bytes]:
 
 
 def _place(
-    sets: Sequence[Automaton], state: int, each: Sequence[tuple[int, int]], settled: int
+    sets: Sequence[Automaton | Chain], state: int, each: Sequence[tuple[int, int]], settled: int
 ) -> Place:
     still_open = []
     for at, own in each:
@@ -74,7 +80,7 @@ def _place(
     return state, tuple(still_open), settled
 
 
-def _choices(sets: Sequence[Automaton], domain: Automaton, place: Place) -> list[int]:
+def _choices(sets: Sequence[Automaton | Chain], domain: Automaton, place: Place) -> list[int]:
     """Return bytes of which one stands for each way that leads on, readable ones first."""
     state, still_open, _ = place
     own = domain.masks(state)
@@ -87,11 +93,13 @@ def _choices(sets: Sequence[Automaton], domain: Automaton, place: Place) -> list
     groups = [possible] if possible else []
     for mask in masks:
         groups = [part for group in groups for part in (group & mask, group & ~mask) if part]
-    ranked = []
-    for group in groups:
-        rank = next(rank for rank, bit in enumerate(_BITS) if group & bit)
-        ranked.append(rank)
-    return [_ORDER[rank] for rank in sorted(ranked)]
+    return [_ORDER[rank] for rank in sorted(map(_rank, groups))]
+
+
+@functools.lru_cache(RANKS_MAX)
+def _rank(group: int) -> int:
+    """Return the place in the order of the first byte of a group."""
+    return next(rank for rank, bit in enumerate(_BITS) if group & bit)
 
 
 def _text(known: dict[Place, tuple[Place, int] | None], place: Place) -> bytes:

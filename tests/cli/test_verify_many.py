@@ -227,7 +227,12 @@ def test_progress_is_a_bar_once_the_whole_is_known(
 
 
 def on_a_terminal(many: Script, *arguments: str, **settings: str) -> str:
-    """Run with a terminal as standard error; return what it shows."""
+    """Run a verify with a terminal as standard error; return what it shows."""
+    return shown_on_a_terminal(many, "verify", "--trust", "trust", *arguments, **settings)
+
+
+def shown_on_a_terminal(script: Script, *arguments: str, **settings: str) -> str:
+    """Run certexec with a terminal as standard error; return what it shows."""
     terminal, ours = pty.openpty()
     code = (
         "import sys\nfrom certexec.cli import progress\n"
@@ -235,8 +240,8 @@ def on_a_terminal(many: Script, *arguments: str, **settings: str) -> str:
         "from certexec.cli.main import main\nsys.exit(main(sys.argv[1:]))\n"
     )
     program = subprocess.Popen(
-        [sys.executable, "-c", code, "verify", "--trust", "trust", *arguments],
-        cwd=many.directory, env={**environment(), **settings}, stdout=subprocess.DEVNULL,
+        [sys.executable, "-c", code, *arguments],
+        cwd=script.directory, env={**environment(), **settings}, stdout=subprocess.DEVNULL,
         stderr=ours,
     )  # fmt: skip
     os.close(ours)
@@ -261,6 +266,19 @@ def test_a_terminal_sees_progress_and_is_clean_afterwards(many: Script) -> None:
     errors = [part for part in shown.split("\r") if "certexec: " in part]
     assert len(errors) == 2 * len(BAD)  # an error and its hint
     assert shown.endswith("\r\x1b[K")
+
+
+def test_who_compares_policies_on_a_terminal_sees_how_far_it_is(script: Script) -> None:
+    header = "Policy: /bin/x, Emulation: native\n\t"
+    script.write("one.policy", header + 'native-chdir: filename eq "/" then permit\n')
+    script.write("two.policy", header + "native-write: permit\n")
+    for what, arguments in (
+        ("merge", ("merge",)), ("diff", ("diff", "--semantic")), ("check", ("check", "--lint"))
+    ):
+        shown = shown_on_a_terminal(script, "policy", *arguments, "one.policy", "two.policy")
+        assert f"\r{what}: [" in shown and shown.count("\r\x1b[K") >= 1
+        quiet = shown_on_a_terminal(script, "-q", "policy", *arguments, "one.policy", "two.policy")
+        assert f"{what}: [" not in quiet
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from certexec.policy.automaton import ANY, Automaton, Bytes, Repeat, TooComplex
+from certexec.policy.chain import chain
 from certexec.policy.operators import is_regex, make_test, pattern_bytes
 from certexec.policy.patterns import POSITIVE, decimal, texts_of
 from certexec.policy.regular_expression import whole
@@ -44,6 +45,32 @@ def test_a_comparison_and_its_set_agree(operator, data, text):
         assert holds(operator, data, text) == make_test(operator, data.encode())(text.encode())
     except TooComplex:
         assume(False)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.sampled_from(["eq", "match"]), st.text("ab/A*", max_size=6), TEXTS)
+@example("match", "/a", "/a/b")
+@example("match", "/a", "/ab")
+@example("match", "/a*", "/ab")
+@example("eq", "/a", "/A")
+def test_a_chain_says_what_its_comparison_says_and_settles_when_that_is_certain(
+    operator, data, text
+):
+    one = chain(operator, data)
+    assume(one is not None)
+    test = make_test(operator, data.encode())
+    state = one.START
+    for end, byte in enumerate(text.encode()):
+        read = text.encode()[:end]
+        assert one.accepts(state) == test(read)
+        if one.settled(state) is not None:
+            assert all(test(read + more) == one.settled(state) for more in (b"", b"a", b"/", b"/b"))
+        told_apart = [mask >> byte & 1 for mask in one.masks(state)]
+        assert one.settled(state) is not None or any(told_apart) == (
+            one.settled(one.step(state, byte)) is not False
+        )
+        state = one.step(state, byte)
+    assert one.accepts(state) == test(text.encode())
 
 
 @settings(deadline=None, max_examples=500)
@@ -115,9 +142,12 @@ def test_there_is_an_example_of_every_combination_and_it_is_a_shortest(compariso
     domain = Automaton(Repeat(Bytes(sum(1 << byte for byte in b"abA/*?c")), 0, None))
     tests = [make_test(operator, pattern_bytes(data)) for operator, data in comparisons]
     try:
-        found = examples([Automaton(texts_of(*one)) for one in comparisons], domain)
+        sets = [Automaton(texts_of(*one)) for one in comparisons]
+        found = examples(sets, domain)
     except TooComplex:
         assume(False)
+    chained = [chain(*one) or each for one, each in zip(comparisons, sets, strict=True)]
+    assert examples(chained, domain) == found
 
     def inside(text):
         return sum(1 << at for at, test in enumerate(tests) if test(text))

@@ -9,8 +9,10 @@ from certexec.policy.implication import implies, never_holds
 from certexec.policy.model import TRUE, And, Not, Or, Symbol
 from tests.policy.common import ALICE, rule
 
-DATA = ["/a", "/A", "/a/b", "/a/bc", "/ab", "/1", "/1/2", "a", "", "/", "/a*", "*", "/a/*", "$HOME"]
-VALUES = ["/a", "/A", "/a/b", "/a/B", "/a/bc", "/a/b/c", "/ab", "/1", "/1/2", "", "/", "a", "/home"]
+DATA = ["/a", "/A", "/é", "/É", "/a/b", "/a/bc", "/ab", "/1", "/1/2", "a", "", "/", "/a*", "*",
+        "/a/*", "$HOME"]  # fmt: skip
+VALUES = ["/a", "/A", "/é", "/É", "/a/b", "/a/B", "/a/bc", "/a/b/c", "/ab", "/1", "/1/2", "", "/",
+          "a", "/home"]  # fmt: skip
 SYMBOLS = st.builds(
     Symbol, st.sampled_from(["filename", "FileName", "x"]), st.sampled_from([-1, 0, 1]),
     st.sampled_from(["match", "eq", "neq", "sub", "nsub", "inpath"]), st.sampled_from(DATA),
