@@ -67,6 +67,7 @@ from certexec.policy.guards import (
 from certexec.policy.model import Subject
 from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.narrowing import watch_for_state
+from certexec.policy.side_doors import close_side_doors
 from certexec.policy.split import BRANCHES_MAX, split
 from certexec.policy.tree import ALONE, Facts, TreeOptions
 
@@ -207,6 +208,9 @@ class Table:
         self.facts = Facts(self.needs_listener, asks, self._judges_opens(), self._judges_moves())
         if self.needs_listener:
             self._protect_supervisor(beside)
+        self.clauses |= close_side_doors(
+            self.of, self.needs_listener, policy.emulation == FOREIGN_EMULATION
+        )
         for number, guards in inherent_guards(
             supervised=self.needs_listener, detached=policy.detached
         ).items():

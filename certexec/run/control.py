@@ -5,6 +5,9 @@ Two kinds are about whoever makes the call, and here that is the supervisor. Des
 number that was not copied is never passed on, it would be one of our own. Credentials
 (SCM_CREDENTIALS, unix(7)) are checked as the kernel would check the caller, for our real ids are
 not the program's; without any the kernel would take ours, so the caller's are put in.
+
+Routes and further addresses are refused: who sends them is judged by one address, and the packets
+would go elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import struct
 
 from certexec.kernel.procfs import proc, read_file
 from certexec.run.call import Call, Fault
-from certexec.run.emulate_sockets import AF_UNIX, copy_descriptor
+from certexec.run.emulate_sockets import AF_INET, AF_INET6, AF_UNIX, copy_descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ _NOBODY = 0xFFFFFFFF
 _RIGHTS_MAX = 253
 """descriptors in one message (SCM_MAX_FD)."""
 CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN = 1 << 6, 1 << 7, 1 << 21
+_ELSEWHERE = frozenset(((0, 7), (41, 57), (41, 5), (132, 7), (132, 8)))
+"""(level, type) of IP_RETOPTS, IPV6_RTHDR, IPV6_2292RTHDR, SCTP_DSTADDRV4 and SCTP_DSTADDRV6."""
 
 
 def parse(data: bytes) -> tuple[list[tuple[int, int, bytes]], bytes]:
@@ -89,6 +94,8 @@ class Control:
             raise
 
     def _own(self, level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
+        if self._domain in (AF_INET, AF_INET6) and (level, kind) in _ELSEWHERE:
+            raise Fault(errno.EPERM)
         if (level, kind) == (_SOL_SOCKET, _SCM_RIGHTS):
             return level, kind, self._copy_rights(data)
         credentials = (level, kind) == (_SOL_SOCKET, _SCM_CREDENTIALS)

@@ -67,6 +67,9 @@ GROUP_KILLS = frozenset(("kill",))
 def concerns_supervisor(call: Call, own_tgid: int) -> int:
     """Return the errno to deny with, or 0 when the call does not touch the supervisor."""
     name = call.name
+    if name == "fcntl":  # F_SETOWN: any other process may be outside, and 0 is nobody
+        own = (0, call.task.tgid, call.notification.tid)
+        return 0 if call.int_arg(2) in own else errno.EPERM
     if name in PID_ARGUMENTS:
         for index in PID_ARGUMENTS[name]:
             number = call.int_arg(index)

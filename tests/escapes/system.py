@@ -12,6 +12,24 @@ ROOT = ("--setuid", "root")
 SERVICE = ("--setuid", "service")
 PROC = ('fsread: filename match "/proc/*" then permit',)
 
+KILLS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
+VICTIM = """
+import ctypes
+reader, writer = os.pipe()
+pid = os.fork()
+if pid == 0:
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG: it ends with the attacker
+    os.dup2(writer, 0)
+    os.closerange(1, 64)
+    while True:
+        time.sleep(60)
+os.close(writer)
+os.dup2(reader, 7)
+os.close(reader)
+argv.append(str(pid))
+"""
+"""Starts a process of the same user that holds the end of the attacker's descriptor 7."""
+
 
 def at_supervisor(
     kind: str, name: str, wants: str, defence: str, *more: str, **options: object
@@ -77,6 +95,10 @@ KERNEL = [
     by_kernel("untraced", "a child that its tracer is not told of", "no_guards"),
     by_kernel("clone3", "a user namespace that is not permitted", "clone3_free",
               rules=("fork: permit", "tfork: permit"), without=("clone", "unshare")),
+    by_kernel("owner", "to end a process outside by what comes on a descriptor", "side_doors_open",
+              without=KILLS, rules=('fsread: filename re "^" then permit',), before=VICTIM),
+    by_kernel("owner", "the same where the kernel enforces alone", "side_doors_open",
+              name="owner-alone", without=KILLS, opens=False, before=VICTIM),
     by_kernel("gate", "a denied call by guessing what opens the launch gate", "gate_open",
               "getgroups", "gate-getgroups", without=("getgroups",)),
     by_kernel("gate", "a denied call by guessing what opens the launch gate", "gate_open",

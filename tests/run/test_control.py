@@ -80,6 +80,16 @@ def test_a_number_that_is_no_copy_is_never_passed_on() -> None:
     assert caught.value.code == errno.EBADF
 
 
+@pytest.mark.parametrize("item", [(0, 7), (41, 57), (41, 5), (132, 7), (132, 8)])
+def test_no_message_says_by_way_of_whom_it_goes(item: tuple[int, int]) -> None:
+    own, data = call(read_status(os.getpid())), pack([(*item, bytes(8))], b"")
+    for domain in (socket.AF_INET, socket.AF_INET6):
+        with pytest.raises(Fault) as caught:
+            Control(own, domain, data)
+        assert caught.value.code == errno.EPERM
+    assert Control(own, socket.AF_UNIX, data).packed(None) == data  # there it means nothing
+
+
 def test_credentials_are_those_that_the_caller_may_claim() -> None:
     status = read_status(os.getpid())
     own = os.getpid()

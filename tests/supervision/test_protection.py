@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.execution.world import SUPERVISED
-from tests.supervision.conftest import Cage
+from tests.supervision.conftest import PYTHON, Cage
 
 GRANTS = [(), ("--setuid", "root"), ("--setuid", "service")]
 
@@ -88,6 +88,44 @@ def test_no_signal_of_asynchronous_input_ends_the_supervisor(
     cage: Cage, options: tuple[str, ...]
 ) -> None:
     assert cage.says(BY_OWNERSHIP, options=options) == "ENOENT"
+
+
+SIGNALS_TO = """
+victim = int(sys.argv[1])
+one, other = socket.socketpair()
+ways = (lambda who: fcntl.fcntl(one, 8, who),                            # F_SETOWN
+        lambda who: fcntl.fcntl(one, 15, struct.pack("ii", 1, who)),     # F_SETOWN_EX
+        lambda who: fcntl.ioctl(one, 0x8901, struct.pack("i", who)),     # FIOSETOWN
+        lambda who: fcntl.ioctl(one, 0x8902, struct.pack("i", who)))     # SIOCSPGRP
+def told(who):
+    said = [why(way, who) for way in ways]
+    return [one if isinstance(one, str) else "ok" for one in said]
+print(why(os.kill, victim, 0), *told(victim), why(fcntl.fcntl, one, fcntl.F_SETOWN, os.getpid()))
+os.set_blocking(one.fileno(), False)
+signal.signal(signal.SIGIO, lambda *_: print("told", flush=True))
+print(why(fcntl.fcntl, one, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK))
+other.send(b"x")
+"""
+KILLS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
+
+
+def test_nobody_outside_is_signalled_by_what_comes_where_kill_is_not_permitted(cage: Cage) -> None:
+    """Without certexec, and where kill is permitted, a descriptor's owner can be anybody."""
+    others = cage.world.start(PYTHON, "-I", "-S", "-c", "import signal; signal.pause()")
+    try:
+        who = str(others.pid)
+        assert cage.bare(SIGNALS_TO, who).split() == ["ok"] * 5 + ["0", "0", "told"]
+        assert cage.says(SIGNALS_TO, who).split() == ["ok"] * 5 + ["0", "0", "told"]
+        for rules, own in ((SUPERVISED, "0"), ((), "EPERM")):
+            said = cage.says(SIGNALS_TO, who, rules=rules, without=KILLS).split()
+            assert said == ["EPERM"] * 5 + [own, "EPERM"], rules
+        some = (*SUPERVISED, 'kill: signame eq "SIGUSR1" then permit')
+        said = cage.says(SIGNALS_TO, who, rules=some, without=KILLS[1:]).split()
+        assert said == ["EPERM"] * 5 + ["0", "0", "told"]
+        assert others.poll() is None
+    finally:
+        others.kill()
+        others.wait()
 
 
 def test_names_and_numbers_that_look_like_more_than_one_field_stay_one(cage: Cage) -> None:

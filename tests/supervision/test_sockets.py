@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.execution.world import ALICE, SUPERVISED
+from tests.isolation import skip_or_fail
 from tests.supervision.conftest import Cage
 from tests.supervision.test_asking import ALICES, people
 
@@ -186,3 +187,24 @@ for name in ("socket", "own/socket", "own/below/socket", "shared/below/socket"):
         assert cage.says(code, rules=rules).splitlines()[1] == lost
     # root in the tree can exchange every directory
     assert cage.says(code, uid=0, rules=(*SUPERVISED, *each)).splitlines() == [lost] * 4
+
+
+ROUTED = """
+header = bytes([0, 2, 4, 0, 0, 0, 0, 0]) + socket.inet_pton(socket.AF_INET6, "2001:db8::1")
+one = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+print(why(one.setsockopt, 41, 57, header), why(one.setsockopt, 41, 57, b""))  # IPV6_RTHDR
+options = bytes([1] * 4)  # that do nothing
+two = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print(why(two.setsockopt, 0, 4, options), why(two.setsockopt, 0, 4, b""))  # IP_OPTIONS
+"""
+
+
+def test_no_packet_goes_by_way_of_an_address_that_was_not_judged(cage: Cage) -> None:
+    """Bare, a socket that is connected to one address can be made to send to another."""
+    if not socket.has_ipv6:
+        skip_or_fail("there is no IPv6 here")
+    judged = tuple(f'{name}: sockaddr re "^" then permit' for name in ("connect", "bind"))
+    assert cage.bare(ROUTED).split() == ["ok"] * 4
+    assert cage.says(ROUTED, rules=()).split() == ["ok"] * 4
+    assert cage.says(ROUTED, rules=judged).split() == ["EPERM", "ok"] * 2
+    assert cage.says(ROUTED, rules=(), without=("connect",)).split() == ["EPERM", "ok"] * 2

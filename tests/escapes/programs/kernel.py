@@ -99,4 +99,21 @@ def gate_again(number):
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return {0: ESCAPED, 43: BLOCKED}.get(code, ODD)
 
+def owner(number):
+    "What comes on a descriptor ends a process outside, which no rule lets us signal."
+    victim, (one, other) = int(MORE[0]), socket.socketpair()
+    with one, other:
+        if number % 8 > 3:
+            why(fcntl.fcntl, one, 10, 15)  # F_SETSIG
+        name = (lambda: fcntl.fcntl(one, 8, victim),
+                lambda: fcntl.fcntl(one, 15, struct.pack("ii", 1, victim)),
+                lambda: fcntl.ioctl(one, 0x8901, struct.pack("i", victim)),
+                lambda: fcntl.ioctl(one, 0x8902, struct.pack("i", victim)))[number % 4]
+        done = why(name)
+        if isinstance(done, str):
+            return of(done)
+        fcntl.fcntl(one, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        other.send(b"x")
+        return ESCAPED if os.read(7, 1) == b"" else ODD  # its end of the pipe is closed
+
 play(globals()[KIND])

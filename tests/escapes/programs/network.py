@@ -79,4 +79,14 @@ def passed(number):
         os.close(fds[0])
         return outcome
 
+def routed(number):
+    "A routing header names the first hop: what goes to a permitted address comes to that one."
+    hop = socket.inet_pton(socket.AF_INET6, "2001:db8::1")
+    header = bytes([0, 2, 4, 0, 0, 0, 0, 0]) + hop
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
+        if number % 2:
+            return of(why(one.setsockopt, 0, 4, b"\1\1\1\1"))  # IP_OPTIONS, to the same end
+        done = why(one.setsockopt, 41, 57, header)
+        return of(done) if done != "ok" else of(why(one.connect, ("::1", PORTS[0])))
+
 play(globals()[KIND])
