@@ -16,8 +16,8 @@ from certexec.kernel.userdb import SystemUsers
 from certexec.observe.event_log import is_permittable, noted_call
 from certexec.observe.reading import Seen
 from certexec.policy.evaluate import subject_of
+from certexec.policy.learn import is_unsaid
 from certexec.policy.lexer import PolicySyntaxError
-from certexec.policy.observation import is_unsaid
 from certexec.policy.question import ask
 from certexec.policy.review import Review
 from certexec.policy.syntax import parse_policy

@@ -10,8 +10,9 @@ from certexec.cli.policy_input import count
 from certexec.errors import CliError, unreadable
 from certexec.observe.event_log import PassedOver, read_events
 from certexec.observe.strace_log import read_strace
+from certexec.policy.learn import is_unsaid
 from certexec.policy.learned_paths import NON_EXISTENT
-from certexec.policy.observation import FRESH, MADE, MISSING, Observation, is_unsaid, observed
+from certexec.policy.observation import FRESH, MADE, MISSING, Observation, observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def from_log(path: str, inherit: bool) -> list[Observation]:
     """Read events of certexec. Raises CliError."""
     calls = _events(path)
     _tell_left_out(calls)
-    return list(dict.fromkeys(one for one, _ in _said(calls, inherit, path)))
+    return list(dict.fromkeys(one for one, _ in _said(calls, inherit, path, resolve=False)))
 
 
 def denied_in(path: str) -> dict[Observation, int]:
@@ -47,19 +48,21 @@ def denied_in(path: str) -> dict[Observation, int]:
     calls = _events(path)
     _tell_left_out(calls)
     whose = [call._replace(program=call.policy or call.program) for call in calls]
-    for one, times in _said(whose, False, path):
+    for one, times in _said(whose, False, path, resolve=False):
         found[one] = found.get(one, 0) + times
     return found
 
 
-def _said(calls: Iterable[NotedCall], inherit: bool, path: str) -> list[tuple[Observation, int]]:
+def _said(
+    calls: Iterable[NotedCall], inherit: bool, path: str, resolve: bool
+) -> list[tuple[Observation, int]]:
     """Return each call of a log and how often it was made; tell of those it says too little about.
 
     A rule for one of these would have no condition: whoever was denied one file would get them all.
     """
     found: list[tuple[Observation, int]] = []
     unsaid: dict[str, int] = {}
-    for call, one in _each(calls, inherit, resolve=False):
+    for call, one in _each(calls, inherit, resolve):
         if is_unsaid(one):
             unsaid[one.call] = unsaid.get(one.call, 0) + call.times
         else:
@@ -107,8 +110,8 @@ def from_strace(path: str, inherit: bool) -> list[Observation]:
     with _open(path) as lines:
         calls = list(read_strace(lines, os.getcwd()))
     _tell_left_out(calls)
-    found = observations(calls, inherit, resolve=True)
-    if not found:
+    found = list(dict.fromkeys(one for one, _ in _said(calls, inherit, path, resolve=True)))
+    if not calls:
         raise CliError(
             "unreadable", f'"{path}" shows no program that is executed',
             'make it with "strace -f -y -o FILE PROG"',
@@ -156,6 +159,8 @@ def _each(
         texts = seen.texts
         if resolve and texts and "filename" in texts:
             texts = {**texts, "filename": [_real(path, seen.missing) for path in texts["filename"]]}
+        if resolve and texts and "pidname" in texts:
+            texts = {**texts, "pidname": [os.path.realpath(path) for path in texts["pidname"]]}
         flags = seen.registers[_OPENS[seen.call]] if seen.call in _OPENS else 0
         mark = MISSING if seen.missing else MADE if seen.made else ""
         if flags & _O_EXCL_CREAT == _O_EXCL_CREAT:

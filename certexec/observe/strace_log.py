@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 from typing import NamedTuple
 
 from certexec.kernel.syscalls import NUMBERS
@@ -17,7 +19,7 @@ from certexec.observe.syscall_text import argument_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _LINE = re.compile(
     r"^(?:\[pid +(?P<p>\d+)\] |(?P<q>\d+) +)?(?:[0-9:.]+ )?(?P<call>[a-z_][a-z0-9_]*)\("
@@ -33,17 +35,30 @@ _RESUMED = re.compile(
 _QUOTED = re.compile(r'^"((?:[^"\\]|\\.)*)"(\.\.\.)?$')
 _ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|[0-7]{1,3}|.)", re.DOTALL)
 _PLAIN = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f"}
+_SOCKET_WORD = re.compile("(AF|SOCK)_[A-Z0-9_]+$")
 _FLAGS = {
     **{name: value for name, value in vars(os).items() if name.startswith("O_")},
     "AT_SYMLINK_NOFOLLOW": 0x100, "AT_REMOVEDIR": 0x200, "AT_EMPTY_PATH": 0x1000,
     "CLONE_VM": 0x100, "CLONE_FS": 0x200, "CLONE_FILES": 0x400, "CLONE_SIGHAND": 0x800,
     "CLONE_VFORK": 0x4000, "CLONE_THREAD": 0x10000, "CLONE_SYSVSEM": 0x40000,
     "S_IFIFO": 0o010000, "NULL": 0,
+    **{one.name: one.value for one in signal.Signals},
+    **{name: int(value) for name, value in vars(socket).items() if _SOCKET_WORD.match(name)},
 }  # fmt: skip
 _PATHS = frozenset("path pathname filename oldname newname name from to new".split())
 _FORKS = frozenset(("clone", "clone3", "fork", "vfork"))
 _NOT_THERE = ("ENOENT", "ENOTDIR")
 _FRESH = ("mkdir", "mkdirat")
+_MESSAGES = ("sendmsg", "sendmmsg")
+_OF_REGISTERS = {
+    **dict.fromkeys(("socket", "socketpair"), (0, 1)),
+    **dict.fromkeys(("setuid", "setgid", "setfsuid", "setfsgid"), (0,)),
+    **dict.fromkeys(("setreuid", "setregid"), (0, 1)),
+    **dict.fromkeys(("setresuid", "setresgid"), (0, 1, 2)),
+    **dict.fromkeys(("tkill", "rt_sigqueueinfo", "pidfd_send_signal"), (1,)),
+    **dict.fromkeys(("tgkill", "rt_tgsigqueueinfo"), (2,)),
+}
+"""Calls about which some registers say everything, and which these are."""
 
 
 class _Task(NamedTuple):
@@ -83,7 +98,10 @@ def read_strace(lines: Iterable[str], cwd: str) -> Iterator[NotedCall]:
         call, result, rest = found["call"], found["result"], found["rest"]
         if call not in NUMBERS:
             continue
-        seen = _seen(task, number, call, _split(found["args"]), result, rest)
+        args = _split(found["args"])
+        seen = _seen(task, number, call, args, result, rest)
+        if call == "kill" and args:
+            seen = seen._replace(texts=_target(args[0], tasks))
         if pid in foreign:
             seen = seen._replace(foreign=True)
         if result.isdigit() and call in ("execve", "execveat") and seen.texts:
@@ -107,23 +125,50 @@ def _seen(
 ) -> NotedCall:
     registers = [_number(text) for text in args[:6]] + [0] * (6 - len(args[:6]))
     texts: dict[str, list[str]] = {}
+    names: list[str | None] = []
     base = task.cwd
     for text, label in zip(args, argument_names(call), strict=False):
         if label in ("dirfd", "dfd", "olddirfd", "newdirfd", "olddfd", "newdfd"):
             base = _directory(text, task.cwd)
-        elif label in _PATHS and (path := _path(text)) is not None:
-            texts.setdefault("filename", []).append(_absolute(path, base))
+        elif label in _PATHS and text != "NULL":
+            names.append(None if (path := _path(text)) is None else _absolute(path, base))
         elif text.startswith("{sa_family="):
             texts.setdefault("sockaddr", []).append(_address(text))
+        elif call in _MESSAGES and text.startswith(("{", "[{")):
+            texts["sockaddr"] = [_address(name) for name in _addressees(text)]
     if call.startswith("symlink"):
-        texts["filename"] = texts.get("filename", [])[-1:]  # what it leads to is only a text
+        names = names[-1:]  # what it leads to is only a text
+    known = [name for name in names if name is not None]
+    if known and len(known) == len(names):  # one of two names alone would be a wider rule
+        texts["filename"] = known
     missing = result == "-1" and any(word in rest for word in _NOT_THERE)
-    if call in ("socket", "socketpair"):
-        texts = {"sockdom": [args[0]], "socktype": [args[1].partition("|")[0]]}
+    said = _OF_REGISTERS.get(call, ())
+    all_said = bool(said) and len(args) > max(said) and all(_is_number(args[at]) for at in said)
     return NotedCall(
-        task.program, number, call, tuple(registers), texts, missing,  # type: ignore[arg-type]
-        call in _FRESH and result == "0",
+        task.program, number, call, tuple(registers),  # type: ignore[arg-type]
+        None if all_said else texts, missing, call in _FRESH and result == "0",
     )
+
+
+def _target(text: str, tasks: Mapping[str, _Task]) -> dict[str, list[str]] | None:
+    """Return whom a kill(2) was aimed at, where the log has what that one executed.
+
+    None: the register says it.
+    """
+    pid = text.partition("<")[0]
+    if pid in ("0", "-1"):
+        return None
+    return {"pidname": [tasks[pid].program]} if pid in tasks else {}
+
+
+def _addressees(text: str) -> Iterator[str]:
+    """Yield the address of each message, as strace shows it: NULL for none."""
+    if text.startswith("["):
+        for one in _split(text[1:-1]):
+            for header in _split(one[1:-1])[:1]:
+                yield from _addressees(header.removeprefix("msg_hdr="))
+    else:
+        yield from (part[9:] for part in _split(text[1:-1])[:1] if part.startswith("msg_name="))
 
 
 def _split(text: str) -> list[str]:
@@ -152,14 +197,31 @@ def _number(text: str) -> int:
     """Return a register's value, as far as the text tells: numbers, and flags by name."""
     text = text.partition("=")[2] if text.startswith("flags=") else text
     value = 0
-    for word in text.partition("<")[0].split("|"):
+    for word in _words(text):
         try:
-            value |= _FLAGS[word] if word in _FLAGS else int(word, 0)
+            value |= _word(word)
         except ValueError:
             continue
     if text == "AT_FDCWD":
         return -100 & 0xFFFFFFFFFFFFFFFF
     return value & 0xFFFFFFFFFFFFFFFF
+
+
+def _is_number(text: str) -> bool:
+    """Tell whether all of an argument is understood as a number."""
+    try:
+        return bool([_word(word) for word in _words(text)])
+    except ValueError:
+        return False
+
+
+def _words(text: str) -> list[str]:
+    return text.partition("<")[0].split("|")
+
+
+def _word(word: str) -> int:
+    """Raises ValueError for what is neither a number nor a known name."""
+    return _FLAGS[word] if word in _FLAGS else int(word, 0)
 
 
 def _path(text: str) -> str | None:

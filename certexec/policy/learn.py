@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from certexec.policy.calls import governing_names
+from certexec.policy.calls import arguments_of, governing_names, variants
 from certexec.policy.evaluate import effective_rules, evaluate
 from certexec.policy.format import quote
 from certexec.policy.learned_paths import (
@@ -312,6 +312,20 @@ class Learner:
             before = why
             lines.append("\t" + texts[index])
         return "\n".join(lines) + "\n"
+
+
+def is_unsaid(one: Observation) -> bool:
+    """Tell whether it is not known what a call was about, though its rule would have to say that.
+
+    A log may show no name, no address and no signal. A rule made of such an observation would have
+    no condition, and permit the call on everything.
+    """
+    if one.texts("filename") or one.texts("sockaddr"):
+        return False
+    variant = next(each for each in variants(one.call) if each.label == one.variant)
+    needed = {argument.name for argument in arguments_of(one.call, variant)}
+    needed &= {"filename", "sockaddr", *_BY_TEXT.get(rule_name(one), ())}
+    return any(not one.texts(name) for name in needed)
 
 
 def rule_name(observation: Observation) -> str:

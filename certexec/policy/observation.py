@@ -18,9 +18,6 @@ FRESH = "fresh"
 MISSING = "missing"
 """What the call named was not there."""
 
-_SAID_BY_OTHERS = frozenset(("uname",))
-"""Arguments that a rule can do without: the uid says as much."""
-
 Values = tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -74,18 +71,3 @@ def observed(
             if text is not None:
                 texts = {**texts, argument.name: [*texts.get(argument.name, ()), text]}
     return Observation(program, call, variant.label, frozen(texts), mark)
-
-
-def is_unsaid(one: Observation) -> bool:
-    """Tell whether it is not known what a call was about, though a rule on it could say that.
-
-    A log of registers alone shows no name and no address. A rule made of such an observation would
-    have no condition, and permit the call on everything.
-    """
-    if one.texts("filename") or one.texts("sockaddr"):
-        return False
-    variant = next(each for each in variants(one.call) if each.label == one.variant)
-    return any(
-        not one.texts(argument.name) for argument in arguments_of(one.call, variant)
-        if argument.name not in _SAID_BY_OTHERS
-    )

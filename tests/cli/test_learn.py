@@ -160,6 +160,36 @@ def test_what_the_32_bit_abi_did_is_not_taken_for_the_other_s(script: Script) ->
     script("certexec learn --from-strace alone\n! stdout 'narrow'\nstderr '1 call of the 32-bit'")
 
 
+def test_a_trace_makes_no_rule_without_what_the_rule_has_to_say(script: Script) -> None:
+    script.write(
+        "trace",
+        '7 execve("/bin/x", ["x"], 0x7 /* 1 var */) = 0\n'
+        "7 setuid(1000) = 0\n7 socket(AF_NETLINK, SOCK_RAW, 0) = 3\n"
+        "7 connect(3, 0x7ffd1000, 16) = 0\n7 openat(AT_FDCWD, 0x7ffd1000, O_RDONLY) = 3\n"
+        '7 rename("/a", "/b"...) = -1 ENAMETOOLONG (File name too long)\n'
+        "7 kill(4711, SIGTERM) = 0\n7 mlock2(0x7f, 1, 0) = 0\n",
+    )
+    script(
+        """
+        certexec learn --from-strace trace --generalize none
+        stdout 'native-setuid: uid eq "1000" then permit'
+        stdout 'sockdom eq "AF_UNKNOWN.16." and socktype eq "SOCK_RAW" then permit'
+        stdout 'native-mlock2: permit'
+        ! stdout 'connect|open|rename|kill|fsread'
+        stderr '"trace": 4 calls .connect, openat, rename, kill. do not say what they were about'
+        """
+    )
+    script.write("unsaid", '7 execve("/bin/x", ["x"], 0x7) = 0\n7 kill(4711, SIGTERM) = 0\n')
+    script(
+        """
+        ? certexec learn -o new --from-strace unsaid
+        stderr '1 call .kill. does not say what it was about'
+        stderr 'nothing was learned'
+        ! exists new
+        """
+    )
+
+
 def test_a_32_bit_program_is_refused_before_it_runs(script: Script) -> None:
     script.write("narrow", "\x7fELF\x01 and more\n")
     script.path("narrow").chmod(0o755)

@@ -38,7 +38,49 @@ def test_addresses_read_as_in_rules():
     (one,) = read('1 connect(3, {sa_family=AF_UNIX, sun_path="/dev/log"}, 110) = -1 ENOENT (No)')
     assert one.texts == {"sockaddr": ["/dev/log"]} and one.missing
     (one,) = read("1 socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_IP) = 3")
-    assert one.texts == {"sockdom": ["AF_INET"], "socktype": ["SOCK_STREAM"]}
+    assert one.texts is None and one.registers[:2] == (2, 0o2000001)
+    (one,) = read(
+        "1 sendmsg(3, {msg_name={sa_family=AF_INET, sin_port=htons(9), "
+        'sin_addr=inet_addr("127.0.0.1")}, msg_namelen=16, msg_iov=[{iov_base="msg_name={", '
+        "iov_len=1}], msg_iovlen=1, msg_controllen=0, msg_flags=0}, 0) = 1"
+    )
+    assert one.texts == {"sockaddr": ["inet-[127.0.0.1]:9"]}
+    (one,) = read("1 sendmsg(3, {msg_name=NULL, msg_namelen=0, msg_iov=[]}, 0) = 1")
+    assert one.texts == {"sockaddr": ["<unknown>"]}
+    (one,) = read(
+        '1 sendmmsg(3, [{msg_hdr={msg_name={sa_family=AF_UNIX, sun_path="/a}, {b"}, msg_namelen=9, '
+        "msg_iov=[]}, msg_len=1}, {msg_hdr={msg_name=NULL, msg_namelen=0}}], 2, 0) = 2"
+    )
+    assert one.texts == {"sockaddr": ["/a}, {b", "<unknown>"]}
+    for odd in ("[{...}]", "[{}]", "[{msg_hdr=0x7f}]", "[{msg_hdr={}}]"):
+        (one,) = read(f"1 sendmmsg(3, {odd}, 2, 0) = 2")
+        assert one.texts == {"sockaddr": []}
+
+
+def test_what_registers_say_is_left_to_them_and_only_where_all_of_it_is_understood():
+    for line, place, value in (
+        ("setuid(1000) = 0", 0, 1000), ("setresuid(-1, 0, -1) = 0", 1, 0),
+        ("socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) = 3", 0, 16),
+        ("tgkill(7, 8, SIGUSR1) = 0", 2, 10), ("kill(0, SIGTERM) = 0", 1, 15),
+    ):
+        (one,) = read("1 " + line)
+        assert one.texts is None and one.registers[place] == value
+    for line in ("tgkill(7, 8, SIGRT_40) = 0", "socket(AF_STRANGE, SOCK_RAW, 0) = 3"):
+        (one,) = read("1 " + line)
+        assert one.texts == {}
+
+
+def test_a_signal_is_for_what_the_log_knows_of_the_process():
+    seen = read("1 fork() = 2", '2 execve("/bin/y", ["y"], 0x7) = 0', "1 kill(2, SIGTERM) = 0",
+                "1 kill(99, SIGTERM) = 0")  # fmt: skip
+    assert [one.texts for one in seen[-2:]] == [{"pidname": ["/bin/y"]}, {}]
+
+
+def test_one_of_two_names_that_cannot_be_read_leaves_none():
+    (one,) = read('1 rename("/a", 0x7ffd) = -1 EFAULT (Bad address)')
+    assert one.texts == {}
+    (one,) = read('1 rename("/a", "/b"...) = -1 ENAMETOOLONG (File name too long)')
+    assert one.texts == {}
 
 
 def test_children_and_what_they_execute_are_followed():
