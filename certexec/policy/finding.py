@@ -21,6 +21,7 @@ CODES = {
     "unsupported": "parsed, but not enforced by this version: signing refuses it",
     "pending": "the call cannot be judged yet: it will be denied and logged",
     "sends": "connections are judged by address, but calls that send to any are permitted",
+    "processes": "what is done to any other process of the user is permitted plainly",
     "asked": "a call that a rule leaves to an agent, and a later one permits without one",
     "errno": "an error that Linux does not have",
     "flag": "a flag, or a line, that does nothing here",

@@ -45,6 +45,11 @@ DETACH = "detach"
 """The finding about a rule that lets a program go."""
 _ADDRESSED = (("sendto", "addressed"), ("sendmsg", ""), ("sendmmsg", ""))
 """The calls that name an address beside connect, each with the use in which it does."""
+_REACHING = {
+    "ptrace": "control", "process_vm_writev": "write", "process_vm_readv": "read",
+    "pidfd_getfd": "take descriptors of",
+}
+"""What the calls that are about another process, whichever it is, do to it."""
 _CLOSE = 0.75
 """How alike a mistyped name must be to be suggested, from 0 to 1."""
 
@@ -103,7 +108,7 @@ def _lint_policy(policy: Policy) -> list[Finding]:
         rule.action in ("permit", "ask") and _executes(reaches(rule)) for rule in policy.rules
     ):
         found.append(Finding(exec_in.line, "flag", "no rule permits what exec-in restricts"))
-    return found + _evaded(policy) + _passed_over(policy) + _shadowed(policy)
+    return found + _evaded(policy) + _reaching(policy) + _passed_over(policy) + _shadowed(policy)
 
 
 def _evaded(policy: Policy) -> list[Finding]:
@@ -124,6 +129,24 @@ def _evaded(policy: Policy) -> list[Finding]:
             f"judge {', '.join(free)} in the same way; without an address sendto is send",
         )
     ]
+
+
+def _reaching(policy: Policy) -> list[Finding]:
+    """Find permits of what is done to any other process, which nothing need confine."""
+    if _is_permitted(policy, "openat", "write") and _is_permitted(policy, "execve", ""):
+        return []  # who writes and executes anything needs no other process for it
+    found = []
+    for name, does in _REACHING.items():
+        constant, rule = constant_rule(effective_rules(policy, name))
+        if constant and rule is not None and rule.action == "permit" and not rule.origin:
+            found.append(
+                Finding(
+                    rule.line, "processes",
+                    f"{name} may {does} other processes of the same user, which are not confined",
+                    "no rule can say which: permit it to debuggers and their like alone",
+                )
+            )
+    return found
 
 
 def _passed_over(policy: Policy) -> list[Finding]:

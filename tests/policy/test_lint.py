@@ -334,6 +334,19 @@ def test_calls_that_will_be_denied_until_they_can_be_judged_are_told():
     assert codes("native-pivot_root: true then permit") == []
 
 
+def test_a_plain_permit_of_what_reaches_other_processes_is_told_and_of_ioctl_is_not():
+    assert codes("native-ptrace: permit", "native-ioctl: permit", "native-kill: permit") == [
+        (2, "processes")
+    ]
+    found = findings("native-process_vm_writev: true then permit log", "native-pidfd_getfd: permit",
+                     "native-process_vm_readv: permit")  # fmt: skip
+    assert [(one.line, one.code) for one in found] == [(line, "processes") for line in (2, 3, 4)]
+    assert "process_vm_writev may write other processes" in found[0].message
+    assert codes("native-ptrace: deny", "native-process_vm_readv: true then ask",
+                 "native-pidfd_getfd: true then permit, if user = root") == []  # fmt: skip
+    assert codes("native-ptrace: permit", "native-open: permit", "native-execve: permit") == []
+
+
 def test_sends_that_evade_judged_connections_are_found():
     connect = 'native-connect: sockaddr eq "inet-[::1]:53" then permit'
     [one] = findings(connect, "native-sendto: permit", "native-sendmmsg: true then permit log")
