@@ -251,7 +251,7 @@ def _inactive(rule: Rule) -> tuple[str, str, str]:
     name = f'"{rule.emulation}-{rule.syscall}"'
     if rule.syscall in ALIASES and rule.emulation not in WITH_ALIASES:
         return "inactive", f"{name} is no alias: systrace had none in this emulation", ""
-    if rule.syscall in ABSENT or rule.syscall.startswith(("#", "ni_syscall")):
+    if rule.syscall in ABSENT or rule.syscall.startswith(("#", "ni_syscall", "unknown-")):
         return "inactive", f"{name} is a call that Linux x86-64 does not have", ""
     known = (*NUMBERS, *CLASSIC, *ALIASES)
     close = difflib.get_close_matches(rule.syscall, known, 1, _CLOSE)

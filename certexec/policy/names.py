@@ -19,7 +19,7 @@ linux_syscalls.c.
 
 from __future__ import annotations
 
-from certexec.kernel.syscalls import NUMBERS
+from certexec.kernel.syscalls import NAMES, NUMBERS
 from certexec.policy.model import ALIASES
 
 
@@ -63,12 +63,12 @@ before those for the calls behind it."""
 _SAME_AS: dict[str, str] = {}
 for _canonical, _others in {
     # what the C library's call became
-    "exit": "_exit __threxit thr_exit _lwp_exit",
+    "exit": "_exit __threxit threxit thr_exit _lwp_exit",
     "brk": "break obreak sbrk",
     "umount2": "unmount umount oldumount",
     "pread64": "pread freebsd6_pread",
     "pwrite64": "pwrite freebsd6_pwrite",
-    "getdents": "getdirentries old_readdir",
+    "getdents": "getdirentries ogetdirentries old_readdir",
     "newfstatat": "fstatat fstatat64",
     "pselect6": "pselect",
     "getrandom": "getentropy",
@@ -85,11 +85,12 @@ for _canonical, _others in {
     "fallocate": "posix_fallocate",
     "adjtimex": "ntp_adjtime",
     "sched_yield": "yield",
-    "poll": "openbsd_poll",
+    "poll": "openbsd_poll poll2",
+    "pipe": "opipe",
     "lchown": "netbsd_lchown lchown16",
     "msync": "netbsd_msync",
-    "statfs": "statvfs1 statfs64",
-    "fstatfs": "fstatvfs1 fstatfs64",
+    "statfs": "statvfs1 statfs64 ostatfs",
+    "fstatfs": "fstatvfs1 fstatfs64 ofstatfs",
     "wait4": "waitpid owait __wait450",
     "timer_create": "ktimer_create",
     "timer_delete": "ktimer_delete",
@@ -97,9 +98,9 @@ for _canonical, _others in {
     "timer_gettime": "ktimer_gettime",
     "timer_getoverrun": "ktimer_getoverrun",
     # generations of the same call
-    "stat": "stat64 newstat nstat stat35 ostat",
-    "lstat": "lstat64 newlstat nlstat lstat35 olstat",
-    "fstat": "fstat64 newfstat nfstat fstat35 ofstat",
+    "stat": "stat64 newstat nstat stat35 stat43 stat44 ostat",
+    "lstat": "lstat64 newlstat nlstat lstat35 lstat43 lstat44 olstat",
+    "fstat": "fstat64 newfstat nfstat fstat35 fstat43 fstat44 ofstat",
     "uname": "newuname olduname oldolduname",
     "mmap": "old_mmap mmap2 freebsd6_mmap ommap",
     "lseek": "llseek _llseek freebsd6_lseek olseek",
@@ -109,8 +110,11 @@ for _canonical, _others in {
     "select": "old_select _newselect",
     "getrlimit": "old_getrlimit ugetrlimit ogetrlimit",
     "setrlimit": "osetrlimit",
-    "sigaction": "signal __sigaction_sigtramp __sigaction_siginfo",
+    "sigaction": "signal sigaction40 __sigaction_sigtramp __sigaction_siginfo",
     "sigprocmask": "sigprocmask40",
+    "sigpending": "sigpending40",
+    "sigsuspend": "sigsuspend40",
+    "sigaltstack": "osigaltstack",
     "accept": "oaccept",
     "accept4": "paccept",
     "send": "osend",
@@ -149,20 +153,30 @@ ABSENT = _words(
     "__acl_aclcheck_fd __acl_aclcheck_file __acl_delete_fd __acl_delete_file __acl_get_fd "
     "__acl_get_file __acl_set_fd __acl_set_file __realpath __setugid __syscall __sysctl "
     "__thrsigdivert __thrsleep __thrwakeup __tmpfd _umtx_op adjfreq adjtime aio_cancel aio_error "
-    "aio_read aio_return aio_suspend aio_write bdflush chflags chflagsat eaccess extattr_delete_fd "
-    "extattr_delete_file extattr_get_fd extattr_get_file extattr_set_fd extattr_set_file fchflags "
-    "fhopen fhstat fhstatfs fktrace fpathconf getdomainname getdtablecount getdtablesize getfh "
-    "getfsstat gethostid gethostname getkerninfo getlogin getlogin_r getpagesize getrtable "
-    "getthrname idle ipc issetugid jail kbind kenv kevent kldfind kldload kldstat kldunload kqueue "
-    "kqueue1 ktrace lchflags lchmod lfs_bmapv lfs_markv lfs_segclean lfs_segwait lio_listio "
-    "lkmnosys load_shared_file mimmutable minherit mquery msgsys msyscall nfssvc nice nmount "
-    "ogetdtablesize ogetpagesize pathconf pinsyscall pinsyscalls pledge posix_spawn profil "
-    "quotactl64 revoke rfork rtprio semsys sendsyslog sethostid setlogin setrtable setthrname "
-    "sgetmask shmsys sigstack sigvec ssetmask stime swapctl swapcontext syscall sysarch undelete "
-    "unveil utrace uuidgen vadvise vm86 vm86old ypconnect"
+    "aio_read aio_return aio_suspend aio_write bdflush chflags chflagsat eaccess "
+    "extattr_delete_fd extattr_delete_file extattr_get_fd extattr_get_file extattr_set_fd "
+    "extattr_set_file fchflags fhopen fhstat fhstatfs fktrace fpathconf getdomainname "
+    "getdtablecount getdtablesize getfh getfsstat gethostid gethostname getkerninfo getlogin "
+    "getlogin_r getpagesize getpeereid getrtable getthrname idle ipc issetugid jail kbind kenv "
+    "kevent kldfind kldload kldstat kldunload kqueue kqueue1 ktrace lchflags lchmod lfs_bmapv "
+    "lfs_markv lfs_segclean lfs_segwait lio_listio lkmnosys load_shared_file mimmutable minherit "
+    "mquery msgsys msyscall nfssvc nice nmount ogetdtablesize ogetfsstat ogethostid ogethostname "
+    "ogetkerninfo ogetpagesize okillpg oquota osethostid osethostname osigblock osigsetmask "
+    "osigstack osigvec pathconf pinsyscall pinsyscalls pledge posix_spawn profil quotactl64 "
+    "revoke rfork rtprio semsys sendsyslog sethostid setlogin setrtable setthrname sgetmask "
+    "shmsys sigstack sigvec ssetmask stime swapcontext swapctl sysarch syscall thrsigdivert "
+    "thrsleep thrwakeup undelete unveil utrace uuidgen vadvise vm86 vm86old vtrace xfspioctl "
+    "ypconnect"
 )
 """Calls of other systems, or of the 32-bit table, that Linux x86-64 does not have. The list is for
 telling such a name from a mistyped one; it need not be complete."""
+
+_UNNAMED = "unknown-"
+"""How systrace on Linux named a call that its table lacked, before the call's number."""
+_WITHOUT_CALL = frozenset(
+    ("ni_syscall", *(f"ni_syscall-{count}" for count in (*range(1, 17), *range(31, 42))))
+)
+"""What its 32-bit table said where Linux had no call."""
 
 
 def canonical(emulation: str, name: str) -> str | None:
@@ -196,6 +210,8 @@ def _by_pattern(emulation: str, name: str) -> str | None:
         # "#26 (unimplemented ptrace)": a call that the kernel's table names but did not have
         _, mark, rest = name.partition("(unimplemented ")
         return canonical(emulation, rest[:-1]) if mark and rest.endswith(")") else None
+    if name.startswith(_UNNAMED) and emulation in ("linux", "linux64"):
+        return _by_number(emulation, name.removeprefix(_UNNAMED))
     plain = name
     for suffix in ("_nocancel", "_time64"):
         plain = plain.removesuffix(suffix)
@@ -208,6 +224,17 @@ def _by_pattern(emulation: str, name: str) -> str | None:
     if name.startswith("__"):  # NetBSD: __stat30, __sigaction14, __vfork14
         return _plain(plain.rstrip("0123456789"))
     return None
+
+
+def _by_number(emulation: str, digits: str) -> str | None:
+    """Return the canonical name of the call with a number in one of Linux's tables."""
+    number = int(digits) if digits.isascii() and digits.isdecimal() else -1
+    if emulation != FOREIGN_EMULATION:
+        return NAMES.get(number)
+    from certexec.policy.foreign import MEANINGS
+
+    meaning = MEANINGS.get(number)
+    return None if meaning is None else meaning.name
 
 
 def _plain(name: str) -> str | None:
@@ -224,5 +251,15 @@ def is_system_call(emulation: str, name: str) -> bool:
         return False
     known = canonical(emulation, name)
     if known is None:
-        return name in ABSENT and emulation in EMULATIONS
+        return emulation in EMULATIONS and (name in ABSENT or _is_number(emulation, name))
     return known not in ALIASES
+
+
+def _is_number(emulation: str, name: str) -> bool:
+    """Tell whether a table of calls names a number so for which it has no call."""
+    if name.startswith("#"):  # "#151 (unimplemented)", "#107 (obsolete vtimes)", "#91"
+        number, _, reason = name[1:].partition(" ")
+        return number.isascii() and number.isdecimal() and reason[:1] in ("", "(")
+    if emulation in ("linux", "linux64") and name.startswith(_UNNAMED):
+        return True
+    return emulation == FOREIGN_EMULATION and name in _WITHOUT_CALL

@@ -5,7 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certexec.kernel.syscalls import NUMBERS
+from certexec.policy.evaluate import effective_rules
 from certexec.policy.names import ABSENT, CLASSIC, EMULATIONS, canonical, is_system_call
+from certexec.policy.syntax import parse_policy
+from tests.policy.common import USERS
 
 
 @settings(deadline=None)
@@ -34,6 +37,12 @@ def test_a_call_of_this_system_always_means_itself(name, emulation):
         ("netbsd", "__posix_rename", "rename"), ("netbsd", "__wait450", "wait4"),
         ("freebsd", "sigprocmask40", "sigprocmask"), ("freebsd", "compat4.sendfile", "sendfile"),
         ("bsdos", "olseek", "lseek"), ("bsdos", "lstat35", "lstat"),
+        ("freebsd", "stat43", "stat"), ("freebsd", "sigaction40", "sigaction"),
+        ("bsdos", "opipe", "pipe"), ("native", "threxit", "exit"), ("native", "xfspioctl", None),
+        ("linux64", "unknown-302", "prlimit64"), ("linux", "unknown-320", "utimensat"),
+        ("linux64", "unknown-320", "kexec_file_load"), ("linux64", "unknown-99999", None),
+        ("linux64", "unknown-", None), ("linux64", "unknown-1x", None),
+        ("native", "unknown-302", None),
         ("darwin", "open_nocancel", "open"), ("darwin", "__pthread_kill_nocancel", None),
         ("native", "__sysctl", None), ("netbsd", "__sysctl", None), ("native", "sysctl", None),
         ("native", "issetugid", None), ("native", "socketcall", None),
@@ -66,6 +75,38 @@ def test_what_is_a_system_call_is_no_alias():
     assert not is_system_call("native", "fsread")
     assert not is_system_call("native", "frobnicate")
     assert not is_system_call("martian", "read")
+    assert not is_system_call("martian", "#151 (unimplemented)")
     assert is_system_call("linux", "socketcall")
     assert not is_system_call("linux", "connect")
     assert is_system_call("linux64", "connect")
+
+
+@pytest.mark.parametrize(
+    ("emulation", "name", "known"),
+    [
+        ("native", "#151 (unimplemented)", True), ("native", "#26 (unimplemented ptrace)", True),
+        ("bsdos", "#107 (obsolete vtimes)", True), ("netbsd", "#91", True),
+        ("native", "#", False), ("native", "#x", False), ("native", "#1 unimplemented", False),
+        ("linux", "ni_syscall", True), ("linux", "ni_syscall-1", True),
+        ("linux", "ni_syscall-16", True), ("linux", "ni_syscall-17", False),
+        ("linux", "ni_syscall-30", False), ("linux", "ni_syscall-41", True),
+        ("linux", "ni_syscall-43", False), ("linux64", "ni_syscall-1", False),
+        ("linux", "unknown-400", True), ("linux64", "unknown-9999", True),
+        ("native", "unknown-400", False),
+    ],
+)
+def test_a_number_in_a_table_is_a_system_call_even_where_nothing_stands_behind_it(
+    emulation, name, known
+):
+    assert is_system_call(emulation, name) is known
+    text = f"Policy: /bin/x, Emulation: {emulation}\n{emulation}-{name}: permit\n"
+    [policy] = parse_policy(text, name="file", users=USERS, privileged=True).policies
+    assert [rule.simple for rule in policy.rules] == [known]
+
+
+def test_a_call_that_systrace_knew_by_number_only_is_governed_by_its_rules():
+    [policy] = parse_policy(
+        "Policy: /bin/x, Emulation: linux64\nlinux64-unknown-318: permit\n",
+        name="file", users=USERS, privileged=True,
+    ).policies
+    assert [rule.line for rule in effective_rules(policy, "getrandom")] == [2]
