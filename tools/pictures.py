@@ -23,6 +23,7 @@ from pathlib import Path
 from PIL import Image
 from textual.app import App
 
+from certexec.cli.question_text import readable_lines
 from certexec.observe.intake import Intake
 from certexec.observe.reading import Seen
 from certexec.observe.report import LogReport, VerifyReport
@@ -212,7 +213,9 @@ def monitor_svg() -> str:
 
 def agent_svg() -> str:
     """Return the agent, once a key counts for its first question."""
-    app = AgentApp(_Asking(), lambda _waiting: None, lambda _question: "", grace=0.0)
+    app = AgentApp(
+        _Asking(), lambda _waiting: None, lambda _question: "", lines=readable_lines, grace=0.0
+    )
     app.desk = Desk(clock=lambda: 0.0)  # where no time passes
     return terminal(app)  # type: ignore[arg-type]
 

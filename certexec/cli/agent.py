@@ -17,9 +17,11 @@ from certexec.cli.browser import browser_options, check_browser, show_in_browser
 from certexec.cli.desktop import Desktop
 from certexec.cli.front import use_app
 from certexec.cli.policy_input import EXIT_NOT_A_POLICY, show_error
+from certexec.cli.question_text import readable_lines
+from certexec.errors import RunError
 from certexec.policy.lexer import PolicySyntaxError
 from certexec.run.agent import Agent
-from certexec.run.agent_desk import GRACE, LATE, Desk, Waiting, question_lines
+from certexec.run.agent_desk import GRACE, LATE, Desk, Waiting
 from certexec.run.agent_protocol import ALWAYS, DENY, KILL, PERMIT
 
 TYPE_CHECKING = False
@@ -63,11 +65,11 @@ def command(
         show_error(error)
         return EXIT_NOT_A_POLICY
     if browser:
-        Agent().close()  # whether there can be one is said here, and not in the browser
+        _agent().close()  # whether there can be one is said here, and not in the browser
         file = [] if append is None else [f"--append={append}"]
         return show_in_browser(("agent", "--notify" if notify else "--no-notify", *file), port)
     app = use_app(plain, "an agent")
-    agent = Agent()
+    agent = _agent()
     tell = Desktop().tell if notify else _tell_nobody
     try:
         if app:
@@ -80,10 +82,24 @@ def command(
         agent.close()
 
 
+def _agent() -> Agent:
+    """Register as the agent. Raises RunError."""
+    try:
+        return Agent()
+    except RunError as error:
+        if error.reason != "not-found":
+            raise
+        uid = os.geteuid()
+        raise RunError(
+            error.reason, error.message,
+            f"a login makes it; without one, as root: install -d -m 700 -o {uid} /run/user/{uid}",
+        ) from None
+
+
 def _app(agent: Agent, tell: Callable[[Waiting], None], rules: AnsweredRules) -> int:
     from certexec.tui.agent_app import AgentApp
 
-    return AgentApp(agent, tell, rules.told).run() or 0
+    return AgentApp(agent, tell, rules.told, rules.permits, readable_lines).run() or 0
 
 
 def _tell_nobody(_: Waiting) -> None:
@@ -114,6 +130,10 @@ class _Terminal:
             question = self.agent.wait(STEP)
             if question is not None:
                 waiting = self.desk.add(question)
+                if self.rules.permits(question):
+                    self.desk.answer(waiting.number, ALWAYS)
+                    click.echo(f"#{waiting.number}: a rule that was added permits it")
+                    continue
                 if waiting is not self.desk.shown:
                     click.echo(f"({len(self.desk.waiting) - 1} more wait)")
                 self._tell_desktop(waiting)
@@ -133,7 +153,7 @@ class _Terminal:
             return
         if one.number != self._shown:
             self._shown, self._since, self._prompted = one.number, time.monotonic(), False
-            for line in question_lines(one, self.desk.left(one)):
+            for line in readable_lines(one, self.desk.left(one)):
                 click.echo(line)
         if not self._prompted and time.monotonic() - self._since >= GRACE:
             self._prompted = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from certexec.run.agent_desk import question_lines
+from certexec.cli.question_text import readable_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Desktop:
         """Show that there is a question; returns at once, whatever becomes of it."""
         if self._program is None:
             return
-        body = " ".join(question_lines(waiting, 0.0)[1:])[:BODY_MAX]
+        body = " ".join(readable_lines(waiting, 0.0)[1:])[:BODY_MAX]
         try:
             subprocess.Popen(
                 [self._program, "--app-name=certexec", "--", "certexec asks",

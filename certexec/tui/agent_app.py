@@ -56,12 +56,19 @@ class AgentApp(App[int]):
     ]
 
     def __init__(
-        self, agent: Agent, tell: Callable[[Waiting], None], rule: Callable[[Question], str], *,
-        grace: float = GRACE,
+        self, agent: Agent, tell: Callable[[Waiting], None], rule: Callable[[Question], str],
+        permits: Callable[[Question], bool] = lambda _: False,
+        lines: Callable[[Waiting, float], list[str]] = question_lines, *, grace: float = GRACE,
     ) -> None:  # fmt: skip
-        """``tell``: told of each question, once; ``rule``: says what would permit one for good."""
+        """Take what it needs.
+
+        ``tell``: told of each question, once; ``rule``: says what would permit one for good;
+        ``permits``: an answer that was given before is about this, too; ``lines``: what is shown.
+        """
         super().__init__()
         self._rule = rule
+        self._permits = permits
+        self._lines = lines
         self.agent = agent
         self.desk = Desk()
         self._tell = tell
@@ -99,13 +106,21 @@ class AgentApp(App[int]):
         for _ in range(LOOKS):
             question = self.agent.wait(0.0)
             if question is not None:
-                self._tell(self.desk.add(question))
-                self._changed = time.monotonic()
+                self._take(question)
         for one, why in self.desk.clear():
             self._changed = time.monotonic()
             late = "denied: its time is over"
             self._note(one, late if why == LATE else "withdrawn: nobody waits for it")
         self._show()
+
+    def _take(self, question: Question) -> None:
+        one = self.desk.add(question)
+        if self._permits(question):
+            self.desk.answer(one.number, ALWAYS)
+            self._note(one, "permitted by a rule that was added")
+            return
+        self._tell(one)
+        self._changed = time.monotonic()
 
     @property
     def marked(self) -> Waiting | None:
@@ -126,7 +141,7 @@ class AgentApp(App[int]):
         self._write("waiting", "\n".join(map(self._line, waiting)) or "nothing is asked")
         self._write("outcomes", "\n".join(reversed(self._outcomes)))
         one = self.marked
-        lines = [] if one is None else question_lines(one, self.desk.left(one))
+        lines = [] if one is None else self._lines(one, self.desk.left(one))
         self._write("what", "\n".join(lines))
         self._write("keys", "" if one is None else _KEYS if self._counts() else "...")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from certexec.cli import agent as agent_module
 from certexec.cli.answered_rules import AnsweredRules
+from certexec.errors import RunError
+from certexec.run import agent_protocol
 from certexec.run.agent_desk import GRACE
 from tests.run.test_agent_desk import Asked
 
@@ -55,6 +58,26 @@ def test_what_is_typed_counts_once_the_question_could_be_read(
     assert play.done == [("flush", 0.9), ("read", 0.9), ("read", 1.2)]
     assert asked.answers == ["permit"]
     assert capsys.readouterr().out.count(PROMPT) == 1
+
+
+def test_what_an_added_rule_permits_is_answered_without_a_prompt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = Asked()
+    monkeypatch.setattr(AnsweredRules, "permits", lambda _, question: question is asked)
+    play = Play(monkeypatch, asked, None, None, None)
+    assert play.run() == 0 and asked.answers == ["always"]
+    out = capsys.readouterr().out
+    assert "#1: a rule that was added permits it" in out and PROMPT not in out
+
+
+def test_an_agent_without_its_place_says_how_to_make_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(agent_protocol, "directory_of", lambda uid: f"{tmp_path}/none/certexec")
+    with pytest.raises(RunError) as caught:
+        agent_module._agent()
+    assert caught.value.reason == "not-found" and "install -d -m 700 -o" in caught.value.hint
 
 
 def test_a_question_that_takes_another_ones_place_is_not_answered_for_it(

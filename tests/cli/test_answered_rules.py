@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from certexec.cli.answered_rules import AnsweredRules
+from certexec.cli.own_places import own_subject
+from certexec.cli.question_text import readable_lines
 from certexec.errors import CliError
 from certexec.policy.lexer import PolicySyntaxError
 from certexec.run.agent import Question
+from certexec.run.agent_desk import Desk
 from tests.cli.conftest import Script
 from tests.run.test_agent_desk import HOSTILE, Asked
 
@@ -79,6 +83,45 @@ def test_a_rule_is_added_to_the_policy_that_judged_the_call(file: Path, script: 
     assert script.certexec("policy", "test", str(file), "mkdir", "filename=/srv/new") == 0
 
 
+def test_names_at_home_are_those_of_whoever_runs_it(file: Path) -> None:
+    home = own_subject().home
+    mine = question("mkdir", 83, arguments={"filename": f"{home}/new"})
+    line = 'native-fswrite: filename eq "$HOME/new" then permit'
+    assert AnsweredRules().told(mine) == f"a rule that permits it: {line}"
+    assert AnsweredRules(str(file)).told(mine) == f'added to "{file}": {line}'
+    assert file.read_text() == f"{POLICY}\t{line}\n"
+
+
+def test_what_an_added_rule_permits_is_not_asked_again(file: Path) -> None:
+    def asked(syscall: str, number: int, name: str, **members: object) -> Question:
+        members = {"uid": os.getuid(), "arguments": {"filename": name}, **members}
+        return question(syscall, number, **members)  # type: ignore[arg-type]
+
+    rules = AnsweredRules(str(file))
+    made = asked("mkdir", 83, "/srv/new")
+    assert not rules.permits(made)  # nobody has said so yet
+    rules.told(made)
+    rules.told(asked("stat", 4, "/srv/x"))
+    assert rules.permits(made)
+    assert rules.permits(asked("rmdir", 84, "/srv/new"))
+    assert rules.permits(asked("readlink", 89, "/srv/x"))
+    # another name, another use, another program's policy, another user's call, a rule that asks,
+    # rights that the caller lacks, what nobody has judged
+    for other in (
+        asked("mkdir", 83, "/srv/other"), asked("stat", 4, "/srv/new"),
+        asked("mkdir", 83, "/srv/new", policy="/bin/y"),
+        asked("mkdir", 83, "/srv/new", uid=os.getuid() + 1),
+        asked("mkdir", 83, "/srv/new", reason="ask"),
+        asked("mkdir", 83, "/srv/new", **{"as": "root"}),
+        asked("nonsense", 9999, "/srv/new"),
+    ):
+        assert not rules.permits(other)
+    cast(Any, made).by_registers = True
+    assert not rules.permits(made)
+    # without a file nothing was written, and every question is one
+    assert not AnsweredRules().permits(asked("mkdir", 83, "/srv/new"))
+
+
 def test_where_a_rule_asks_or_the_program_is_another_the_file_stays(file: Path) -> None:
     rules = AnsweredRules(str(file))
     asked = question("connect", 42, "ask", arguments={"sockaddr": "inet-[192.0.2.1]:80"})
@@ -133,3 +176,18 @@ def test_what_nobody_answered_can_be_learned_and_what_was_refused_is_not(script:
     script("certexec learn --from-log log --generalize none")
     assert script.stdout.count("fswrite") == 5 and '"/srv/permitted"' in script.stdout
     assert "/srv/4" not in script.stdout and "/srv/asked" not in script.stdout
+
+
+def test_a_question_says_what_flags_and_calls_are_in_plain_words() -> None:
+    made = question(
+        "openat", 257, arguments={"filename": "/srv/x", "oflags": "woct"}, user="alice", pid=7,
+        certificate="/c",
+    )
+    lines = readable_lines(Desk().add(made), 29.6)
+    assert lines[0] == (
+        '#1, 30 s: alice\'s /bin/child (process 7) under /c wants openat (in rules "fswrite")'
+    )
+    assert "    oflags: woct (writes, makes it where it is missing, empties it)" in lines
+    made = question("mkdir", 83, arguments={"filename": HOSTILE, "oflags": HOSTILE}, pid=HOSTILE)
+    assert all(line.isprintable() for line in readable_lines(Desk().add(made), 1.0))
+    assert readable_lines(Desk().add(question("nonsense", 9999)), 1.0)[0].endswith("wants nonsense")

@@ -40,6 +40,19 @@ class Bench:
         return words in shown(self.app, name)
 
 
+def test_what_an_added_rule_permits_is_told_and_not_asked() -> None:
+    bench = Bench()
+    bench.app._permits = lambda question: question.event["arguments"] == {"filename": "/tmp/a"}
+
+    async def steps(pilot: Pilot[Any]) -> None:
+        asked = bench.ask("/tmp/a")
+        await until(pilot, lambda: asked.answers == ["always"])
+        await until(pilot, lambda: bench.sees("outcomes", "permitted by a rule that was added"))
+        assert bench.sees("waiting", "nothing is asked") and not bench.told
+
+    play(bench.app, steps)
+
+
 def test_each_question_is_told_once_and_answered_by_one_key() -> None:
     bench = Bench()
     words = {"p": "permit", "a": "always", "d": "deny", "k": "kill"}
