@@ -56,8 +56,8 @@ class Prompts:
         review, item = self.review, self.review.current
         click.echo()
         if item is None:
-            state = "w saves" if review.changed else "nothing would change"
-            click.echo(f"that was all: {len(review.answers)} answers; {state}, q leaves")
+            state = "w saves, q leaves" if review.changed else "nothing would change, w and q leave"
+            click.echo(f"that was all: {len(review.answers)} answers; {state}")
             return
         where = f"line {item.line}" if item.kind != EVENT else f"seen {item.times} times"
         click.echo(printable(f"{review.at + 1}/{len(review.items)} {item.program}, {where}"))
@@ -95,10 +95,10 @@ class Prompts:
             if not review.find(rest):
                 click.echo(f'  nothing holds "{printable(rest)}"')
         elif line == "w":
-            if review.changed:
-                self._save(review.text())
-                return True
-            click.echo("  nothing would change: there is nothing to save")
+            if not review.changed:
+                return False
+            self._save(review.text())
+            return True
         elif line == "q":
             if not review.changed or self._sure():
                 return False

@@ -102,7 +102,8 @@ def for_rule(rule: Rule, places: Places) -> list[Suggestion]:
         about_files,
     )
     wider = _wider(rule.expression, places, executes=rule.syscall in ("execve", "execveat"))
-    return [own, *wider]
+    # of a name that is written with $HOME already, $HOME is nothing wider
+    return [own, *(one for one in wider if one.condition != own.condition)]
 
 
 def _own_warning(rule: Rule) -> str:

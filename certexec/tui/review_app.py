@@ -209,9 +209,9 @@ class ReviewApp(App[bool]):
             self.show("" if self.review.find(words) else f'nothing holds "{words}"')
 
     def action_save(self) -> None:
-        """Write the file and leave."""
+        """Write the file and leave; there is nothing to write where nothing would change."""
         if not self.review.changed:
-            self.show("nothing would change: there is nothing to save")
+            self.exit(False)
             return
         try:
             self._save(self.review.text())

@@ -120,6 +120,14 @@ def test_without_textual_the_same_is_asked_line_by_line(files: Script) -> None:
     assert os.listdir(files.directory) == ["x.policy"]
 
 
+def test_saving_where_nothing_would_change_leaves(files: Script) -> None:
+    it = prompts(files, "x.policy")
+    it.types("w")
+    it.hears('"x.policy": left as it was')
+    assert it.ends() == 0
+    assert files.path("x.policy").read_text() == TEXT
+
+
 def test_an_edit_is_typed_and_one_that_is_no_rule_is_told(files: Script) -> None:
     it = prompts(files, "x.policy")
     it.types("e native-fsread: filename bogus then permit")

@@ -123,6 +123,10 @@ def test_a_rule_comes_first_as_it_stands_and_then_what_is_wider():
     both = 'filename eq "/a" or filename eq "/b"'
     assert of_rule(f"{both} then permit") == [("as it stands", both)]
     assert of_rule("permit") == [("as it stands", "")]
+    at_home = [condition for _, condition in of_rule('filename eq "$HOME/.x/y" then permit')]
+    assert at_home[0] == 'filename eq "$HOME/.x/y"' and len(set(at_home)) == len(at_home) > 2
+    named = of_rule(f'filename eq "{PLACES.home}/.x/y" then permit')
+    assert named[1] == ("home", 'filename eq "$HOME/.x/y"')
 
 
 @given(PATH)

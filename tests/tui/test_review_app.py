@@ -92,6 +92,16 @@ def test_undo_takes_one_answer_back_each_time() -> None:
     assert desk.review.at == 0 and not desk.review.changed
 
 
+def test_saving_where_nothing_would_change_leaves() -> None:
+    desk = Desk()
+
+    async def steps(pilot: Pilot[Any]) -> None:
+        await pilot.press("w")
+
+    assert play(desk.app, steps) is False
+    assert desk.saved == []
+
+
 def test_an_edit_that_is_no_rule_is_told_and_stays_on_the_screen() -> None:
     desk = Desk()
 
