@@ -79,7 +79,7 @@ for _canonical, _others in {
     "tfork": "__tfork thr_new _lwp_create",
     "futimens": "futimes",
     "mkfifo": "mkfifoat",
-    "rt_sigqueueinfo": "sigqueue",
+    "rt_sigqueueinfo": "sigqueue rt_queueinfo",
     "sigtimedwait": "sigwaitinfo",
     "fadvise64": "posix_fadvise fadvise64_64",
     "fallocate": "posix_fallocate",
@@ -107,7 +107,7 @@ for _canonical, _others in {
     "truncate": "truncate64 freebsd6_truncate otruncate",
     "ftruncate": "ftruncate64 freebsd6_ftruncate oftruncate",
     "fcntl": "fcntl64",
-    "select": "old_select _newselect",
+    "select": "old_select oldselect _newselect",
     "getrlimit": "old_getrlimit ugetrlimit ogetrlimit",
     "setrlimit": "osetrlimit",
     "sigaction": "signal sigaction40 __sigaction_sigtramp __sigaction_siginfo",
@@ -171,6 +171,9 @@ ABSENT = _words(
 """Calls of other systems, or of the 32-bit table, that Linux x86-64 does not have. The list is for
 telling such a name from a mistyped one; it need not be complete."""
 
+_PREFIXES = ("compat4.", "compat.", "old.", "__posix_", "__")
+_LINUX_PREFIXES = ("linux_sys_", "linux_")
+"""What OpenBSD's table for Linux programs put before some names: ``linux-linux_exit_group``."""
 _UNNAMED = "unknown-"
 """How systrace on Linux named a call that its table lacked, before the call's number."""
 _WITHOUT_CALL = frozenset(
@@ -215,7 +218,8 @@ def _by_pattern(emulation: str, name: str) -> str | None:
     plain = name
     for suffix in ("_nocancel", "_time64"):
         plain = plain.removesuffix(suffix)
-    for prefix in ("compat4.", "compat.", "old.", "__posix_", "__"):
+    prefixes = _LINUX_PREFIXES if emulation == FOREIGN_EMULATION else ()
+    for prefix in (*prefixes, *_PREFIXES):
         if plain.startswith(prefix):
             plain = plain[len(prefix) :]
             break
