@@ -68,6 +68,9 @@ _BY_TEXT = {
     "seteuid": ("uid",), "setegid": ("gid",), "setfsuid": ("uid",), "setfsgid": ("gid",),
 }  # fmt: skip
 """Which registers of a call are part of its rule; of any other call the name is all."""
+_OWNERS = frozenset(("F_SETOWN", "<unknown>: 15"))
+"""Commands of fcntl (the second is F_SETOWN_EX) that only a rule on the command permits for good
+(certexec.policy.side_doors): who was seen to use one gets a rule for each command."""
 _PREFERRED = {"utime": "utimes"}
 _PORTS = 3
 """ports of one address that the kernel chose, from which on all of them are meant."""
@@ -122,6 +125,7 @@ class Learner:
         self._fresh: set[str] = set()
         self._made: set[str] = set()
         self._created: set[str] = set()
+        self._by_command = False
         self._temporary = tuple(f"{one}/" for one in places.temporary)
         self.places = places
         self.level = level
@@ -216,6 +220,9 @@ class Learner:
             names = one.texts("filename")
             (read if rule_name(one) in _READS else written).update(names)
         self._wide = self._many_ports(observations)
+        self._by_command = any(
+            one.call == "fcntl" and not _OWNERS.isdisjoint(one.texts("cmd")) for one in observations
+        )
         paths = Paths(
             self.places, self.level, read=read, written=written, made=self._made,
             created=self._created,
@@ -265,9 +272,10 @@ class Learner:
             if where is not None and _chosen_port(addresses[0]):
                 return Rule(f"{name}: sockaddr in {quote(where)} then permit", "port")
             return Rule(f"{name}: sockaddr eq {quote(addresses[0])} then permit")
+        by_command = ("cmd",) if name == "fcntl" and self._by_command else ()
         conditions = [
             f"{register}{f'[{at}]' if at else ''} eq {quote(text)}"
-            for register in _BY_TEXT.get(name, ())
+            for register in _BY_TEXT.get(name, by_command)
             for at, text in enumerate(one.texts(register))
         ]
         if conditions:

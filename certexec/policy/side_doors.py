@@ -4,7 +4,7 @@
 works. Both have uses that do what rules elsewhere forbid: to name a process that gets signals is
 kill(2), and a routing header sends packets to an address that connect(2) was never asked about.
 These uses are refused, unless the policy permits plainly what they come to. A rule that asks for
-the ``cmd`` of fcntl knows what it permits: its word counts.
+the ``cmd`` of fcntl knows what it permits, but not whom F_SETOWN names.
 """
 
 from __future__ import annotations
@@ -114,14 +114,13 @@ def _keep_owner(clauses: Sequence[Clause], supervised: bool, none: bool) -> list
         uses.append([Test(_COMMAND, F_SETFL), Test(_FLAGS, O_ASYNC, O_ASYNC)])
     for clause in clauses:
         due = clause.decision
-        if (due.permitted or due.why in ASKS) and not _asks_for_command(clause):
+        told = Decision(NOTIFY, 0, PROTECTION, due.log) if supervised else deny(errno.EPERM)
+        commands = [test.value for test in clause.tests if test.argument == _COMMAND]
+        if due.permitted and commands == [F_SETOWN] and supervised:
+            clause = Clause(clause.tests, told, _OF_CALLER)
+        elif (due.permitted or due.why in ASKS) and not commands:
             kept += _refuse((), [[*use, *clause.tests] for use in uses], _OF_OTHERS)
             if due.permitted:
-                told = Decision(NOTIFY, 0, PROTECTION, due.log) if supervised else deny(errno.EPERM)
                 kept.append(Clause([Test(_COMMAND, F_SETOWN), *clause.tests], told, _OF_CALLER))
         kept.append(clause)
     return kept
-
-
-def _asks_for_command(clause: Clause) -> bool:
-    return any(test.argument == _COMMAND for test in clause.tests)

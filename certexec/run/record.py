@@ -62,7 +62,7 @@ _ADDRESSED = frozenset(("connect", "bind", "sendto", "sendmsg"))
 _ALWAYS_LOOKED_AT = frozenset(("openat2", "sendmmsg", *EXECS))
 _ODD_PLACES = (b"/proc", b"/dev/fd", b"/dev/std")
 """Names that lead elsewhere for each process."""
-_BY_NAME = frozenset(("fcntl", "mmap", "mprotect"))
+_BY_NAME = frozenset(("mmap", "mprotect"))
 """Calls of which nothing but the name is learned."""
 _MSGHDR_NAME = struct.Struct("=QI")
 """struct msghdr begins with them: msg_name, msg_namelen."""

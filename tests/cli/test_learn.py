@@ -40,6 +40,20 @@ def test_what_cannot_work_is_refused_before_anything_runs(script: Script) -> Non
     assert script.path("there").read_text() == "mine\n"
 
 
+def test_who_names_an_owner_of_signals_gets_a_rule_for_each_command(script: Script) -> None:
+    """A rule without one would not permit that; of all others the name is enough."""
+    def learned(more: str) -> list[str]:
+        script.write("code", f"import fcntl, os; fcntl.fcntl(0, fcntl.F_GETFL){more}")
+        script("certexec learn -f -o learned -- /usr/bin/python3 -I -S code")
+        lines = script.path("learned").read_text().splitlines()
+        return [line.partition("native-fcntl: ")[2] for line in lines if "-fcntl" in line]
+
+    assert learned("") == ["permit"]
+    rules = learned("; fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())")
+    assert {f'cmd eq "{name}" then permit' for name in ("F_GETFL", "F_SETOWN")} <= set(rules)
+    assert "permit" not in rules
+
+
 def test_a_certificate_is_not_watched_but_its_program(script: Script) -> None:
     script.write("id.policy", "Policy: /usr/bin/id, Emulation: native\n\tnative-exit: permit\n")
     script(

@@ -75,6 +75,11 @@ def test_a_rule_that_asks_for_the_command_knows_what_it_permits():
     found = table(*CALLS[1:], 'fcntl: cmd eq "F_SETOWN" then permit')
     assert decide(found, "fcntl", 0, F_SETOWN, 1) == PASS
     assert decide(found, "fcntl", 0, F_SETOWN_EX, 1) == EPERM  # no rule permits it
+    found = table(
+        NAMES, 'fcntl: cmd eq "F_SETOWN" then permit', 'fcntl: cmd eq "F_SETFL" then permit'
+    )
+    assert decide(found, "fcntl", 0, F_SETFL, O_ASYNC) == PASS
+    assert decide(found, "fcntl", 0, F_SETOWN, 1) == LOOKED_AT  # it does not know whom
     found = table('fcntl: cmd eq "F_SETLK" then deny[eacces]', "fcntl: true then permit")
     assert decide(found, "fcntl", 0, F_SETOWN, 1) == EPERM
 
