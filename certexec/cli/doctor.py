@@ -7,11 +7,19 @@ import os
 import click
 
 from certexec.cli import output
+from certexec.kernel import doors
+from certexec.observe.sinks import kept_by
 from certexec.run import checkup, deploy
 from certexec.run.layout import SYSTEM
 
 SCHEMA = 1
 COLORS = {checkup.OK: "green", checkup.WARN: "yellow", checkup.FAIL: "red"}
+_DOORS, _ALONE = "doors", "Python alone"
+DOORS_HINT = (
+    "install gcc and python3-dev, then certexec anew (pip install --force-reinstall --no-deps .), "
+    'then run "certexec setup"'
+)
+LOG_HINT = 'install a syslog daemon, such as rsyslog, or name a file: "certexec run --log FILE"'
 MAX_VALUE = 36
 """columns; a longer value pushes only its own line's meaning to the right."""
 
@@ -22,6 +30,25 @@ def _places() -> list[str]:
     return [*checkup.USUAL_PLACES, *(place for place in path if place.startswith("/"))]
 
 
+def _examine() -> list[checkup.Finding]:
+    """Return all findings: those of the run path, and what becomes of its denials."""
+    findings = checkup.examine(SYSTEM, _places(), deploy.PACKAGE)
+    if all(one.name != _DOORS for one in findings):  # nothing is set up: what a setup would copy
+        compiled = doors.compiled is not None
+        told = "setup copies them" if compiled else "judged calls would take about a third longer"
+        value = "compiled" if compiled else _ALONE
+        findings.append(checkup.Finding(_DOORS, checkup.OK, value, told))
+    for one in findings:
+        if (one.name, one.value) == (_DOORS, _ALONE):
+            one.hint = DOORS_HINT
+    who = kept_by()
+    return [*findings, checkup.Finding(
+        "denials", checkup.OK if who else checkup.WARN, ", ".join(who) or "kept nowhere",
+        "what programs are denied can be looked up" if who else "what a program is denied is lost",
+        "" if who else LOG_HINT,
+    )]  # fmt: skip
+
+
 def _print_table(findings: list[checkup.Finding]) -> None:
     names = max(len(finding.name) for finding in findings)
     values = min(max(len(finding.value) for finding in findings), MAX_VALUE)
@@ -29,8 +56,9 @@ def _print_table(findings: list[checkup.Finding]) -> None:
         status = output.painted(f"{finding.status:4}", COLORS[finding.status])
         row = f"{status}  {finding.name:{names}}  {finding.value:{values}}  {finding.meaning}"
         click.echo(row)
-        if finding.hint and finding.status != checkup.OK:
-            click.echo(f"{'':6}{'':{names}}  mend it: {finding.hint}")
+        if finding.hint:
+            word = "hint" if finding.status == checkup.OK else "mend it"
+            click.echo(f"{'':6}{'':{names}}  {word}: {finding.hint}")
 
 
 @click.command("doctor")
@@ -42,7 +70,7 @@ def command(context: click.Context, as_json: bool) -> None:
     Nothing is changed. Exit codes: 0 when signed certificates can run by name, 1 when they
     cannot.
     """
-    findings = checkup.examine(SYSTEM, _places(), deploy.PACKAGE)
+    findings = _examine()
     works = checkup.works(findings)
     if as_json:
         rows = [

@@ -8,7 +8,7 @@ import click
 
 from certexec.cli import output
 from certexec.errors import CliError
-from certexec.run import handler
+from certexec.run import checkup, handler
 from certexec.run.deploy import Report
 from certexec.run.layout import SYSTEM
 
@@ -58,3 +58,7 @@ def command(remove: bool, purge: bool, yes: bool) -> None:
     _tell(report)
     state = "is set up" if report.changes else "is set up already, nothing changed"
     output.done(f'certexec {state}: version {report.version}, "{report.interpreter}"')
+    if report.changes and checkup.check_trust_store(SYSTEM).status == checkup.WARN:
+        output.info(
+            'next: "certexec keygen -f NAME" makes a key, "certexec trust add NAME.pub" trusts it'
+        )

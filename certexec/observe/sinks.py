@@ -43,6 +43,12 @@ def machine_sinks() -> list[Sink]:
     return sinks
 
 
+def kept_by() -> list[str]:
+    """Return who on this machine keeps what any user's programs were denied, in plain words."""
+    found = [("the journal", JOURNAL), ("syslog", SYSLOG), ("a collector", COLLECTOR)]
+    return [who for who, path in found if os.path.exists(path)]
+
+
 def _same(first: str, second: str) -> bool:
     try:
         return os.path.samestat(os.stat(first), os.stat(second))

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from certexec.observe import sinks
+from tests.cli.conftest import Script
 from tests.isolation import need
 from tests.package import LIBEXEC, Site
 
@@ -17,7 +19,7 @@ ROWS = {
     "kernel",
     "seccomp notify", "wait killable", "addfd send", "sync wake-up", "landlock", "ptrace",
     "ptrace scope", "identity", "suid_dumpable", "memfd_noexec", "leases", "user namespaces",
-    "open files", "clock",
+    "open files", "clock", "denials",
 }  # fmt: skip
 
 
@@ -46,13 +48,14 @@ def findings(site: Site, code: int, uid: int | None = None) -> dict[str, dict[st
 def test_doctor_fails_before_setup_and_is_content_after_it(site: Site) -> None:
     before = findings(site, 1)
     assert before["policy server"]["status"] == "fail"
+    assert before["doors"]["value"] == "Python alone" and "python3-dev" in before["doors"]["hint"]
     assert "certexec setup" in before["launcher"]["hint"]
     site.setup()
     after = findings(site, 0)
     assert set(after) >= ROWS
     assert after["handler"]["status"] == after["policy server"]["status"] == "ok"
     assert after["trust store"]["status"] == "warn"
-    assert after["doors"]["value"] == "Python alone"
+    assert after["doors"]["value"] == "Python alone" and "python3-dev" in after["doors"]["hint"]
     assert any(name.startswith("on ") for name in after)
 
 
@@ -64,6 +67,7 @@ def test_the_table_has_one_line_for_each_finding_and_does_not_hang(site: Site) -
     assert done.returncode == 0
     for name in ROWS:
         assert f"  {name}  " in done.stdout
+    assert "hint: install gcc and python3-dev" in done.stdout
     assert site.certexec("doctor", "-q").stdout == ""
 
 
@@ -106,3 +110,25 @@ def test_a_command_of_another_version_is_noticed(site: Site) -> None:
     row = findings(site, 0)["policy server"]
     assert row["status"] == "warn"
     assert "certexec setup" in row["hint"]
+
+
+@pytest.mark.parametrize(
+    ("there", "status", "value"),
+    [
+        ((), "warn", "kept nowhere"), (("SYSLOG",), "ok", "syslog"),
+        (("JOURNAL", "COLLECTOR"), "ok", "the journal, a collector"),
+    ],
+)
+def test_doctor_says_who_keeps_what_programs_are_denied(
+    there: tuple[str, ...], status: str, value: str, script: Script,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SYSLOG", "JOURNAL", "COLLECTOR"):
+        path = script.path(name)
+        monkeypatch.setattr(sinks, name, str(path))
+        if name in there:
+            path.write_text("")
+    script.certexec("doctor", "--json")
+    [row] = [row for row in json.loads(script.stdout)["findings"] if row["name"] == "denials"]
+    assert (row["status"], row["value"]) == (status, value)
+    assert ("rsyslog" in row["hint"]) is (status == "warn")

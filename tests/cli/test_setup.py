@@ -24,6 +24,7 @@ def test_set_up_look_remove(site: Site) -> None:
     done = site.certexec("setup")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("certexec is set up: version ")
+    assert done.stderr.splitlines()[-1].startswith('certexec: next: "certexec keygen')
     assert done.stdout.count("\n") == 1
     assert all(line.startswith("certexec: ") for line in done.stderr.splitlines())
     done = site.certexec("setup")
