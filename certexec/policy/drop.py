@@ -18,6 +18,7 @@ from certexec.policy.guards import CLONE3, PERMITTED, PRCTL, Clause, Decision, T
 from certexec.policy.model import Policy, Rule
 from certexec.policy.names import canonical
 from certexec.policy.question import calls_of
+from certexec.policy.side_doors import close_side_doors
 from certexec.policy.spelling import close_word
 
 TYPE_CHECKING = False
@@ -69,6 +70,7 @@ class Dropped:
         for number in IO_URING:  # whose operations pass no filter
             self.clauses.setdefault(number, [Clause((), deny(errno.EPERM))])
         self.calls = [NAMES[number] for number in sorted(self.clauses)]
+        self.clauses |= close_side_doors(self.of, supervised=False, socketcall=False)
         proven = Clause([Test(0, option)], deny(proof(code)), "the proof of this filter")
         self.clauses[PRCTL] = [proven, *self.of(PRCTL)]
 

@@ -64,6 +64,14 @@ def test_io_uring_goes_with_every_call():
         assert answer(dropped("socket"), name) == errno.EPERM
 
 
+def test_what_comes_to_a_dropped_call_goes_with_it():
+    for name in ("kill", "connect"):
+        found = dropped(name)
+        owner, route = answer(found, "fcntl", 0, 8, 1), answer(found, "setsockopt", 3, 41, 57, 0, 9)
+        assert (owner, route) == ((errno.EPERM, 0) if name == "kill" else (0, errno.EPERM))
+        assert not answer(found, "fcntl", 0, 2) and not answer(found, "setsockopt", 3, 1, 2, 0, 4)
+
+
 def test_other_tables_kill():
     found = dropped("socket")
     assert found.run(NUMBERS["socket"] | 0x40000000, AUDIT_ARCH_X86_64, 0, (0,) * 6) == KILL
