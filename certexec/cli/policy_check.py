@@ -13,6 +13,7 @@ from certexec.cli.policy_input import (
     EXIT_NOT_A_POLICY,
     SCHEMA,
     count,
+    count_rules,
     error_json,
     read_text,
     show_error,
@@ -189,10 +190,9 @@ def _show(result: Checked) -> None:
         )
     if result.parsed is not None:
         policies = result.parsed.policies
-        rules = sum(len(policy.rules) for policy in policies)
         output.done(
             f"{printable(result.name)}: {count(len(policies), 'policy', 'policies')}, "
-            f"{count(rules, 'rule', 'rules')}"
+            f"{count_rules([rule for policy in policies for rule in policy.rules])}"
         )
 
 

@@ -15,6 +15,7 @@ from certexec.cli.policy_input import (
     SCHEMA,
     choose,
     count,
+    count_rules,
     read_file,
     refuse,
     shown_name,
@@ -280,7 +281,7 @@ def _show_policy(explained: Explained, *, first: bool) -> None:
     if not first:
         click.echo()
     click.echo(printable(
-        f"{policy.path} ({policy.emulation}): {count(len(policy.rules), 'rule', 'rules')}"
+        f"{policy.path} ({policy.emulation}): {count_rules(policy.rules)}"
     ))
     if explained.why:
         click.echo(printable(f"refused: {explained.why}"))

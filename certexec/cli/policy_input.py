@@ -18,6 +18,12 @@ from certexec.policy.model import Policy, PolicyFile
 from certexec.policy.names import FOREIGN_EMULATION
 from certexec.policy.syntax import parse_policy
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from certexec.policy.model import Rule
+
 unmatched_option = click.option(
     "--unmatched", type=click.Choice(UNMATCHED), default=DENY, show_default=True,
     help="As in a certificate that says this of calls that no rule matches.",
@@ -140,3 +146,10 @@ def writable(value: object) -> object:
 def count(number: int, one: str, many: str) -> str:
     """Write a number with its noun."""
     return f"{number} {one if number == 1 else many}"
+
+
+def count_rules(rules: Sequence[Rule]) -> str:
+    """Write how many rules there are: those of the file, and those that it includes."""
+    own = sum(1 for rule in rules if not rule.origin)
+    included = len(rules) - own
+    return count(own, "rule", "rules") + (f", {included} more of presets" if included else "")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -35,6 +36,16 @@ def test_a_policy_is_fine(write, capsys):
     path = write("good", GOOD)
     assert main(["policy", "check", path]) == 0
     assert capsys.readouterr().out == f"{path}: 1 policy, 1 rule\n"
+
+
+def test_the_rules_of_a_file_and_those_that_it_includes_are_counted_apart(write, capsys):
+    path = write("good", "Language: certexec 1\nPolicy: /bin/x, Emulation: native\n"
+                         "\tinclude dns 1\n\tnative-read: permit\n\tnative-write: permit\n")
+    assert main(["policy", "check", path]) == 0
+    told = capsys.readouterr().out
+    assert re.fullmatch(r"[^:]*: 1 policy, 2 rules, [1-9][0-9]* more of presets\n", told)
+    assert main(["policy", "explain", path]) == 0
+    assert "(native): 2 rules, " in capsys.readouterr().out
 
 
 def test_warnings_need_lint_and_give_1(write, capsys):
