@@ -7,7 +7,7 @@ In a wheel or an editable install the launcher becomes ``certexec/libexec/launch
 A wheel carries the doors to the kernel (certexec/kernel/_doors.pyx) compiled by Cython, too, for
 the Python that builds it. They may be missing: where they do not compile, for want of Python's
 headers, the wheel is one of Python alone. An editable install has none, so that tests run on
-Python alone.
+Python alone. Both carry the manual pages, where man(1) looks for them: beside the ``bin`` in $PATH.
 
 Honours ``CC`` (default gcc) and ``CFLAGS``; the flags that the launcher depends on come last, so
 that no CFLAGS can take them away.
@@ -40,6 +40,7 @@ DOORS_WHEEL_PATH = f"certexec/kernel/_doors{sysconfig.get_config_var('EXT_SUFFIX
 """For this interpreter only: for all of them at once Cython's modules load ``inspect`` first, and
 that takes longer than Python itself."""
 DOORS_WHEEL_TAG = "cp{0}{1}-cp{0}{1}-linux_x86_64".format(*sys.version_info)
+PAGES = HERE.parent / "man"
 NEEDED = "certexec's launcher is C: apt install gcc libc6-dev, or name a compiler in CC"
 DOORS_FLAGS = shlex.split(
     "-std=gnu11 -O2 -Wall -Wextra -fPIC -shared -fvisibility=hidden -fcf-protection=full "
@@ -117,6 +118,14 @@ def compile_doors(output: Path) -> None:
         _run(_doors_command(source, output))
 
 
+def pages() -> dict[str, str]:
+    """Return the manual pages, and where they go below the directory of an installation."""
+    return {
+        str(page): f"share/man/man{page.suffix[1:]}/{page.name}"
+        for page in sorted(PAGES.glob("certexec*.[1-8]"))
+    }
+
+
 def _doors_command(source: Path, output: Path) -> list[str]:
     return [
         *_compiler(),
@@ -182,6 +191,7 @@ else:
                 compile_launcher(TARGET)
             except RuntimeError as error:
                 raise SystemExit(f"error: {error}") from None  # a last line, and no traceback
+            build_data["shared_data"].update(pages())
             build_data["pure_python"] = False
             build_data["tag"] = WHEEL_TAG
             if version == "editable":

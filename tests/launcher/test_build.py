@@ -142,7 +142,7 @@ def test_a_wheel_carries_the_launcher_the_doors_and_the_machine_in_its_tag(
     tree = tmp_path / "tree"
     ignore = shutil.ignore_patterns("__pycache__", "libexec")
     tree.mkdir()
-    for name in ("binfmt", "certexec"):
+    for name in ("binfmt", "certexec", "man"):
         shutil.copytree(PROJECT / name, tree / name, ignore=ignore)
     shutil.copy(PROJECT / "pyproject.toml", tree)
     for name in ("README.md", "COPYING"):
@@ -166,6 +166,12 @@ def test_a_wheel_carries_the_launcher_the_doors_and_the_machine_in_its_tag(
         info = archive.getinfo("certexec/libexec/launch")
         assert info.external_attr >> 16 & 0o777 == 0o755
         assert hook.faults(archive.read(info)) == ""
+        # where man(1) looks for the pages of what it finds in $PATH
+        pages = [name for name in archive.namelist() if ".data/data/share/man/man" in name]
+        assert sorted(page.rpartition("/")[2] for page in pages) == sorted(
+            page.name for page in (PROJECT / "man").iterdir()
+        )
+        assert all(page.rpartition("/")[0].endswith("/man" + page[-1]) for page in pages)
 
 
 def test_a_build_without_a_compiler_ends_with_what_to_install(tmp_path: Path) -> None:
