@@ -17,6 +17,7 @@ from certexec.cli.presets import load_presets
 from certexec.errors import CertexecError, CliError, RunError
 from certexec.kernel.userdb import SystemUsers
 from certexec.observe.syscall_text import render
+from certexec.policy.evaluate import EXECS
 from certexec.policy.learn import (
     ACCEPT,
     DROP,
@@ -42,6 +43,13 @@ LANGUAGE_LINE = "Language: certexec 1"
 SHOWN = 5
 """names that are shown of those that made a widened rule."""
 _MODE = 0o644
+_BEYOND = {
+    frozenset(("chroot", "pivot_root", "setns", "mount")):
+        "it changed its root directory or its mounts: confined by names it can open nothing then",
+    frozenset(("ptrace",)):
+        "it traced a process: what is traced cannot execute a program where names are judged",
+}  # fmt: skip
+"""What a program can be watched at, but not do under a supervisor."""
 _ANSWERS = {"a": ACCEPT, "e": EXACT, "d": DROP}
 
 
@@ -149,9 +157,10 @@ def _write(
     for one in seen:
         by_program.setdefault(one.program, []).append(one)
     root = first or next(iter(by_program), "")
+    again = {one.texts("filename")[0] for one in seen if one.call in EXECS and one.program != root}
     for path, noted in by_program.items():
-        if path != root:
-            noted.append(of_secure_start(path))
+        if path != root or path in again:
+            noted.extend(of_secure_start(path))
     order = [*existing, *sorted(set(by_program) - set(existing) - {first})]
     if first and first not in existing:
         order.insert(0, first)
@@ -254,6 +263,10 @@ def _tell_end(learning: Learning, inherit: bool) -> None:
         output.warn(f"{what} has no name in this version, no rule can permit it")
     for program in learning.killed:
         output.warn(f'"{printable(program)}" is a 32-bit program, which cannot be watched and ends')
+    called = {one.call for one in learning.observations}
+    for calls, what in _BEYOND.items():
+        if not called.isdisjoint(calls):
+            output.warn(what)
     if learning.stopped:
         output.warn("processes of the program still run, and fail from now on")
     if learning.status:

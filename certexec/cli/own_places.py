@@ -19,7 +19,8 @@ def own_places() -> Places:
     home = own_subject().home
     homes = {home, "/root", os.path.realpath(os.environ.get("HOME") or home)}
     user = SystemUsers().name(os.getuid()) or ""
-    temporary = {"/tmp", "/var/tmp", os.path.realpath(tempfile.gettempdir())}  # noqa: S108
+    temporary = {"/tmp", "/var/tmp", "/dev/shm"}  # noqa: S108 - the names, not files there
+    temporary.add(os.path.realpath(tempfile.gettempdir()))
     cwd = os.getcwd()
     if any(home == cwd or home.startswith(cwd.rstrip("/") + "/") for home in homes):
         cwd = ""  # what lies in somebody's home is not this program's own

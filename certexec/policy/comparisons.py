@@ -24,8 +24,11 @@ NON_EXISTENT = "/<non-existent filename>"
 _LITERAL = ("eq", "neq")
 _PATTERNS = ("match", *_LITERAL)
 _OPPOSITES = {"neq": "eq", "nsub": "sub"}
-_UNNAMED = ("pipe:", "socket:", "anon_inode:")
-"""How the real path of what has no name begins."""
+_UNNAMED = tuple(
+    f"{kind}:"
+    for kind in "pipe socket anon_inode mnt net pid user uts ipc cgroup time".split()
+)
+"""How the real path of what has no name begins: the last eight are namespaces."""
 _MARK = "\x01"
 """Stands for a macro that was replaced."""
 _FORMS = {

@@ -28,6 +28,7 @@ from certexec.policy.learned_paths import (
     Paths,
     Pattern,
     Places,
+    numbers_in,
 )
 from certexec.policy.model import ALIASES
 from certexec.policy.observation import FRESH, MADE, MISSING, Observation
@@ -72,18 +73,29 @@ _OWNERS = frozenset(("F_SETOWN", "<unknown>: 15"))
 """Commands of fcntl (the second is F_SETOWN_EX) that only a rule on the command permits for good
 (certexec.policy.side_doors): who was seen to use one gets a rule for each command."""
 _PREFERRED = {"utime": "utimes"}
+_ENDED = "<unknown>"
+"""The program of a process that is no more; the kernel says so then."""
+_LINKS = frozenset(("link", "linkat"))
+_NAMES_NEW = frozenset(("link", "linkat", "symlink", "symlinkat", "mknod", "mknodat"))
+"""Calls whose last name must not have been there."""
+_SENDS = frozenset(("sendto", "sendmsg", "sendmmsg"))
+_LOOPBACK = ("inet-[127.", "inet-[::1]")
 _PORTS = 3
 """ports of one address that the kernel chose, from which on all of them are meant."""
 _CHOSEN_PORTS = 32768
 """the lowest port that the kernel chooses by itself (net.ipv4.ip_local_port_range)."""
 
 
-def of_secure_start(program: str) -> Observation:
+def of_secure_start(program: str) -> tuple[Observation, ...]:
     """Return what the C library does in a program that comes under another policy by an exec.
 
-    Such a program starts with AT_SECURE, which it did not when it was watched.
+    Such a program starts with AT_SECURE, which it did not when it was watched. The library then
+    looks whether the first three descriptors are open.
     """
-    return Observation(program, "access", "", (("filename", ("/etc/suid-debug",)),), MISSING)
+    return (
+        Observation(program, "access", "", (("filename", ("/etc/suid-debug",)),), MISSING),
+        Observation(program, "fcntl", "", (("cmd", ("F_GETFD",)),)),
+    )
 
 
 class Rule(NamedTuple):
@@ -126,6 +138,9 @@ class Learner:
         self._made: set[str] = set()
         self._created: set[str] = set()
         self._by_command = False
+        self._numbers: frozenset[str] = frozenset()
+        self._binds = False
+        self._asks_for_ports = False
         self._temporary = tuple(f"{one}/" for one in places.temporary)
         self.places = places
         self.level = level
@@ -134,8 +149,20 @@ class Learner:
         self.subject = subject
 
     def look_at(self, observations: Iterable[Observation]) -> None:
-        """Note what was made: whoever made it, its name is as new to all programs."""
+        """Note what was made: whoever made it, its name is as new to all programs.
+
+        Note as well who listens: at a port that the kernel chooses others ask for it.
+        """
+        links, new = [], []
         for one in observations:
+            if one.call == "bind":
+                for address in one.texts("sockaddr"):
+                    self._binds |= address.startswith("inet-[")
+                    self._asks_for_ports |= address.endswith("]:0")
+                    if address.startswith(self._temporary):
+                        self._fresh.add(address)  # it must not have been there
+            if one.call in _LINKS and len(one.texts("filename")) > 1:
+                links.append(one.texts("filename"))
             if one.mark in (FRESH, MADE):
                 self._fresh.update(one.texts("filename"))
             if one.mark == MADE:
@@ -145,6 +172,13 @@ class Learner:
                 self._created.update(one.texts("filename"))
                 if one.texts("filename")[0].startswith(self._temporary):
                     self._fresh.update(one.texts("filename"))
+            if one.call in _NAMES_NEW:
+                new.append(one.texts("filename")[-1])
+        self._numbers |= numbers_in((*new, *self._fresh, *self._made, *self._created))
+        for source, target in links:
+            # how a named semaphore gets its name, and a lock its file
+            if source in self._fresh and target.startswith(self._temporary):
+                self._fresh.add(target)
 
     def given(self) -> Policy | None:
         """Return the policy of which nothing need be counted, None where everything is."""
@@ -217,15 +251,17 @@ class Learner:
         read: set[str] = set()
         written: set[str] = set()
         for one in observations:
+            written.update(text for text in one.texts("sockaddr") if text.startswith("/"))
             names = one.texts("filename")
             (read if rule_name(one) in _READS else written).update(names)
         self._wide = self._many_ports(observations)
         self._by_command = any(
             one.call == "fcntl" and not _OWNERS.isdisjoint(one.texts("cmd")) for one in observations
         )
+        observations = [*observations, *_once_ended(observations)]
         paths = Paths(
             self.places, self.level, read=read, written=written, made=self._made,
-            created=self._created,
+            created=self._created, numbers=self._numbers,
         )
         found: dict[Rule, list[Observation]] = {}
         for one in observations:
@@ -268,6 +304,9 @@ class Learner:
             why = next((pattern.why for pattern in patterns if pattern.why), "")
             return Rule(f"{name}: {' and '.join(conditions)} then permit", why)
         if addresses:
+            if addresses[0].startswith("/"):
+                pattern = paths.pattern(addresses[0], WRITE, addresses[0] in self._fresh)
+                return Rule(f"{name}: {_compare('sockaddr', pattern)} then permit", pattern.why)
             where = self._wide.get(addresses[0].rpartition(":")[0])
             if where is not None and _chosen_port(addresses[0]):
                 return Rule(f"{name}: sockaddr in {quote(where)} then permit", "port")
@@ -279,21 +318,30 @@ class Learner:
             for at, text in enumerate(one.texts(register))
         ]
         if conditions:
-            return Rule(f"{name}: {' and '.join(conditions)} then permit")
+            why = "ended" if one.texts("pidname") == (_ENDED,) else ""
+            return Rule(f"{name}: {' and '.join(conditions)} then permit", why)
         return Rule(f"{name}: permit")
 
     def _many_ports(self, observations: Iterable[Observation]) -> dict[str, str]:
-        """Return the hosts of which many ports were met that the kernel chose, and a network."""
-        ports: dict[str, set[str]] = {}
-        for one in observations:
-            for text in one.texts("sockaddr"):
-                if _chosen_port(text):
-                    ports.setdefault(text.rpartition(":")[0], set()).add(text)
+        """Return the hosts of which ports were met that the kernel chose, and a network each.
+
+        It chose them when there were many, when somebody of the tree had asked it for a port of
+        this machine, and, where it listens, when who had asked is answered.
+        """
         if self.level != FULL:
             return {}
+        ports: dict[str, set[str]] = {}
+        chosen: set[str] = set()
+        for one in observations:
+            for text in filter(_chosen_port, one.texts("sockaddr")):
+                host = text.rpartition(":")[0]
+                ports.setdefault(host, set()).add(text)
+                own = self._asks_for_ports and host.startswith(_LOOPBACK)
+                if own or (self._binds and one.call in _SENDS):
+                    chosen.add(host)
         return {
             host: f"{host}:{_CHOSEN_PORTS}-65535" for host, met in ports.items()
-            if len(met) >= _PORTS
+            if host in chosen or len(met) >= _PORTS
         }
 
     # -- text -------------------------------------------------------------------------------------
@@ -342,6 +390,14 @@ def rule_name(observation: Observation) -> str:
     if names[-1] in ALIASES:
         return names[-1] if observation.texts("filename") else names[0]
     return _PREFERRED.get(names[-1], names[-1])
+
+
+def _once_ended(observations: Iterable[Observation]) -> list[Observation]:
+    """Return what the next run may do where this one sent a signal: the process has just ended."""
+    return [
+        one._replace(values=(("pidname", (_ENDED,)),)) for one in observations
+        if one.texts("pidname") and one.texts("pidname")[0].startswith("/")
+    ][:1]
 
 
 def _chosen_port(address: str) -> bool:

@@ -6,7 +6,7 @@ becomes more than the one file. Where several steps fit the first in this order 
 
     1. what is not there is said not to be there
     2. a directory that the program made itself is its own, with all that is in it
-    3. numbers of processes in /proc
+    3. numbers in /proc, of processes and threads, and of what has no name: pipes, namespaces
     4. names that are new each time: temporary files, digests, numbers
     5. versions of shared libraries
     6. several files of one directory that are read: that tree
@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
+
+from certexec.policy.temporary_names import LONG_RANDOM, RANDOM, literal_regex, regex_of_new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +36,6 @@ MANY_WRITTEN = 3
 """files of one suffix in one directory that are written, from which on the suffix is."""
 DIGITS = 2
 """digits in the name of a new file from which on they are taken for another number each time."""
-RANDOM = 6
-"""characters that mkstemp(3) and its like choose."""
 
 SHARED = frozenset(
     "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv "
@@ -51,28 +51,41 @@ _SECRET = frozenset(
     "systemd init.d pam.d security credentials hooks".split()
 )
 """Names of directories and files whose neighbours are never concluded from them."""
-_NUMBERED = re.compile(r"^/proc/[0-9]+(?=/|$)")
+_NUMBERED = re.compile(r"^/proc/(?:[0-9]+|(self)(?=/task/[0-9]))(?=/|$)(/task/[0-9]+(?=/|$))?")
 _LIBRARY = re.compile(r"^(.*\.so)\.[0-9][0-9.]*$")
 _DIGEST = re.compile(r"^[0-9a-f]{16,}$")
 _FANNED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{38,}$")
 _FAN = re.compile(r"/[0-9a-f]{2}$")
-_TEMPORARY = re.compile(r"^(.*(?:tmp|temp|TMP)(?:[._-][A-Za-z]+)?[._-])[A-Za-z0-9]{6}$")
+_UNNAMED = re.compile(r"^[a-z_]+:\[[0-9]+\]$")
+"""What has no name: pipe:[7], socket:[7], mnt:[7]."""
+_TEMPORARY = re.compile(
+    rf"^(.*(?:tmp|temp|TMP)(?:[._-][A-Za-z]+)?[._-])"
+    rf"((?:[A-Za-z0-9]{{{RANDOM}}}|[A-Za-z0-9]{{{LONG_RANDOM}}}))((?:\.[a-z][a-z0-9]{{0,4}})*)$"
+)
 _CHOSEN = re.compile(
     r"^(.*?)((?=[^.]*[A-Z0-9])[A-Za-z0-9]{6})((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
 )
 """A new file whose name ends like one of mkstemp(3), before its suffix."""
 _NUMBER = re.compile(rf"[0-9]{{{DIGITS},}}")
+_LONG_NUMBER = re.compile(r"[0-9]{3,}")
+_SEPARATED = re.compile(
+    r"^(.*[._-])(?=[^.]*[A-Za-z])([A-Za-z0-9]{6})((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
+)
+"""A name that ends with what was chosen, behind a separator: digits in that are no number."""
+_NEW_DIGEST = re.compile(r"^(.*[._-])?([0-9a-f]{16,})((?:\.[a-z][a-z0-9]{0,4})*)$")
+_ANY_NUMBER = "\0"
+"""Stands for any number while a pattern is made; no name has it."""
+_CAPITALS = re.compile(r"^[A-Z]+$")
 _COUNTED = re.compile(rf"^[a-z._-]+[0-9]{{{DIGITS},}}(?:\.|$)")
-_PYTHON = re.compile(r"^tmp[a-z0-9_]{8}(?=$|[./-])")
-_WHOLE = re.compile(r"^(?!cc)[a-z0-9_]{8}$")
 """The first name that Python tries; a compiler's begins with "cc"."""
-_PREFIXED = re.compile(r"^(.+[-.])[a-z0-9_]{8}$")
 _SUFFIXES = re.compile(r"((?:\.[A-Za-z][A-Za-z0-9]{0,4})+)$")
 
 WHY = {
     "missing": "what is not there is said not to be there, without a line in the log",
     "made": "directories that it makes itself, with all that is in them",
-    "process": "processes, whatever their numbers",
+    "process": "processes and threads, whatever their numbers",
+    "unnamed": "what has a number and no name, whatever the number",
+    "ended": "processes that have ended when they get the signal",
     "new": "names that are new each time",
     "library": "shared libraries, whatever their versions",
     "tree": "several files of these directories",
@@ -110,7 +123,7 @@ class Places(NamedTuple):
     home: str
     user: str
     homes: tuple[str, ...] = ()
-    temporary: tuple[str, ...] = ("/tmp", "/var/tmp")  # noqa: S108 - the names, not files there
+    temporary: tuple[str, ...] = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - the names, not files there
 
 
 class Paths:
@@ -119,12 +132,13 @@ class Paths:
     def __init__(
         self, places: Places, level: str, *,
         read: Iterable[str] = (), written: Iterable[str] = (), made: Iterable[str] = (),
-        created: Iterable[str] = (),
+        created: Iterable[str] = (), numbers: Iterable[str] = (),
     ) -> None:  # fmt: skip
         """``made`` and ``created``: directories and files that were not there before.
 
-        ``read`` and ``written``: all names.
+        ``read`` and ``written``: all names; ``numbers``: those that are others each time.
         """
+        self._numbers = frozenset(numbers)
         self._created = frozenset(created)
         self.places = places
         self.level = level
@@ -143,14 +157,22 @@ class Paths:
             return self._exact(path)
         own = next((top for top in self._made if below(path, top)), "")
         if own:
+            if use == READ and self._tree_of(path) and self._tree_of(own):
+                return self._tree(path)  # wider, and there in any case
             regex = self._temporary(own, new=True) if self.level == FULL else ""
             if regex:
                 return Pattern("re", f"^{regex}(/|$)", "made")
-            return Pattern("match", self._macros(literal(own)), "made")
+            return Pattern("match", self._glob_of_own(own), "made")
         if self.level == FULL:
-            if _NUMBERED.match(path):
-                rest = _NUMBERED.sub("", path)
-                return Pattern("re", "^/proc/[0-9]+" + _regex(rest) + "$", "process")
+            if _UNNAMED.match(path):
+                kind = path.partition(":")[0]
+                return Pattern("re", f"^{kind}:\\[[0-9]+\\]$", "unnamed")
+            numbered = _NUMBERED.match(path)
+            if numbered:
+                process = "self" if numbered[1] else "[0-9]+"
+                thread = "/task/[0-9]+" if numbered[2] else ""
+                rest = literal_regex(path[numbered.end() :])
+                return Pattern("re", f"^/proc/{process}{thread}{rest}$", "process")
             regex = self._temporary(path, new)
             if regex:
                 return Pattern("re", f"^{regex}$", "new")
@@ -158,17 +180,19 @@ class Paths:
             if why:
                 return Pattern("match", glob, why)
         if use == READ:
-            tree = self._tree_of(path)
-            if tree:
-                own_directory = tree == self.places.cwd
-                return Pattern("match", self._macros(literal(tree)), "tree", own_directory)
+            if self._tree_of(path):
+                return self._tree(path)
         else:
             suffix = suffix_of(path)
             directory = directory_of(path)
             if self._suffixes.get((directory, suffix), 0) >= MANY_WRITTEN:
-                glob = self._macros(literal(directory)) + "/*" + suffix
+                glob = self._inside(directory) + "/*" + suffix
                 return Pattern("match", glob, "suffix")
         return self._exact(path)
+
+    def _tree(self, path: str) -> Pattern:
+        tree = self._tree_of(path)
+        return Pattern("match", self._macros(literal(tree)), "tree", tree == self.places.cwd)
 
     # -- the steps --------------------------------------------------------------------------------
 
@@ -176,6 +200,8 @@ class Paths:
         """Return the topmost directories that were made and used, none that is precious."""
         tops: list[str] = []
         for path in sorted(made):
+            if not path.startswith("/") or path.startswith(NON_EXISTENT):
+                continue  # mkdir("") made nothing
             if any(below(path, top) for top in tops) or is_secret(path):
                 continue
             if _hidden_at_home(path, self.places.homes):
@@ -194,33 +220,69 @@ class Paths:
         for temporary in self.places.temporary:
             if below(path, temporary) and path != temporary:
                 first, *rest = path[len(temporary) + 1 :].split("/")
-                return "/".join([_regex(temporary), _random(first), *map(_regex, rest)])
+                names = [regex_of_new(first), *map(literal_regex, rest)]
+                return "/".join([literal_regex(temporary), *names])
         return ""
 
     def _glob(self, path: str, new: bool) -> tuple[str, str]:
         """Return the path as a pattern, and why it is one; "" for none."""
         directory, name = directory_of(path), path.rpartition("/")[2]
         if _FANNED.search(path):
-            return self._macros(literal(directory_of(directory))) + "/??/*", "new"
+            return self._inside(directory_of(directory)) + "/??/*", "new"
         if _DIGEST.match(name):
-            return self._macros(literal(directory)) + "/*", "new"
-        temporary_name = _TEMPORARY.match(name)
-        if temporary_name:
-            base = self._macros(literal(_FAN.sub("", directory)))
-            base += "/??" if _FAN.search(directory) else ""
-            return f"{base}/{literal(temporary_name.group(1))}??????", "new"
-        counted = (new or path in self._created) and _COUNTED.match(name)
-        chosen = _CHOSEN.match(name) if new and not counted else None
-        if chosen:
-            base = self._macros(literal(directory))
-            return f"{base}/{literal(chosen.group(1))}??????{literal(chosen.group(3))}", "new"
+            return self._inside(directory) + "/*", "new"
         library = _LIBRARY.match(name)
         if library:
-            return self._macros(literal(directory)) + f"/{literal(library.group(1))}.*", "library"
-        if (new or path in self._created) and _NUMBER.search(name):
-            glob = _NUMBER.sub("[0-9]*", literal(name))
-            return self._macros(literal(directory)) + "/" + glob, "new"
-        return self._macros(literal(path)), ""
+            return self._inside(directory) + f"/{literal(library.group(1))}.*", "library"
+        name = self._without_numbers(name)
+        glob = self._glob_of_name(name, new, new or path in self._created)
+        if not glob:
+            return self._macros(literal(path)), ""
+        if _TEMPORARY.match(name) and _FAN.search(directory):
+            directory = _FAN.sub("", directory)
+            glob = f"??/{glob}"
+        return f"{self._inside(directory)}/{glob.replace(_ANY_NUMBER, '[0-9]*')}", "new"
+
+    def _glob_of_name(self, name: str, new: bool, created: bool) -> str:
+        """Return a name as a pattern, "" where it stands for itself."""
+        temporary_name = _TEMPORARY.match(name)
+        if temporary_name:
+            before, chosen_part, suffix = temporary_name.groups()
+            return literal(before) + "?" * len(chosen_part) + suffix
+        digest = _NEW_DIGEST.match(name) if created else None
+        if digest:
+            return literal(digest.group(1) or "") + "?" * len(digest.group(2)) + digest.group(3)
+        counted = created and _COUNTED.match(name)
+        chosen = _CHOSEN.match(name) if new and not counted else None
+        if chosen and not _CAPITALS.match(chosen.group(2)):
+            return f"{literal(chosen.group(1))}??????{literal(chosen.group(3))}"
+        if created and _NUMBER.search(name):
+            return _NUMBER.sub(_ANY_NUMBER, literal(name))
+        return literal(name) if _ANY_NUMBER in name else ""
+
+    def _without_numbers(self, name: str) -> str:
+        """Put a mark in place of each number that the names of new files have."""
+        counted, chosen = _split_chosen(name)
+        return _LONG_NUMBER.sub(
+            lambda found: _ANY_NUMBER if found[0] in self._numbers else found[0], counted
+        ) + chosen  # fmt: skip
+
+    def _glob_of_own(self, own: str) -> str:
+        """Return the pattern of a directory that the program made."""
+        directory, name = directory_of(own), own.rpartition("/")[2]
+        name = self._without_numbers(name) if self.level == FULL else name
+        chosen = _CHOSEN.match(name) if self.level == FULL else None
+        if chosen and _hardly_a_word(chosen.group(2)):
+            name = f"{literal(chosen.group(1))}??????{literal(chosen.group(3))}"
+        elif _ANY_NUMBER in name:
+            name = literal(name)
+        else:
+            return self._macros(literal(own))
+        return f"{self._inside(directory)}/{name.replace(_ANY_NUMBER, '[0-9]*')}"
+
+    def _inside(self, directory: str) -> str:
+        """Return the pattern of a directory, to which "/" and a name are to be added."""
+        return self._macros(literal(directory)).rstrip("/")
 
     def _collapse(self, paths: Iterable[str]) -> frozenset[str]:
         """Return the directories of which so much is read that the tree is meant."""
@@ -296,21 +358,24 @@ def _literal_if(path: str, place: str) -> str:
     return literal(place) if "\\" in path else place
 
 
-def _random(name: str) -> str:
-    """Return the regular expression of a temporary file's name: what was chosen is any."""
-    if _PYTHON.match(name):
-        return "tmp[a-z0-9_]{8}" + _regex(name[11:])
-    if _WHOLE.match(name):
-        return "[a-z0-9_]{8}"
-    prefixed = _PREFIXED.match(name)
-    if prefixed:
-        return _regex(prefixed.group(1)) + "[a-z0-9_]{8}"
-    stem, dot, suffix = name.partition(".")
-    if len(stem) < RANDOM or not stem[-RANDOM:].isalnum():
-        stem, dot, suffix = name, "", ""  # the suffix was chosen, too
-    if len(stem) >= RANDOM and stem[-RANDOM:].isalnum():
-        return _regex(stem[:-RANDOM]) + f"[A-Za-z0-9]{{{RANDOM}}}" + _regex(dot + suffix)
-    return re.sub(r"[0-9]+", "[0-9]+", _regex(name))
+def _hardly_a_word(text: str) -> bool:
+    """Tell whether characters were chosen: no capitalised word, no word of capitals."""
+    capitals = sum(one.isupper() for one in text)
+    return not text.isalpha() or 1 < capitals < len(text)
+
+
+def _split_chosen(name: str) -> tuple[str, str]:
+    """Return a name without the chosen part that it ends with, and that part, "" for none."""
+    found = _SEPARATED.match(name)
+    return (found.group(1), found.group(2) + found.group(3)) if found else (name, "")
+
+
+def numbers_in(paths: Iterable[str]) -> frozenset[str]:
+    """Return the long numbers in the names of new files: of a process, or of the time."""
+    return frozenset(
+        number for path in paths
+        for number in _LONG_NUMBER.findall(_split_chosen(path.rpartition("/")[2])[0])
+    )  # fmt: skip
 
 
 def directory_of(path: str) -> str:
@@ -347,7 +412,3 @@ def _hidden_at_home(path: str, homes: Iterable[str]) -> bool:
 def literal(path: str) -> str:
     """Return the pattern that matches just this path: fnmatch(3)'s special characters escaped."""
     return "".join("\\" + one if one in "*?[]\\" else one for one in path)
-
-
-def _regex(text: str) -> str:
-    return "".join("\\" + one if one in "\\^$.[]|()*+?{}" else one for one in text)

@@ -33,7 +33,8 @@ _READ_LETTERS, _LETTERS = "n?a?", "n?a?c?t?"
 DOMAINS: dict[str, tuple[str, ...]] = {
     "filename": (
         f"/({_COMPONENT}(/{_COMPONENT})*)?",
-        "|/<non-existent filename>: .*|(pipe|socket):\\[[0-9]+\\]|anon_inode:.*",
+        "|/<non-existent filename>: .*"
+        "|(pipe|socket|mnt|net|pid|user|uts|ipc|cgroup|time):\\[[0-9]+\\]|anon_inode:.*",
     ),
     "sockaddr": (
         rf"inet-\[{_OCTET}([.]{_OCTET}){{3}}\]:{_PORT}",

@@ -10,6 +10,7 @@ and whether it leads where it led before. That keeps a call at a few microsecond
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -320,7 +321,10 @@ def _leads_to(path: bytes) -> object:
         directory = os.stat(path.rpartition(b"/")[0] or b"/")
         here = directory.st_dev, directory.st_ino
         if stat.S_ISLNK(os.lstat(path).st_mode):
-            return here, os.readlink(path), _leads_to(os.path.realpath(path))
+            whole = os.path.realpath(path)
+            if stat.S_ISLNK(os.lstat(whole).st_mode):
+                return here, errno.ELOOP  # a link to itself: it leads nowhere
+            return here, os.readlink(path), _leads_to(whole)
     except OSError as error:
         return error.errno, None
     return here

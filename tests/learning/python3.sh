@@ -12,3 +12,9 @@ p = subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(3)"]); print(p
 p = subprocess.Popen(["sleep", "9"]); p.terminate(); print(p.wait())
 open("out.json", "w").write(json.dumps({"a": 1})); print(open("out.json").read())
 X
+cat > pool.py <<'Y'
+import multiprocessing
+if __name__ == "__main__":
+    with multiprocessing.get_context("forkserver").Pool(2) as pool: print(pool.map(abs, [-1, 2]))
+Y
+/usr/bin/python3 pool.py

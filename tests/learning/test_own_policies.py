@@ -33,7 +33,7 @@ def test_each_program_gets_a_policy_and_together_they_do_the_work(world: World) 
         for path in (BASH, "/usr/bin/cat", "/usr/bin/rm", "/usr/bin/sort")
     ]
     assert '--no-inherit' in study.said
-    certificate = study.sign(learned, "--no-inherit")
+    certificate = study.sign(learned, "--no-inherit", "--log", "full")
     words(study)
     world.logged()
     done = study.script(certificate, WORK)

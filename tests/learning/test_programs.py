@@ -20,7 +20,8 @@ from tests.learning.study import BASH, PATH, Study
 HERE = Path(__file__).parent
 NEEDS = {
     "curl": ("curl", "openssl"), "gcc": ("gcc", "make", "ar"), "git": ("git",),
-    "nginx": ("nginx", "wrk"), "python3": ("/usr/bin/python3",), "sqlite3": ("sqlite3",),
+    "nginx": ("nginx", "wrk"), "python3": ("/usr/bin/python3",), "shell": (),
+    "sqlite3": ("sqlite3",),
     "ssh": ("ssh", "sshd", "ssh-keygen"),
 }  # fmt: skip
 """What the scripts use beside the essential packages."""

@@ -14,6 +14,7 @@ from certexec.policy.learned_paths import (
     Paths,
     Pattern,
     Places,
+    numbers_in,
 )
 from certexec.policy.operators import make_test
 
@@ -146,3 +147,71 @@ def test_each_pattern_permits_its_name_and_nothing_precious(read, written, made,
         for precious in PRECIOUS:
             if precious not in read | written | made:
                 assert not holds(pattern, precious), (pattern, path)
+
+
+def test_what_has_no_name_has_any_number():
+    pattern = paths().pattern("pipe:[4711]", READ)
+    assert pattern.why == "unnamed" and holds(pattern, "pipe:[1]")
+    assert not holds(pattern, "socket:[1]") and not holds(pattern, "/pipe:[1]")
+    for level in (NONE, DIRS):
+        assert paths(level).pattern("pipe:[4711]", READ).operator == "eq"
+
+
+def test_a_thread_in_proc_has_any_number():
+    pattern = paths().pattern("/proc/12/task/13/stat", READ)
+    assert holds(pattern, "/proc/98/task/99/stat") and not holds(pattern, "/proc/98/task/99/mem")
+    pattern = paths().pattern("/proc/self/task/13/stat", READ)
+    assert holds(pattern, "/proc/self/task/99/stat") and not holds(pattern, "/proc/9/task/9/stat")
+    assert paths().pattern("/proc/self/stat", READ).operator == "eq"
+
+
+def test_a_number_in_the_names_of_new_files_is_another_one_next_time():
+    new = [f"{CWD}/conf4711.dir", f"{CWD}/conf4711subs.sh", "/opt/v100/x4711/y"]
+    assert numbers_in(new) == {"4711"}
+    seen = paths(
+        made=new[:1], written=[*new, f"{CWD}/conf4711.dir/f"], numbers=numbers_in(new),
+    )  # fmt: skip
+    own = seen.pattern(f"{CWD}/conf4711.dir/f", WRITE)
+    assert own == Pattern("match", "$CWD/conf[0-9]*.dir", "made")
+    assert holds(own, f"{CWD}/conf99.dir/f") and not holds(own, f"{CWD}/conf99.dip/f")
+    # also where it was only asked for, or removed: "rm -f conf$$"
+    assert seen.pattern(f"{CWD}/conf4711", WRITE) == Pattern("match", "$CWD/conf[0-9]*", "new")
+    assert seen.pattern(f"{CWD}/conf4711subs.sh", WRITE, new=True).data == "$CWD/conf[0-9]*subs.sh"
+    assert seen.pattern(f"{CWD}/conf4712", WRITE).operator == "eq"
+
+
+def test_a_directory_whose_name_was_chosen_is_its_own_next_time_and_one_with_a_word_is_that():
+    for name, glob in (("confT5pV9q", "conf??????"), ("TestResults", "TestResults")):
+        seen = paths(made=[f"{CWD}/{name}"], written=[f"{CWD}/{name}/x"])
+        assert seen.pattern(f"{CWD}/{name}/x", WRITE).data == f"$CWD/{glob}"
+
+
+def test_a_directory_without_a_name_is_nobody_s_own():
+    seen = paths(made=["", f"{CWD}/b"], written=["", f"{CWD}/b", f"{CWD}/b/x"])
+    assert seen.pattern(f"{CWD}/b/x", WRITE).data == "$CWD/b"
+
+
+def test_what_it_made_in_a_tree_that_it_reads_needs_no_rule_for_reading():
+    four = [f"{CWD}/{one}" for one in "abcd"]
+    seen = paths(read=[*four, f"{CWD}/out/x"], made=[f"{CWD}/out"], written=[f"{CWD}/out/x"])
+    assert seen.pattern(f"{CWD}/out/x", READ) == seen.pattern(four[0], READ)
+    assert seen.pattern(f"{CWD}/out/x", WRITE).why == "made"
+
+
+def test_a_word_in_capitals_is_no_chosen_name_and_the_topmost_directory_has_one_slash():
+    assert paths().pattern(f"{CWD}/README", WRITE, new=True) == Pattern("eq", "$CWD/README")
+    assert paths().pattern("/core.123", WRITE, new=True).data == "/core.[0-9]*"
+
+
+def test_digits_of_what_was_chosen_are_no_number():
+    assert numbers_in(["/w/pid.5032cx", "/w/x-4711-Ab1234"]) == {"4711"}
+    seen = paths(numbers=["4711", "503", "123"])
+    assert seen.pattern(f"{CWD}/pid.503Xcx", WRITE, new=True).data == "$CWD/pid.??????"
+    assert seen.pattern(f"{CWD}/x-4711-Ab123z", WRITE, new=True).data == "$CWD/x-[0-9]*-??????"
+
+
+def test_a_new_digest_with_a_suffix_is_any_of_that_length():
+    name = f"{CWD}/{'0a1b2c3d' * 5}.tmp"
+    pattern = paths(created=[name]).pattern(name, WRITE)
+    assert holds(pattern, f"{CWD}/{'ffffffff' * 5}.tmp") and not holds(pattern, f"{CWD}/x.tmp")
+    assert paths().pattern(name, READ).operator == "eq"
