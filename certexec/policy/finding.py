@@ -22,6 +22,7 @@ CODES = {
     "pending": "the call cannot be judged yet: it will be denied and logged",
     "sends": "connections are judged by address, but calls that send to any are permitted",
     "processes": "what is done to any other process of the user is permitted plainly",
+    "second-name": "of a call with two names the first is judged alone: the second may be any",
     "asked": "a call that a rule leaves to an agent, and a later one permits without one",
     "errno": "an error that Linux does not have",
     "flag": "a flag, or a line, that does nothing here",

@@ -50,6 +50,8 @@ _REACHING = {
     "pidfd_getfd": "take descriptors of",
 }
 """What the calls that are about another process, whichever it is, do to it."""
+_TWO_NAMES = frozenset("rename renameat renameat2 link linkat mount move_mount".split())
+"""The calls that do something to one name by another."""
 _CLOSE = 0.75
 """How alike a mistyped name must be to be suggested, from 0 to 1."""
 
@@ -108,7 +110,8 @@ def _lint_policy(policy: Policy) -> list[Finding]:
         rule.action in ("permit", "ask") and _executes(reaches(rule)) for rule in policy.rules
     ):
         found.append(Finding(exec_in.line, "flag", "no rule permits what exec-in restricts"))
-    return found + _evaded(policy) + _reaching(policy) + _passed_over(policy) + _shadowed(policy)
+    found += _evaded(policy) + _reaching(policy) + _half_named(policy)
+    return found + _passed_over(policy) + _shadowed(policy)
 
 
 def _evaded(policy: Policy) -> list[Finding]:
@@ -147,6 +150,35 @@ def _reaching(policy: Policy) -> list[Finding]:
                 )
             )
     return found
+
+
+def _half_named(policy: Policy) -> list[Finding]:
+    """Find permits of calls with two names where no rule asks for the second."""
+    found = []
+    asked = {
+        name for rule in policy.rules if 1 in _asked_names(rule) for name in reaches(rule)
+    }
+    for rule in policy.rules:
+        if rule.action not in ("permit", "ask") or rule.origin or 0 not in _asked_names(rule):
+            continue
+        calls = [name for name in reaches(rule) if name in _TWO_NAMES and name not in asked]
+        if calls:
+            found.append(
+                Finding(
+                    rule.line, "second-name",
+                    f"of {calls[0]} the first name is judged alone: the second may be any",
+                    'judge "filename[1]", too',
+                )
+            )
+    return found
+
+
+def _asked_names(rule: Rule) -> set[int]:
+    """Return which of a call's names a rule asks for, from 0."""
+    return {
+        max(symbol.offset, 0) for symbol in symbols(rule.expression)
+        if symbol.argument.lower() == "filename"
+    }
 
 
 def _passed_over(policy: Policy) -> list[Finding]:

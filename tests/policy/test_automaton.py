@@ -98,6 +98,29 @@ def test_what_is_not_read_is_said(pattern):
         texts_of("re", pattern)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (".^b", "\nb"), (".?^b", "x\nb"), (".(^|/)b", "a\nb"), ("(.|^)^b", "\nb"),
+        ("(^b|.)*", "\nb"), ("(^b|.){2}", "\nb"), ("a$.", "a\n"), ("(a$)\nb", "a\nb"),
+        ("(a|b$)c|d$.", "d\n"),
+    ],
+)
+def test_an_anchor_in_the_middle_is_said_for_it_holds_beside_a_newline(pattern, text):
+    assert make_test("re", pattern.encode())(text.encode())
+    with pytest.raises(TooComplex):
+        texts_of("re", pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["^b", "(^b)", "(^|/)b", "^(b|^c)", "(^a|b)?c", "b$", "(b|c$)", "b(/.*)?$", "^$", "a|^b"],
+)
+@pytest.mark.parametrize("text", ["b", "\nb", "b\n", "/b", "", "\n", "c", "ac", "b/\nb"])
+def test_an_anchor_at_either_end_means_what_it_does_for_the_c_library(pattern, text):
+    assert holds("re", pattern, text) == make_test("re", pattern.encode())(text.encode())
+
+
 def test_a_glob_that_the_c_library_reads_in_its_own_way_is_said():
     with pytest.raises(TooComplex):
         texts_of("match", "[a")

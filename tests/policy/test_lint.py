@@ -347,6 +347,23 @@ def test_a_plain_permit_of_what_reaches_other_processes_is_told_and_of_ioctl_is_
     assert codes("native-ptrace: permit", "native-open: permit", "native-execve: permit") == []
 
 
+def test_calls_of_two_names_that_are_judged_by_the_first_are_found():
+    one = 'native-rename: filename match "/srv" then permit'
+    [found] = findings(one)
+    assert (found.line, found.code) == (2, "second-name")
+    assert "of rename the first name is judged alone" in found.message
+    for name in ("link", "renameat2", "mount", "move_mount"):
+        assert codes(one.replace("rename", name).replace("permit", "ask")) == [(2, "second-name")]
+    for fine in (
+        'native-rename: filename match "/srv" and filename[1] match "/srv" then permit',
+        'native-rename: filename match "/srv" then deny[eperm]', "native-rename: permit",
+        'native-symlink: filename match "/srv" then permit',
+        'native-rename: filename[1] match "/srv" then permit',
+    ):
+        assert codes(fine) == [], fine
+    assert codes('native-rename: filename[1] match "/etc" then deny[eperm]', one) == []
+
+
 def test_sends_that_evade_judged_connections_are_found():
     connect = 'native-connect: sockaddr eq "inet-[::1]:53" then permit'
     [one] = findings(connect, "native-sendto: permit", "native-sendmmsg: true then permit log")
