@@ -109,7 +109,8 @@ def _dead(
                         candidates.pop(id(verdict.rule), None)
                     for rule in relevant:
                         if id(rule) not in fulfilled and id(rule) in candidates:
-                            holds = prepare(rule.expression)(case.values, case.subject)
+                            rule.prepared = rule.prepared or prepare(rule.expression)
+                            holds = rule.prepared(case.values, case.subject)
                             fulfilled.update((id(rule),) if holds else ())
                 exact = cases.exact
             except TooComplex:

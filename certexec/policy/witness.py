@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 PLACES_MAX = 60_000
 """places that are looked at for one question; each costs some 10 microseconds"""
+STEPS_MAX = 3_000_000
+"""steps of single sets for one question; each costs a microsecond or two. Where a hundred sets stay
+open (globs with several stars), every way on from a place costs a hundred."""
 RANKS_MAX = 4096
 """groups of bytes that are remembered: most are single bytes, or all but some"""
 _READABLE = b"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ._-/"
@@ -41,6 +44,7 @@ def examples(sets: Sequence[Automaton | Chain], domain: Automaton) -> dict[int, 
     start = _place(sets, domain.START, [(at, one.START) for at, one in enumerate(sets)], 0)
     known: dict[Place, tuple[Place, int] | None] = {start: None}
     waiting = [start]
+    steps = 0
     for place in waiting:
         state, still_open, settled = place
         if domain.accepts(state):
@@ -52,7 +56,11 @@ def examples(sets: Sequence[Automaton | Chain], domain: Automaton) -> dict[int, 
                 found[inside] = _text(known, place)
         if not still_open and settled in found:
             continue  # all that follows is the same
-        for byte in _choices(sets, domain, place):
+        choices = _choices(sets, domain, place)
+        steps += len(choices) * len(still_open)
+        if steps > STEPS_MAX:
+            raise TooComplex("too many steps")
+        for byte in choices:
             following = domain.step(state, byte)
             if domain.settled(following) is False:
                 continue

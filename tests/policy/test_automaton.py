@@ -4,7 +4,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from certexec.policy.automaton import ANY, Automaton, Bytes, Repeat, TooComplex
+from certexec.policy import witness
+from certexec.policy.automaton import ANY, Automaton, Bytes, Everything, Repeat, TooComplex
 from certexec.policy.chain import chain
 from certexec.policy.operators import is_regex, make_test, pattern_bytes
 from certexec.policy.patterns import POSITIVE, decimal, texts_of
@@ -12,7 +13,7 @@ from certexec.policy.regular_expression import whole
 from certexec.policy.witness import examples
 
 SIGNS = "ab/A*?[]^-!\\.|()+{}1,$:"
-TEXTS = st.text("abA/1.-*[]\\^$ ", max_size=7)
+TEXTS = st.text("abA/1.-*[]\\^$ \n", max_size=7)
 REGEX = st.recursive(
     st.sampled_from(
         ["a", "b", "/", ".", "[ab]", "[^a/]", "[a-b1]", "[[:alpha:]]", "[]a]", "^", "$", "\\.",
@@ -192,3 +193,13 @@ def test_too_many_combinations_are_said_and_not_guessed():
             for second in "uvw"]  # fmt: skip
     with pytest.raises(TooComplex):
         examples(sets, Automaton(Repeat(Bytes(ANY), 0, None)))
+
+
+def test_sets_that_all_stay_open_are_too_complex_though_they_have_few_places(monkeypatch):
+    sets = [Automaton(texts_of("match", f"/a*{number}*b*c?")) for number in range(20)]
+    anything = Automaton(Everything())
+    assert examples(sets[:1], anything)
+    monkeypatch.setattr(witness, "STEPS_MAX", 2000)
+    assert examples(sets[:1], anything)
+    with pytest.raises(TooComplex):
+        examples(sets, anything)
