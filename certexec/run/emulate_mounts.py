@@ -14,12 +14,13 @@ import struct
 
 from certexec.kernel.filesystem import identify, openat2
 from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import go_home, own_fd, proc
+from certexec.kernel.procfs import go_home, own_fd
 from certexec.policy.guards import UNSUPPORTED
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
 from certexec.run.emulate_xattr import copy_struct
 from certexec.run.mounts import spot
+from certexec.run.namespaces import shares_namespaces
 from certexec.run.operations import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, OnObject, Operation
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver
 from certexec.run.step import OPEN_PATH
@@ -42,8 +43,6 @@ _MS_MAGIC, _MS_MAGIC_MASK = 0xC0ED0000, 0xFFFF0000
 _MS_NOUSER = 1 << 31
 _BY_NAME_ALONE = (b"tmpfs", b"ramfs", b"proc", b"sysfs", b"devpts", b"mqueue", b"cgroup2")
 """File systems that take neither a device nor descriptors, and no file's name in their options."""
-_THEIR_NAMESPACES = ("pid", "net", "ipc", "cgroup")
-"""Such a file system shows those of who mounts it."""
 
 _UMOUNT_NOFOLLOW = 8
 _UMOUNT_KNOWN = 0xF
@@ -117,13 +116,8 @@ class Mount(OnObject):
             return bool(self.flags & _MS_BIND) or not self.data
         if self.flags & _MS_CHANGE or self.kind is None:
             return True
-        task = self.call.task
-        return self.kind in _BY_NAME_ALONE and all(
-            os.path.samestat(
-                task.touch(os.stat, proc(task.tid, "ns", name)), os.stat(proc("self", "ns", name))
-            )
-            for name in _THEIR_NAMESPACES
-        )
+        # such a file system shows the namespaces of who mounts it
+        return self.kind in _BY_NAME_ALONE and shares_namespaces(self.call.task)
 
     def close(self) -> None:
         """Give back what was pinned."""

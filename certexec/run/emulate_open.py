@@ -15,6 +15,7 @@ from certexec.policy.calls import choose_variant
 from certexec.policy.translators import oflags_text
 from certexec.run.call import Call, Fault
 from certexec.run.emulate_sockets import copy_descriptor
+from certexec.run.namespaces import hangs_on_namespaces, shares_namespaces
 from certexec.run.operations import MustWait, Operation
 from certexec.run.proc_place import OWN_PROC, is_everyones_own, is_procfs
 from certexec.run.resolve import AT_FDCWD, Resolved, Resolver, text_of
@@ -106,6 +107,8 @@ class Open(Operation):
         info = self.found.info
         if self.call.foreign in _WITHOUT_LARGE and info is not None and not self.path_only:
             self._check_size(info)
+        if info is not None and self._is_of_others(info):
+            raise OSError(errno.EPERM, "of namespaces that are not the caller's")
         terminal = info is not None and (stat.S_ISCHR(info.st_mode), info.st_rdev) == _TTY
         if terminal and not self.path_only and not self.flags & os.O_EXCL:
             return self._open_terminal(flags & ~(os.O_CREAT | os.O_NOFOLLOW))
@@ -128,6 +131,15 @@ class Open(Operation):
         if self.flags & _TMPFILE_BIT:
             os.umask(self.call.status.umask)
         return self._open_pinned(flags)
+
+    def _is_of_others(self, info: os.stat_result) -> bool:
+        if self.found.text.startswith(OWN_PROC):
+            return False
+        writes = self.flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY
+        mounts = self.resolver.mounts
+        return hangs_on_namespaces(self.found.fd, info, mounts, writes) and not (
+            shares_namespaces(self.call.task)
+        )
 
     def _check_size(self, info: os.stat_result) -> None:
         """Refuse a large file to who does not ask for such: all other opens always do."""

@@ -95,6 +95,8 @@ KERNEL = [
     by_kernel("untraced", "a child that its tracer is not told of", "no_guards"),
     by_kernel("clone3", "a user namespace that is not permitted", "clone3_free",
               rules=("fork: permit", "tfork: permit"), without=("clone", "unshare")),
+    by_kernel("settings", "to change settings of the machine's from namespaces of its own",
+              "settings_of_supervisor", uid=0, rules=ANYTHING),
     by_kernel("owner", "to end a process outside by what comes on a descriptor", "side_doors_open",
               without=KILLS, rules=('fsread: filename re "^" then permit',), before=VICTIM),
     by_kernel("owner", "the same where the kernel enforces alone", "side_doors_open",

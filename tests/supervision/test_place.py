@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.execution.world import ALICE
+from tests.execution.world import ALICE, SUPERVISED
 from tests.supervision.conftest import Cage
 
 GRANTS = [(), ("--setuid", "root"), ("--setuid", "service")]
@@ -137,3 +137,26 @@ print(os.readlink("/proc/self/root") if os.path.exists("/proc") else "there")
     permitted = rules(str(place / "good"), call="chroot")
     said = cage.says(code, rules=permitted, options=("--setuid", "root"))
     assert said.splitlines() == ["EPERM ok", "there"]
+
+
+SETTINGS = """
+names = ("/proc/sys/net/ipv4/conf", "/proc/sys/kernel/shmmni", "/proc/sysvipc/shm")
+others = ("/proc/sys/kernel/ostype", "/proc/meminfo", "/proc/self/status", "/dev/null")
+def opened():
+    said = [why(os.open, name, os.O_RDONLY) for name in names]
+    said += [why(os.open, name, os.O_WRONLY) for name in names[1:2]]  # nothing is written
+    said += [why(os.open, name, os.O_RDONLY) for name in others]
+    return ["ok" if isinstance(one, int) else one for one in said]
+print(*opened())
+print(why(call, 272, 0x40000000 | 0x08000000), *opened())  # unshare(CLONE_NEWNET | CLONE_NEWIPC)
+"""
+
+
+def test_in_namespaces_of_its_own_a_program_opens_no_settings_of_its_supervisors(
+    cage: Cage,
+) -> None:
+    """Bare it gets its own; the kernel takes those of who opens, and that is the supervisor."""
+    bare = cage.bare(SETTINGS, uid=0).split()
+    assert bare == ["ok"] * 8 + ["0"] + ["ok"] * 8
+    said = cage.says(SETTINGS, rules=SUPERVISED, uid=0).split()
+    assert said == ["ok"] * 8 + ["0"] + ["EPERM"] * 4 + ["ok"] * 4

@@ -116,4 +116,13 @@ def owner(number):
         other.send(b"x")
         return ESCAPED if os.read(7, 1) == b"" else ODD  # its end of the pipe is closed
 
+def settings(number):
+    "In namespaces of our own: the settings of the machine's, by who opens in our place."
+    def child():
+        if why(call, 272, 0x08000000 | 0x40000000) != 0:
+            return ODD
+        name = ("kernel/shmmni", "kernel/sem", "net/ipv4/conf", "kernel/ostype")[number % 4]
+        return of(why(os.open, f"/proc/sys/{name}", number % 4 != 2 and os.O_WRONLY))
+    return in_child(child)
+
 play(globals()[KIND])
