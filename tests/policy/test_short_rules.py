@@ -1,4 +1,4 @@
-"""All short sequences of words: the original parser (systrace 1.6g, run) takes these and no other."""
+"""Of all short sequences of words the original parser (systrace 1.6g, run) takes just these."""
 
 import itertools
 
