@@ -1,8 +1,9 @@
 """Which namespaces a caller shares with its supervisor, and what hangs on them when it is opened.
 
 Most files are the same to all who name them. Settings of the network and of System V IPC in
-/proc/sys, the objects of IPC in /proc/sysvipc and tunnels are those of the thread that opens them:
-by its supervisor a program in namespaces of its own would get at the machine's.
+/proc/sys, the objects of IPC in /proc/sysvipc and tunnels are those of the thread that opens them,
+and in control groups the root of its namespace bounds what may be changed: by its supervisor a
+program in namespaces of its own would get at the machine's.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import os
 import stat
 
+from certexec.kernel.filesystem import type_number
 from certexec.kernel.procfs import own_link, proc
-from certexec.run.proc_place import is_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 SHOWN = ("pid", "net", "ipc", "cgroup")
 """The namespaces that file systems show, besides those that a program can be at home in."""
 _TUN = os.makedev(10, 200)
+_NO_DEVICE = 0
+"""The major number of file systems that are on no block device."""
+_PROC, _CGROUPS = 0x9FA0, frozenset((0x63677270, 0x27E0EB))
+"""Magic numbers of statfs(2): proc, cgroup2 and cgroup."""
 _SETTINGS = "/sys/"
 _SHOWN_IN_PROC = (
     "/sysvipc", "/sys/net", "/sys/fs/mqueue", "/sys/kernel/shm", "/sys/kernel/msg",
@@ -48,8 +53,11 @@ def hangs_on_namespaces(
     """
     if stat.S_ISCHR(info.st_mode):
         return info.st_rdev == _TUN
-    if info.st_size or not is_procfs(fd, info):  # nothing in a proc file system has a size
+    if info.st_size or os.major(info.st_dev) != _NO_DEVICE:  # nothing in either has a size
         return False
+    kind = type_number(fd)
+    if kind != _PROC:
+        return writes and kind in _CGROUPS
     mount = mounts.of(fd)
     if mount is None:
         return True

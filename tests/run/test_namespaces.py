@@ -37,6 +37,20 @@ def test_settings_and_objects_of_namespaces_are_told_from_all_else(
         os.close(fd)
 
 
+def test_control_groups_are_changed_by_who_opens_them() -> None:
+    with open("/proc/self/mounts") as mounts:
+        places = [line.split()[1] for line in mounts if line.split()[2] in ("cgroup", "cgroup2")]
+    if not places:
+        skip_or_fail("no control groups are mounted here")
+    fd = os.open(f"{places[-1]}/cgroup.procs", os.O_PATH)
+    try:
+        info = os.stat(own_fd(fd))
+        assert hangs_on_namespaces(fd, info, Mounts(), True)
+        assert not hangs_on_namespaces(fd, info, Mounts(), False)
+    finally:
+        os.close(fd)
+
+
 def test_a_tunnel_is_one_of_the_network_of_who_opens_it() -> None:
     def device(minor: int) -> bool:
         fake = SimpleNamespace(st_mode=stat.S_IFCHR, st_rdev=os.makedev(10, minor), st_size=0)
