@@ -51,6 +51,10 @@ class Chain:
         """Return sets of bytes, as bits: two that are in the same ones lead to the same state."""
         return self._masks[state]
 
+    def going_on(self, state: int) -> tuple[int, ...]:
+        """Return the bytes that lead on from an open state, to the next; others lead nowhere."""
+        return self._bytes[state] if state < len(self._bytes) else ()
+
     def step(self, state: int, byte: int) -> int:
         """Return the state after one more byte."""
         if state < len(self._bytes) and byte in self._bytes[state]:

@@ -31,7 +31,9 @@ WORTHWHILE = 8
 class RuleIndex:
     """Rules by texts without which they do not apply."""
 
-    __slots__ = ("_always", "_beginnings", "_lengths", "_rules", "_subject", "_whole")
+    __slots__ = (
+        "_always", "_beginnings", "_known", "_lengths", "_rules", "_subject", "_whole",
+    )
 
     def __init__(self, rules: Iterable[Rule] = (), subject: Subject | None = None) -> None:
         """``subject``: replaces macros; None: they stay as they are written."""
@@ -41,6 +43,7 @@ class RuleIndex:
         self._whole: dict[Slot, dict[bytes, list[int]]] = {}
         self._beginnings: dict[Slot, dict[bytes, list[int]]] = {}
         self._lengths: dict[Slot, set[int]] = {}
+        self._known: dict[tuple[Slot, bytes], set[int]] = {}
         for rule in rules:
             self.add(rule)
 
@@ -48,6 +51,7 @@ class RuleIndex:
         """Put a rule behind the others."""
         place = len(self._rules)
         self._rules.append(rule)
+        self._known.clear()
         keys = _needed(rule.expression, self._subject)
         if keys is None:
             self._always.append(place)
@@ -64,7 +68,7 @@ class RuleIndex:
         for slot in self._whole.keys() | self._beginnings.keys():
             texts = values.get(slot[0], ())
             if slot[1] < len(texts):
-                self._look_up(slot, texts[slot[1]], found)
+                found |= self._look_up(slot, texts[slot[1]])
         return [self._rules[place] for place in sorted(found)]
 
     def implied_by(self, expression: Expression) -> list[Rule]:
@@ -72,10 +76,14 @@ class RuleIndex:
         found = set(self._always)
         for symbol in symbols(expression):
             slot = symbol.argument.lower(), max(symbol.offset, 0)
-            self._look_up(slot, pattern_bytes(symbol.data), found)
+            found |= self._look_up(slot, pattern_bytes(symbol.data))
         return [self._rules[place] for place in sorted(found)]
 
-    def _look_up(self, slot: Slot, text: bytes, found: set[int]) -> None:
+    def _look_up(self, slot: Slot, text: bytes) -> set[int]:
+        known = self._known.get((slot, text))
+        if known is not None:
+            return known
+        found = self._known[slot, text] = set()
         whole = self._whole.get(slot)
         if whole is not None:
             found.update(whole.get(text.lower(), ()))
@@ -83,6 +91,7 @@ class RuleIndex:
         if beginnings is not None:
             for length in self._lengths[slot]:
                 found.update(beginnings.get(text[:length], ()))
+        return found
 
 
 def _needed(expression: Expression, subject: Subject | None) -> list[Key] | None:

@@ -64,6 +64,18 @@ def test_no_rule_is_left_out_that_a_condition_implies(rules, condition):
         assert rule in found or not implies(condition, rule.expression)
 
 
+def test_a_rule_that_is_added_is_found_from_then_on():
+    def rule(data):
+        symbol = Symbol("filename", -1, "eq", data)
+        return Rule("native", "open", action="permit", errno=0, line=1, text="", expression=symbol)
+
+    one, two = rule("/a"), rule("/A")
+    index = RuleIndex([one])
+    assert index.implied_by(two.expression) == index.about({"filename": [b"/A"]}) == [one]
+    index.add(two)
+    assert index.implied_by(one.expression) == index.about({"filename": [b"/a"]}) == [one, two]
+
+
 def test_a_text_is_compared_with_what_is_like_it_alone():
     def rule(operator, data):
         symbol = Symbol("filename", -1, operator, data)
