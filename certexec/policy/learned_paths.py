@@ -69,7 +69,8 @@ _CHOSEN = re.compile(
 _NUMBER = re.compile(rf"[0-9]{{{DIGITS},}}")
 _LONG_NUMBER = re.compile(r"[0-9]{3,}")
 _SEPARATED = re.compile(
-    r"^(.*[._-])(?=[^.]*[A-Za-z])([A-Za-z0-9]{6})((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
+    r"^(.*[._-])(?=[^.]*[A-Za-z])([A-Za-z0-9]{6}|[A-Za-z0-9]{10,})"
+    r"((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
 )
 """A name that ends with what was chosen, behind a separator: digits in that are no number."""
 _NEW_DIGEST = re.compile(r"^(.*[._-])?([0-9a-f]{16,})((?:\.[a-z][a-z0-9]{0,4})*)$")
@@ -253,6 +254,9 @@ class Paths:
         if digest:
             return literal(digest.group(1) or "") + "?" * len(digest.group(2)) + digest.group(3)
         counted = created and _COUNTED.match(name)
+        separated = _SEPARATED.match(name) if new and not counted else None
+        if separated and len(separated.group(2)) > RANDOM and _hardly_a_word(separated.group(2)):
+            return literal(separated.group(1)) + "?" * len(separated.group(2)) + separated.group(3)
         chosen = _CHOSEN.match(name) if new and not counted else None
         if chosen and not _CAPITALS.match(chosen.group(2)):
             return f"{literal(chosen.group(1))}??????{literal(chosen.group(3))}"
@@ -366,8 +370,8 @@ def _hardly_a_word(text: str) -> bool:
 
 def _split_chosen(name: str) -> tuple[str, str]:
     """Return a name without the chosen part that it ends with, and that part, "" for none."""
-    found = _SEPARATED.match(name)
-    return (found.group(1), found.group(2) + found.group(3)) if found else (name, "")
+    found = _NEW_DIGEST.match(name) or _SEPARATED.match(name)
+    return (found.group(1) or "", found.group(2) + found.group(3)) if found else (name, "")
 
 
 def numbers_in(paths: Iterable[str]) -> frozenset[str]:

@@ -78,6 +78,7 @@ def test_what_it_made_itself_is_its_own_when_it_was_used():
         ("/tmp/3atcukes", "/tmp/zzzz0000", "/tmp/3atcukes/x"),
         ("/tmp/ccAb12Xy.ltrans0.o", "/tmp/ccZZZZZZ.ltrans0.o", "/tmp/other"),
         ("/var/tmp/sh-thd.Qw3rty", "/var/tmp/sh-thd.AAAAAA", "/var/tmp/x/sh-thd.AAAAAA"),
+        (f"{CWD}/ctl.qAlfuA4ONR12345x", f"{CWD}/ctl.wkvQvKBxNcZZZZZ9", f"{CWD}/ctl.x"),
         (f"{CWD}/conf4711.sh", f"{CWD}/conf99.sh", f"{CWD}/conf.sh"),
         (f"{CWD}/stA1b2C3", f"{CWD}/stZZZZZ9", f"{CWD}/s"),
     ],
@@ -204,7 +205,8 @@ def test_a_word_in_capitals_is_no_chosen_name_and_the_topmost_directory_has_one_
 
 
 def test_digits_of_what_was_chosen_are_no_number():
-    assert numbers_in(["/w/pid.5032cx", "/w/x-4711-Ab1234"]) == {"4711"}
+    digest = "0123456789abcdef" * 2
+    assert numbers_in(["/w/pid.5032cx", "/w/x-4711-Ab1234", f"/w/{digest}.tmp"]) == {"4711"}
     seen = paths(numbers=["4711", "503", "123"])
     assert seen.pattern(f"{CWD}/pid.503Xcx", WRITE, new=True).data == "$CWD/pid.??????"
     assert seen.pattern(f"{CWD}/x-4711-Ab123z", WRITE, new=True).data == "$CWD/x-[0-9]*-??????"
@@ -212,6 +214,6 @@ def test_digits_of_what_was_chosen_are_no_number():
 
 def test_a_new_digest_with_a_suffix_is_any_of_that_length():
     name = f"{CWD}/{'0a1b2c3d' * 5}.tmp"
-    pattern = paths(created=[name]).pattern(name, WRITE)
+    pattern = paths(created=[name], numbers=numbers_in([name])).pattern(name, WRITE)
     assert holds(pattern, f"{CWD}/{'ffffffff' * 5}.tmp") and not holds(pattern, f"{CWD}/x.tmp")
     assert paths().pattern(name, READ).operator == "eq"
