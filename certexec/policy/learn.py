@@ -73,8 +73,8 @@ _OWNERS = frozenset(("F_SETOWN", "<unknown>: 15"))
 """Commands of fcntl (the second is F_SETOWN_EX) that only a rule on the command permits for good
 (certexec.policy.side_doors): who was seen to use one gets a rule for each command."""
 _PREFERRED = {"utime": "utimes"}
-_ENDED = "<unknown>"
-"""The program of a process that is no more; the kernel says so then."""
+_ENDED, _ENDED_GROUP = "<unknown>", "pg:unknown"
+"""The program of a process, or of a group's leader, that is no more; the kernel says so then."""
 _LINKS = frozenset(("link", "linkat"))
 _NAMES_NEW = frozenset(("link", "linkat", "symlink", "symlinkat", "mknod", "mknodat"))
 """Calls whose last name must not have been there."""
@@ -318,7 +318,7 @@ class Learner:
             for at, text in enumerate(one.texts(register))
         ]
         if conditions:
-            why = "ended" if one.texts("pidname") == (_ENDED,) else ""
+            why = "ended" if one.texts("pidname") in ((_ENDED,), (_ENDED_GROUP,)) else ""
             return Rule(f"{name}: {' and '.join(conditions)} then permit", why)
         return Rule(f"{name}: permit")
 
@@ -394,10 +394,12 @@ def rule_name(observation: Observation) -> str:
 
 def _once_ended(observations: Iterable[Observation]) -> list[Observation]:
     """Return what the next run may do where this one sent a signal: the process has just ended."""
-    return [
-        one._replace(values=(("pidname", (_ENDED,)),)) for one in observations
-        if one.texts("pidname") and one.texts("pidname")[0].startswith("/")
-    ][:1]
+    ended = {
+        _ENDED_GROUP if text.startswith("pg:") else _ENDED: one
+        for one in observations for text in one.texts("pidname")
+        if text.startswith(("/", "pg:/"))
+    }  # fmt: skip
+    return [one._replace(values=(("pidname", (text,)),)) for text, one in sorted(ended.items())]
 
 
 def _chosen_port(address: str) -> bool:

@@ -157,9 +157,9 @@ class Paths:
         if use == EXECUTE:
             return self._exact(path)
         own = next((top for top in self._made if below(path, top)), "")
+        if use == READ and self._tree_of(path) and self._tree_of(own or path):
+            return self._tree(path)  # whatever else it is: the tree is permitted in any case
         if own:
-            if use == READ and self._tree_of(path) and self._tree_of(own):
-                return self._tree(path)  # wider, and there in any case
             regex = self._temporary(own, new=True) if self.level == FULL else ""
             if regex:
                 return Pattern("re", f"^{regex}(/|$)", "made")
@@ -180,15 +180,9 @@ class Paths:
             glob, why = self._glob(path, new)
             if why:
                 return Pattern("match", glob, why)
-        if use == READ:
-            if self._tree_of(path):
-                return self._tree(path)
-        else:
-            suffix = suffix_of(path)
-            directory = directory_of(path)
-            if self._suffixes.get((directory, suffix), 0) >= MANY_WRITTEN:
-                glob = self._inside(directory) + "/*" + suffix
-                return Pattern("match", glob, "suffix")
+        suffix, directory = suffix_of(path), directory_of(path)
+        if use == WRITE and self._suffixes.get((directory, suffix), 0) >= MANY_WRITTEN:
+            return Pattern("match", self._inside(directory) + "/*" + suffix, "suffix")
         return self._exact(path)
 
     def _tree(self, path: str) -> Pattern:

@@ -70,6 +70,8 @@ def test_a_process_that_got_a_signal_may_have_ended_by_then() -> None:
     assert rules == [
         'kill: pidname eq "/usr/bin/y" then permit', 'kill: pidname eq "<unknown>" then permit',
     ]  # fmt: skip
+    rules = learn(seen("kill", pidname="pg:/usr/bin/y"))
+    assert 'kill: pidname eq "pg:unknown" then permit' in rules and len(rules) == 2
     assert learn(seen("kill", pidname="<own process group>")) == [
         'kill: pidname eq "<own process group>" then permit'
     ]
