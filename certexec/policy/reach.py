@@ -11,7 +11,7 @@ from __future__ import annotations
 from certexec.policy.evaluate import UNMATCHED_ASK, effective_rules, prepare
 from certexec.policy.model import Policy, Subject, parts, symbols
 from certexec.policy.names import canonical
-from certexec.policy.operators import needs_expansion, value_bytes
+from certexec.policy.operators import needs_expansion, pattern_bytes, value_bytes
 from certexec.policy.select import ACTIVE_EMULATIONS, ANYWHERE
 
 TYPE_CHECKING = False
@@ -133,9 +133,10 @@ def _may_execute(rule: Rule, policy: Policy) -> bool:
 def file_name(program: str) -> str:
     """Return the name of the file in a policy directory that holds a program's policy.
 
-    Every character that is not a letter or digit becomes "_", those at the beginning go. Different
+    Every byte that is no ASCII letter or digit becomes "_", those at the beginning go. Different
     programs can share a name; the header inside tells them apart. Source: systrace 1.6g, policy.c.
     """
-    plain = "".join(one if one.isascii() and one.isalnum() else "_" for one in program)
+    characters = map(chr, pattern_bytes(program))
+    plain = "".join(one if one.isascii() and one.isalnum() else "_" for one in characters)
     return plain.lstrip("_")
 

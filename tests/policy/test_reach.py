@@ -109,6 +109,8 @@ def test_a_program_is_found_by_its_path_then_by_its_name():
 def test_file_names_are_systraces():
     assert file_name("/usr/sbin/named") == "usr_sbin_named"
     assert file_name("/opt/sbcl-1.0.5/bin/sbcl") == "opt_sbcl_1_0_5_bin_sbcl"
+    assert file_name("/opt/café²/x") == "opt_caf_____x"  # of two bytes each
+    assert file_name("/\udce9t/é") == "t___"
 
 
 RULES = st.lists(
