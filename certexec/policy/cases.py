@@ -112,11 +112,8 @@ class Cases:
     ) -> list[bytes]:
         """Return texts of one argument, one of each class; ``fixed``: the only one that it has."""
         asked = tuple(dict.fromkeys(
-            (POSITIVE.get(symbol.operator, symbol.operator), _expanded(symbol.data, subject))
-            for rule in rules for symbol in symbols(rule.expression)
-            if symbol.operator != "true" and symbol.argument.lower() == argument.name
-            and max(symbol.offset, 0) in places
-            and (rule.syscall not in ALIASES or argument.name == "filename")
+            (operator, _expanded(data, subject))
+            for operator, data in _comparisons(tuple(rules), argument.name, tuple(places))
         ))
         sets = domains(argument.name, use) if fixed is None else exactly(fixed)
         texts, made, exact = _divided(asked, sets)
@@ -124,6 +121,20 @@ class Cases:
         if fixed is None:
             made = [text for text in made if is_possible(argument.name, text, use)]
         return list(dict.fromkeys((*texts, *made)))
+
+
+@functools.lru_cache(DIVIDED_MAX)
+def _comparisons(
+    rules: tuple[Rule, ...], argument: str, places: tuple[int, ...]
+) -> list[Comparison]:
+    """Return what rules ask about an argument in these places, macros as they are written."""
+    return list(dict.fromkeys(
+        (POSITIVE.get(symbol.operator, symbol.operator), symbol.data)
+        for rule in rules for symbol in symbols(rule.expression)
+        if symbol.operator != "true" and symbol.argument.lower() == argument
+        and max(symbol.offset, 0) in places
+        and (rule.syscall not in ALIASES or argument == "filename")
+    ))
 
 
 @functools.lru_cache(DIVIDED_MAX)

@@ -18,7 +18,7 @@ from certexec.policy.format import quote
 from certexec.policy.model import MACROS, symbols
 from certexec.policy.question import uses_of
 from certexec.policy.reachable import MAPPINGS, writable_code, written_and_executed
-from certexec.policy.rule_index import Relevant
+from certexec.policy.rule_index import relevant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,15 +99,15 @@ def _dead(
                 continue
             seen.add(key)
             asked.update(map(id, waiting))
-            judges = Relevant(rules)
+            judges = relevant(rules)
             try:
                 cases = Cases(rules, name, variant)
                 for case in cases:
-                    relevant = judges.to(case.values, case.subject)
-                    verdict = evaluate(relevant, case.values, case.subject)
+                    may_apply = judges.to(case.values, case.subject)
+                    verdict = evaluate(may_apply, case.values, case.subject)
                     if verdict is not None:
                         candidates.pop(id(verdict.rule), None)
-                    for rule in relevant:
+                    for rule in may_apply:
                         if id(rule) not in fulfilled and id(rule) in candidates:
                             rule.prepared = rule.prepared or prepare(rule.expression)
                             holds = rule.prepared(case.values, case.subject)

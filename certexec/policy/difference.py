@@ -18,7 +18,7 @@ from certexec.policy.errnos import SAME as SAME_ERRNO
 from certexec.policy.evaluate import EXECS, effective_rules, evaluate
 from certexec.policy.format import meaning
 from certexec.policy.narrowing import keeps
-from certexec.policy.rule_index import Relevant
+from certexec.policy.rule_index import Relevant, relevant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _compare_use(
         cases = Cases((*before, *after), name, variant, subjects)
     except TooComplex:
         return [], False
-    judges = Relevant(before), Relevant(after)
+    judges = relevant(before), relevant(after)
     named = any(argument.name == "filename" for argument in arguments_of(name, variant))
     changes: dict[str, Change] = {}
     for situation in situations:

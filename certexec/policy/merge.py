@@ -27,7 +27,7 @@ from certexec.policy.include import expand
 from certexec.policy.model import LANGUAGE, TRUE, And, Not, Or, Rule
 from certexec.policy.names import canonical
 from certexec.policy.reformat import reformat, rule_text
-from certexec.policy.rule_index import Relevant
+from certexec.policy.rule_index import relevant
 from certexec.policy.syntax import parse_policy
 
 TYPE_CHECKING = False
@@ -398,7 +398,7 @@ def _judge_use(
     except TooComplex:
         less[call] = f"{path}: {use}: too many conditions to be looked at"
         return
-    judges = [Relevant(each) for each in rules]
+    judges = [relevant(tuple(each)) for each in rules]
     for case in cases:
         first, second, result = (
             say(each.to(case.values, case.subject), call, case) for each in judges

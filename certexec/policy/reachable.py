@@ -10,7 +10,7 @@ from certexec.policy.calls import variants
 from certexec.policy.cases import Cases
 from certexec.policy.evaluate import constant_rule, effective_rules, evaluate
 from certexec.policy.model import Rule, Symbol, symbols
-from certexec.policy.rule_index import Relevant
+from certexec.policy.rule_index import relevant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,15 +126,15 @@ def _permitted(
         _question(name, Symbol("filename", place, symbol.operator, symbol.data), rule)
         for rule, symbol in asked
     ]
-    judges = Relevant(own)
+    judges = relevant(own)
     for case in Cases((*dividing, *own), name, variant):
         text = case.values["filename"][place]
         if not text.startswith(b"/") or text == b"/" or text.startswith(_UNREAL):
             continue
         if name == "openat" and case.values["oflags"][0].startswith(b"ro"):
             continue  # it makes an empty file at most
-        relevant = judges.to(case.values, case.subject)
-        verdict = evaluate(relevant, case.values, case.subject)
+        may_apply = judges.to(case.values, case.subject)
+        verdict = evaluate(may_apply, case.values, case.subject)
         if verdict is not None and verdict.action == "permit":
             yield text, case.subject
 

@@ -7,6 +7,8 @@ each with each. What is found is more than what applies, never less, and in its 
 
 from __future__ import annotations
 
+import functools
+
 from certexec.policy.model import And, Not, Symbol, postorder, symbols
 from certexec.policy.operators import expand, needs_expansion, pattern_bytes
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _SPECIAL = frozenset(b"*?[\\")
 _BEGINNING_MIN = 2
 """bytes; a shorter beginning is every name's"""
+KEPT_MAX = 16
+"""lists of rules whose index is kept"""
 WORTHWHILE = 8
 """rules; fewer are asked one by one as quickly"""
 
@@ -145,3 +149,9 @@ class Relevant:
         if index is None:
             index = self._indexes[macros] = RuleIndex(self._rules, subject)
         return index.about(values)
+
+
+@functools.lru_cache(KEPT_MAX)
+def relevant(rules: tuple[Rule, ...]) -> Relevant:
+    """Return the same, made once for the many calls that the same rules judge."""
+    return Relevant(rules)
