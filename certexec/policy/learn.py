@@ -13,6 +13,7 @@ The text depends on the set of observations alone: not on their order, their num
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from certexec.policy.calls import arguments_of, governing_names, variants
@@ -21,6 +22,7 @@ from certexec.policy.format import quote
 from certexec.policy.learned_paths import (
     EXECUTE,
     FULL,
+    NAMELESS,
     NONE,
     READ,
     WHY,
@@ -197,7 +199,13 @@ class Learner:
         """
         seen = sorted(set(observations))
         standing = self._parse(program, existing)
-        seen = [one for one in seen if not self._decides(standing, one)]
+        lost = [one for one in seen if _is_nameless(one)]
+        lost = [one for one in lost if not self._deciding(standing, one).endswith("permit")]
+        first = tuple(
+            Rule(f"{name}: filename re {quote(NAMELESS)} then permit", "nameless")
+            for name in sorted(set(map(rule_name, lost)))
+        )
+        seen = [one for one in seen if not _is_nameless(one) and not self._decides(standing, one)]
         included = dict.fromkeys(key for policy in [standing] for _, key in policy.includes)
         chosen: dict[str, int] = {}
         if self.level != NONE:
@@ -219,7 +227,8 @@ class Learner:
                     seen = [one for one in seen if one not in set(used)]
         # 3. and 4.
         rules = self._rules(seen)
-        return Learned(program, self._text(program, chosen, rules, existing), rules, chosen)
+        text = self._text(program, chosen, first, rules, existing)
+        return Learned(program, text, (*first, *rules), chosen)
 
     # -- what is decided already ------------------------------------------------------------------
 
@@ -347,9 +356,13 @@ class Learner:
     # -- text -------------------------------------------------------------------------------------
 
     def _text(
-        self, program: str, presets: Iterable[str], rules: Sequence[Rule], existing: str
-    ) -> str:
+        self, program: str, presets: Iterable[str], first: Sequence[Rule], rules: Sequence[Rule],
+        existing: str,
+    ) -> str:  # fmt: skip
         lines = [f"Policy: {program}, Emulation: native"]
+        if first:  # before the preset that says of all such names that nothing is there
+            lines.append(f"# {WHY[first[0].why]}")
+        lines += [f"\tnative-{rule.text}" for rule in first]
         keys = list(presets)
         if keys:
             lines.append("# presets that say what it was seen to do, or that is not counted")
@@ -400,6 +413,11 @@ def _once_ended(observations: Iterable[Observation]) -> list[Observation]:
         if text.startswith(("/", "pg:/"))
     }  # fmt: skip
     return [one._replace(values=(("pidname", (text,)),)) for text, one in sorted(ended.items())]
+
+
+def _is_nameless(one: Observation) -> bool:
+    names = one.texts("filename")
+    return len(names) == 1 and rule_name(one) in ALIASES and bool(re.match(NAMELESS, names[0]))
 
 
 def _chosen_port(address: str) -> bool:

@@ -30,6 +30,12 @@ NONE, DIRS, FULL = "none", "dirs", "full"
 LEVELS = (NONE, DIRS, FULL)
 
 NON_EXISTENT = "/<non-existent filename>"
+NAMELESS = (
+    r"^/<non-existent filename>: "
+    r"([.]|/dev/(fd/[0-9]+|stdin|stdout|stderr)|/proc/(self|[0-9]+)/fd/[0-9]+)$"
+)
+"""How a rule knows what has lost its name, or never had one, and is open: a deleted file, a memory
+file, the working directory. Where nothing is open the kernel says that nothing is there."""
 MANY_READ = 4
 """entries of one directory that are read, from which on the tree is."""
 MANY_WRITTEN = 3
@@ -85,6 +91,7 @@ WHY = {
     "missing": "what is not there is said not to be there, without a line in the log",
     "made": "directories that it makes itself, with all that is in them",
     "process": "processes and threads, whatever their numbers",
+    "nameless": "what is open and has no name any more: deleted files, memory files",
     "unnamed": "what has a number and no name, whatever the number",
     "ended": "processes that have ended when they get the signal",
     "new": "names that are new each time",

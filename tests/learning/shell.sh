@@ -7,3 +7,5 @@ rm -f conf$$ conf$$.file conf$$.dir/conf$$.file; mkdir conf$$.dir
 ln -s conf$$.file conf$$.dir; ls conf$$.dir/conf$$.file 2>&1 | grep -c file; rm conf$$.dir/conf$$.file
 echo echo made > conf$$subs.sh; . ./conf$$subs.sh; rm -r conf$$.dir conf$$subs.sh
 sleep 60 & kill $!; wait $! || echo $?
+cat /dev/stdin <<< "$(seq 30000)" | wc -l
+mkdir gone; cd gone; rmdir ../gone; ls; cd ..

@@ -10,7 +10,7 @@ from certexec.cli.presets import load_presets
 from certexec.policy.evaluate import subject_of
 from certexec.policy.learn import Learner, of_secure_start
 from certexec.policy.learned_paths import FULL, NONE, Places
-from certexec.policy.observation import FRESH, MADE, Observation
+from certexec.policy.observation import FRESH, MADE, MISSING, Observation
 from tests.policy.common import USERS
 
 PROGRAM = "/usr/bin/x"
@@ -25,11 +25,15 @@ def seen(
     return Observation(PROGRAM, call, variant, texts, mark)
 
 
-def learn(*observations: Observation, level: str = FULL) -> list[str]:
-    learner = Learner(
+def new_learner(level: str = FULL) -> Learner:
+    return Learner(
         places=Places("/w", "/home/u", "u"), level=level, presets=load_presets(), users=USERS,
         subject=subject_of(1000, 1000, home="/home/u", user="u", cwd="/w"),
     )  # fmt: skip
+
+
+def learn(*observations: Observation, level: str = FULL) -> list[str]:
+    learner = new_learner(level)
     learner.look_at(observations)
     return [rule.text for rule in learner.learn(PROGRAM, observations).rules]
 
@@ -90,3 +94,18 @@ def test_a_link_to_a_temporary_file_is_as_new_as_that() -> None:
 
 def test_a_program_under_another_policy_looks_at_its_descriptors_first() -> None:
     assert "fcntl: permit" in learn(*of_secure_start(PROGRAM))
+
+
+@pytest.mark.parametrize("name", ["/dev/stdin", "/proc/self/fd/3", "."])
+def test_what_is_open_and_has_no_name_comes_before_what_is_not_there(name: str) -> None:
+    none = "/<non-existent filename>: "
+    read = seen("openat", MISSING, "read", filename=none + name, oflags="ro")
+    gone = seen("openat", MISSING, "read", filename=none + "/x/y", oflags="ro")
+    learned = new_learner().learn(PROGRAM, [read, gone])
+    assert [rule.why for rule in learned.rules] == ["nameless"]
+    assert learned.text.index(learned.rules[0].text) < learned.text.index("include base")
+    kept = learned.text.partition("\n")[2]
+    assert new_learner().learn(PROGRAM, [read, gone], existing=kept).rules == ()
+    older = "\tinclude base 1\n\tinclude io 1\n"
+    again = new_learner().learn(PROGRAM, [read], existing=older)
+    assert again.text.index(learned.rules[0].text) < again.text.index("include base")
