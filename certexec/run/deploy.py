@@ -330,7 +330,13 @@ def _remove_directory(path: str, report: Report) -> None:
     report.changes.append(f'removed "{path}"')
 
 
-def remove_keys(layout: Layout, report: Report) -> None:
+def purge_keys(layout: Layout, report: Report) -> None:
+    """Remove the trusted keys that were kept when all else was removed. Raises OSError."""
+    _remove_keys(layout, report)
+    _remove_configuration(layout, report)
+
+
+def _remove_keys(layout: Layout, report: Report) -> None:
     """Remove every key and constraint of the trust store. Raises OSError."""
     if not os.path.isdir(layout.trust_store):
         return
@@ -338,6 +344,11 @@ def remove_keys(layout: Layout, report: Report) -> None:
         if entry.name.endswith((".pub", ".toml")):
             os.unlink(entry.path)
             report.changes.append(f'removed "{entry.path}"')
+
+
+def _remove_configuration(layout: Layout, report: Report) -> None:
+    for path in (layout.trust_store, layout.config):
+        _remove_directory(path, report)
 
 
 def remove_files(layout: Layout, report: Report, purge: bool = False) -> None:
@@ -348,15 +359,14 @@ def remove_files(layout: Layout, report: Report, purge: bool = False) -> None:
     """
     record = created(layout)
     if purge:
-        remove_keys(layout, report)
+        _remove_keys(layout, report)
     _remove_known(layout, report)
     for line in reversed(record):
         kind, _, path = line.partition(" ")
         if kind == "directory":
             _remove_directory(path, report)
     if purge:
-        for path in (layout.trust_store, layout.config):
-            _remove_directory(path, report)
+        _remove_configuration(layout, report)
     for name in (layout.record, f"{layout.record}.new"):
         unlink_if_there(name)
     _remove_directory(layout.libexec, report)

@@ -233,7 +233,7 @@ def take_down(layout: Layout, purge: bool = False) -> deploy.Report:
         if lock is not None:
             deploy.remove_files(layout, report, purge)
         elif purge:
-            deploy.remove_keys(layout, report)
+            deploy.purge_keys(layout, report)
     except OSError as error:
         raise deploy.translated(error) from None
     finally:

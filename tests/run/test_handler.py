@@ -192,6 +192,16 @@ def test_remove_keeps_trusted_keys_and_says_so_unless_purged(site: Site) -> None
     assert os.listdir(store) == ["notes"]
 
 
+def test_what_remove_kept_can_be_purged_later(site: Site) -> None:
+    site.setup()
+    with open(site.machine.path("/etc/certexec/trust.d/ops.pub"), "w"):
+        pass
+    site.certexec("setup", "--remove")
+    done = site.certexec("setup", "--remove", "--purge", "--yes")
+    assert (done.returncode, "ops.pub" in done.stderr) == (0, True), done.stderr
+    assert not os.path.exists(site.machine.path("/etc/certexec"))
+
+
 def test_remove_works_while_a_certificate_runs(site: Site) -> None:
     site.setup()
     server = site.serve("--hold")
