@@ -13,6 +13,7 @@ import os
 from certexec.errors import PolicyError, TrustError
 from certexec.kernel.ownership import check_chain, check_object, root_owners
 from certexec.kernel.userdb import SystemUsers
+from certexec.policy.lexer import decode_policy
 from certexec.policy.reach import file_name
 from certexec.policy.syntax import parse_policy
 from certexec.policy.unsupported import unsupported_in
@@ -64,9 +65,10 @@ def _policies_in(directory: int, name: str, shown: str, owners: frozenset[int]) 
         os.close(fd)
     if len(text) > MAX_SIZE:
         return []
+    words = decode_policy(text)
     try:
-        file = parse_policy(text.decode(), name=shown, users=SystemUsers(), privileged=True)
-    except (PolicyError, UnicodeDecodeError):
+        file = parse_policy(words, name=shown, users=SystemUsers(), privileged=True)
+    except PolicyError:
         return []
     return [
         policy for policy in file.policies

@@ -130,7 +130,8 @@ def test_policies_of_the_directory_count_after_the_signed_ones(
 ) -> None:
     one, two = files
     directory = cage.world.directory_of_policies()
-    (directory / CAT.strip("/").replace("/", "_")).write_text(reader_of(CAT, two.parent))
+    of_cat = reader_of(CAT, two.parent).encode() + b"# not UTF-8: caf\xe9\n"
+    (directory / CAT.strip("/").replace("/", "_")).write_bytes(of_cat)
     (directory / "usr_bin_other").write_text(reader_of(LS))  # its header names another program
     try:
         done = run(cage, f"{CAT} {two}; {CAT} {one}; {LS} /", reader_of(SHELL))
