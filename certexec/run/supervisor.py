@@ -17,7 +17,7 @@ from certexec.errors import CertexecError
 from certexec.kernel.bpf import AUDIT_ARCH_X86_64
 from certexec.kernel.credentials import Mask, unshare_fs
 from certexec.kernel.filesystem import parse_release
-from certexec.kernel.notify import RECEIVE_ENDS, Listener, Notification
+from certexec.kernel.notify import RECEIVE_ENDS, Notification
 from certexec.kernel.procfs import StatusReader
 from certexec.kernel.syscalls import NAMES
 from certexec.policy import guards
@@ -31,6 +31,7 @@ from certexec.run.elevation import Elevation
 from certexec.run.emulate_names import wants_real_ids
 from certexec.run.exec_guard import see_to_its_end
 from certexec.run.exec_judge import ExecJudge
+from certexec.run.following import FollowingListener
 from certexec.run.home import Home
 from certexec.run.judge import Judge
 from certexec.run.kill import kill_caller
@@ -105,7 +106,8 @@ class Supervisor:
         named: dict[tuple[int, int], str] | None = None,
         elevations: Mapping[Elevate, str] | None = None,
     ) -> None:
-        self.listener = Listener(-1)
+        self.mask = Mask(privileged)
+        self.listener = FollowingListener(-1, self.mask, judge.note)
         self.judge = judge
         self.places = places
         self.tables = places.tables
@@ -118,7 +120,6 @@ class Supervisor:
         if not transitions.one_policy:
             self.resolver.foreign = lambda one, other: transitions.of(one) != transitions.of(other)
         self.statuses = StatusReader()
-        self.mask = Mask(privileged)
         self.steady = Steady(self.mask.takes_nothing, self.tables)
         self.home = Home(judge, self.steady)
         granted = elevations if elevations and privileged else {}
