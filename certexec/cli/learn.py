@@ -18,6 +18,7 @@ from certexec.errors import CertexecError, CliError, RunError
 from certexec.kernel.userdb import SystemUsers
 from certexec.observe.syscall_text import render
 from certexec.policy.evaluate import EXECS
+from certexec.policy.header_path import check_header, why_no_header
 from certexec.policy.learn import (
     ACCEPT,
     DROP,
@@ -127,6 +128,8 @@ def command(
                 raise
             raise CliError("not-found", error.message, "give its path") from None
         _refuse_certificate(learning.program)
+        if learning.program not in existing:
+            check_header(learning.program)
         first, sockets = learning.program, _has_socket()
         try:
             learning.run()
@@ -157,6 +160,9 @@ def _write(
     for one in seen:
         by_program.setdefault(one.program, []).append(one)
     root = first or next(iter(by_program), "")
+    left_out = _without_header(by_program, existing)
+    if not by_program and not existing:
+        check_header(root)
     again = {one.texts("filename")[0] for one in seen if one.call in EXECS and one.program != root}
     for path, noted in by_program.items():
         if path != root or path in again:
@@ -184,6 +190,33 @@ def _write(
     if out is not None:
         rules = sum(len(each.rules) for each in learned)
         output.done(f'"{out}": {count(rules, "new rule", "new rules")}')
+    _tell_left_out(left_out, learned)
+
+
+def _without_header(
+    by_program: dict[str, list[Observation]], existing: dict[str, str]
+) -> dict[str, str]:
+    """Take out the programs that no policy can be of, and return them, each with the reason."""
+    found = {path: why_no_header(path) for path in by_program if path not in existing}
+    left_out = {path: why for path, why in found.items() if why}
+    for path in left_out:
+        del by_program[path]
+    return left_out
+
+
+def _tell_left_out(programs: dict[str, str], learned: Sequence[Learned]) -> None:
+    """Say what was seen and is not in the result, since the language cannot say it."""
+    for path, why in [*programs.items()][:SHOWN]:
+        output.warn(
+            f'"{printable(path)}" was left out: a policy cannot name it, {why}',
+            'it cannot have a policy of its own; "--inherit" puts what it did under its parent\'s',
+        )
+    unsaid = [rule for each in learned for rule in each.unsaid]
+    for rule in unsaid[:SHOWN]:
+        output.warn(f"a rule was left out that no line can hold: native-{printable(rule.text)}")
+    more = len(programs) + len(unsaid) - len([*programs][:SHOWN]) - len(unsaid[:SHOWN])
+    if more:
+        output.warn(f"{more} more were left out")
 
 
 def _as_json(learned: Sequence[Learned], text: str, out: str | None) -> object:

@@ -32,6 +32,7 @@ from certexec.policy.learned_paths import (
     Places,
     numbers_in,
 )
+from certexec.policy.lexer import LINE_MAX, byte_length, split_comment
 from certexec.policy.model import ALIASES
 from certexec.policy.observation import FRESH, MADE, MISSING, Observation
 from certexec.policy.sort import sorted_order
@@ -114,12 +115,14 @@ class Learned(NamedTuple):
         program: the path in the header; text: its policy, without the language line.
         rules: the lines that are not included; presets: those that are, with how many
             observations each stands for.
+        unsaid: rules that no line of the language can hold.
     """
 
     program: str
     text: str
     rules: tuple[Rule, ...]
     presets: Mapping[str, int]
+    unsaid: tuple[Rule, ...] = ()
 
 
 class Learner:
@@ -226,9 +229,11 @@ class Learner:
                     chosen[key] = len(used)
                     seen = [one for one in seen if one not in set(used)]
         # 3. and 4.
-        rules = self._rules(seen)
+        made = self._rules(seen)
+        rules = tuple(rule for rule in made if _can_be_said(rule))
         text = self._text(program, chosen, first, rules, existing)
-        return Learned(program, text, (*first, *rules), chosen)
+        unsaid = tuple(rule for rule in made if not _can_be_said(rule))
+        return Learned(program, text, (*first, *rules), chosen, unsaid)
 
     # -- what is decided already ------------------------------------------------------------------
 
@@ -418,6 +423,15 @@ def _once_ended(observations: Iterable[Observation]) -> list[Observation]:
 def _is_nameless(one: Observation) -> bool:
     names = one.texts("filename")
     return len(names) == 1 and rule_name(one) in ALIASES and bool(re.match(NAMELESS, names[0]))
+
+
+def _can_be_said(rule: Rule) -> bool:
+    """Tell whether a rule fits a line, and no "#" in a name of it begins a comment there.
+
+    The language counts the quotes before a "#" with those that are escaped.
+    """
+    line = f"\tnative-{rule.text}"
+    return byte_length(line) <= LINE_MAX and not split_comment(line)[1]
 
 
 def _chosen_port(address: str) -> bool:

@@ -8,12 +8,10 @@ write; comments say what to add for these. ``permit_all`` confines nothing.
 
 from __future__ import annotations
 
-from certexec.errors import PolicyError
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.format import quote
+from certexec.policy.header_path import check_header
 
-_UNWRITABLE = (",", "#", "\n", "\r", "\0")
-"""What a header cannot hold in a path: the grammar has no quotes there."""
 _COLUMN = 4
 """names of calls in one comment line of permit_all"""
 
@@ -222,7 +220,7 @@ def starting_policy(program: str) -> str:
 
     Raises PolicyError("policy-syntax") for a path that a header cannot hold.
     """
-    _check(program)
+    check_header(program)
     directory = program.rpartition("/")[0]
     own = ""
     if directory and not directory.startswith(("/usr/", "/bin", "/sbin")):
@@ -233,18 +231,9 @@ def starting_policy(program: str) -> str:
 
 def permit_all(program: str) -> str:
     """Return a policy that permits every system call. Raises as ``starting_policy``."""
-    _check(program)
+    check_header(program)
     rules = "".join(f"\tnative-{name}: permit\n" for name in sorted(NUMBERS))
     return _PERMIT_ALL.format(program=program) + rules
-
-
-def _check(program: str) -> None:
-    wrong = next((one for one in _UNWRITABLE if one in program), None)
-    if wrong is not None or program != program.strip():
-        raise PolicyError(
-            "policy-syntax", f'a policy cannot name the program "{program}"',
-            "its path holds a comma, a number sign or white space at an end",
-        )
 
 
 def _literal(path: str) -> str:

@@ -157,9 +157,18 @@ def test_permit_all_permits_every_call_and_says_so_aloud():
             assert rule.action == "permit"
 
 
-@pytest.mark.parametrize("path", ["/a,b", "/a#b", "/a\nb", "/a ", "/a\0"])
+@pytest.mark.parametrize("path", ["/a,b", "/a#b", "/a\nb", "/a ", "/a\0", "/" + "a" * 2046])
 def test_paths_that_a_header_cannot_hold_are_refused(path):
     for make in (starting_policy, permit_all):
         with pytest.raises(PolicyError) as caught:
             make(path)
         assert caught.value.reason == "policy-syntax"
+        assert caught.value.message.isprintable()
+
+
+def test_the_reason_is_the_one_of_the_path():
+    reasons = {"/a,b": "a comma", "/a\nb": "a newline", "/a ": "white space", "/a#": "number"}
+    for path, reason in reasons.items():
+        with pytest.raises(PolicyError, match="cannot name") as caught:
+            starting_policy(path)
+        assert reason in caught.value.hint
