@@ -7,6 +7,7 @@ who answers, as learned rules have it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -15,7 +16,7 @@ from certexec.cli.learn_notes import asked_about
 from certexec.cli.own_places import own_places, own_subject
 from certexec.cli.policy_input import read_text
 from certexec.cli.presets import load_presets
-from certexec.cli.replace_file import Target, replace
+from certexec.cli.replace_file import ChangedError, Target, replace
 from certexec.errors import CertexecError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.evaluate import EXECS, effective_rules, evaluate
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from certexec.policy.observation import Observation
     from certexec.policy.suggestions import Suggestion
     from certexec.run.agent import Question
+
+
+_TRIES = 100
+"""times that a file is read once more since somebody else added to it"""
 
 
 class AnsweredRules:
@@ -55,6 +60,9 @@ class AnsweredRules:
         if self.file is None:
             return f"a rule that permits it: {rule}"
         try:
+            for _ in range(_TRIES):
+                with contextlib.suppress(ChangedError):
+                    return self._append(self.file, seen, rule, is_unmatched(question))
             return self._append(self.file, seen, rule, is_unmatched(question))
         except CertexecError as error:
             return f'"{printable(self.file)}" stays as it is: {printable(error.message)}'

@@ -10,6 +10,7 @@ from certexec.certificate.envelope import MAX_SIZE, PREFIX
 from certexec.certificate.verify import read_unverified
 from certexec.cli import output
 from certexec.cli.common import check_output, check_writable, printable, write_file
+from certexec.cli.file_lock import locked
 from certexec.cli.learn_notes import from_log, from_strace
 from certexec.cli.own_places import own_places, own_subject
 from certexec.cli.policy_input import count, read_text
@@ -35,7 +36,7 @@ from certexec.run.learning import Learning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from certexec.policy.observation import Observation
     from certexec.run.call import Call
@@ -102,14 +103,14 @@ def command(
     existing: dict[str, str] = {}
     if out is not None:
         check_writable(out)
-        if append and os.path.exists(out):
+        if append:
             existing = _blocks(out)
-        elif not append:
+        else:
             check_output(out, force)
     # 2. what was seen
     learner = Learner(
         places=own_places(), level=level, presets=load_presets(), users=SystemUsers(),
-        subject=own_subject(), decide=_ask if interactive else None,
+        subject=own_subject(), decide=_asking() if interactive else None,
     )  # fmt: skip
     seen: dict[Observation, None] = {}
     first, sockets = "", False
@@ -137,7 +138,7 @@ def command(
             # whatever went wrong: what was seen is worth something
             seen.update(learning.observations)
             if seen:
-                _write(learner, first, seen, existing, out, append or force, as_json, sockets)
+                _write(learner, first, seen, existing, out, append, force, as_json, sockets)
         if not seen and learning.status:
             raise CliError("unreadable", f'"{program[0]}" did not start, nothing was learned')
         _tell_end(learning, inherit)
@@ -148,14 +149,52 @@ def command(
             "unreadable", "nothing was learned: no call in the log is one for a policy",
             'with "--append" a policy that is there stays as it is then',
         )
-    _write(learner, first, seen, existing, out, append or force, as_json, sockets)
+    _write(learner, first, seen, existing, out, append, force, as_json, sockets)
 
 
 def _write(
     learner: Learner, first: str, seen: Iterable[Observation], existing: dict[str, str],
-    out: str | None, replace: bool, as_json: bool, sockets: bool,
+    out: str | None, append: bool, force: bool, as_json: bool, sockets: bool,
 ) -> None:  # fmt: skip
     learner.look_at(seen)
+    while True:
+        learned, left_out = _learn(learner, first, seen, existing, sockets)
+        text = LANGUAGE_LINE + "\n" + "\n".join(one.text for one in learned)
+        if out is None:
+            break
+        with locked(out):
+            # who added to it since it was read is added to
+            try:
+                now = _blocks(out) if append else existing
+            except CertexecError as error:
+                output.warn(f"{printable(error.message)}: what was learned goes to standard output")
+                out = None
+                break
+            if now == existing:
+                data = text.encode("utf-8", "surrogateescape")
+                write_file(out, data, _MODE, force=append or force)
+                break
+        existing = now
+    if as_json:
+        output.print_json(_as_json(learned, text, out))
+    elif out is None:
+        click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
+    for each in learned:
+        for key, number in each.presets.items():
+            if number:
+                used = count(number, "call is", "calls are")
+                output.info(f'"{printable(each.program)}": {used} in "include {key}"')
+    if out is not None:
+        rules = sum(len(each.rules) for each in learned)
+        output.done(f'"{out}": {count(rules, "new rule", "new rules")}')
+    _tell_left_out(left_out, learned)
+
+
+def _learn(
+    learner: Learner, first: str, seen: Iterable[Observation], existing: dict[str, str],
+    sockets: bool,
+) -> tuple[list[Learned], dict[str, str]]:  # fmt: skip
+    """Return what was learned of each program, and the programs that no policy can be of."""
     by_program: dict[str, list[Observation]] = {first: []} if first else {}
     for one in seen:
         by_program.setdefault(one.program, []).append(one)
@@ -175,22 +214,7 @@ def _write(
                       existing=existing.get(path, ""))  # fmt: skip
         for path in order
     ]
-    text = LANGUAGE_LINE + "\n" + "\n".join(one.text for one in learned)
-    if out is not None:
-        write_file(out, text.encode("utf-8", "surrogateescape"), _MODE, force=replace)
-    if as_json:
-        output.print_json(_as_json(learned, text, out))
-    elif out is None:
-        click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
-    for each in learned:
-        for key, number in each.presets.items():
-            if number:
-                used = count(number, "call is", "calls are")
-                output.info(f'"{printable(each.program)}": {used} in "include {key}"')
-    if out is not None:
-        rules = sum(len(each.rules) for each in learned)
-        output.done(f'"{out}": {count(rules, "new rule", "new rules")}')
-    _tell_left_out(left_out, learned)
+    return learned, left_out
 
 
 def _without_header(
@@ -234,7 +258,12 @@ def _as_json(learned: Sequence[Learned], text: str, out: str | None) -> object:
 
 
 def _blocks(path: str) -> dict[str, str]:
-    """Return the lines of each policy in a file, by program. Raises what reading one raises."""
+    """Return the lines of each policy in a file, by program; a file need not be there.
+
+    Raises what reading one raises.
+    """
+    if not os.path.exists(path):
+        return {}
     text = read_text(path)
     file = parse_policy(
         text, name=path, users=SystemUsers(), privileged=True, presets=load_presets()
@@ -309,6 +338,19 @@ def _tell_end(learning: Learning, inherit: bool) -> None:
     programs = {one.program for one in learning.observations}
     if len(programs) > 1 and not inherit:
         output.info('these are the policies of several programs: sign with "--no-inherit"')
+
+
+def _asking() -> Callable[[Rule, Sequence[str]], str]:
+    """Return what asks about widened rules, and about none twice."""
+    answers: dict[tuple[str, ...], str] = {}
+
+    def decide(rule: Rule, names: Sequence[str]) -> str:
+        key = (rule.text, *names)
+        if key not in answers:
+            answers[key] = _ask(rule, names)
+        return answers[key]
+
+    return decide
 
 
 def _ask(rule: Rule, names: Sequence[str]) -> str:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import stat
 
+from certexec.cli.file_lock import locked
 from certexec.errors import CliError, unreadable
 
 KEPT_ATTRIBUTES = ("system.posix_acl_", "user.")
 """What a file's replacement inherits; security labels are the system's to give."""
+
+
+class ChangedError(CliError):
+    """Somebody wrote or replaced the file since it was read."""
 
 
 class Target:
@@ -39,7 +44,7 @@ def _identity(info: os.stat_result) -> tuple[int, ...]:
 def replace(target: Target, content: bytes) -> None:
     """Put new content in the file's place, whole or not at all; mode, owner and ACL stay.
 
-    Raises CliError("unreadable") when it cannot, or when somebody changed the file meanwhile.
+    Raises CliError("unreadable") when it cannot, ChangedError when somebody changed it meanwhile.
     """
     directory, name = os.path.split(target.path)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
@@ -52,11 +57,12 @@ def replace(target: Target, content: bytes) -> None:
                 file.flush()
                 _keep_attributes(target, fd)
                 os.fsync(fd)
-            if not target.unchanged():
-                raise CliError(
-                    "unreadable", f'"{target.path}" was changed meanwhile', "run it again"
-                )
-            os.rename(temporary, target.path)
+            with locked(target.path):
+                if not target.unchanged():
+                    raise ChangedError(
+                        "unreadable", f'"{target.path}" was changed meanwhile', "run it again"
+                    )
+                os.rename(temporary, target.path)
         except BaseException:
             os.unlink(temporary)
             raise
