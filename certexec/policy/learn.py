@@ -441,6 +441,5 @@ def _chosen_port(address: str) -> bool:
 
 def _compare(argument: str, pattern: Pattern) -> str:
     condition = f"{argument} {pattern.operator} {quote(pattern.data)}"
-    if pattern.hidden:
-        condition += f" and not {argument} match {quote(pattern.data + '/.*')}"
-    return condition
+    # of the two ways to say it the one that may be followed by a condition on the next name
+    return condition + "".join(f" and {argument} nsub {quote(part)}" for part in pattern.without)

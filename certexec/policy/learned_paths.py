@@ -2,7 +2,9 @@
 
 Each step widens by something that can be said in a sentence, and none by what is precious: nothing
 becomes a tree that holds the secrets of a person or of the machine, and nothing that is executed
-becomes more than the one file. Where several steps fit the first in this order counts:
+becomes more than the one file. $CWD is wherever somebody starts the program, his home or a place of
+keys, too: what is widened below it, or below a home, leaves out what is hidden, whatever directory
+that is in (``Pattern.without``). Where several steps fit the first in this order counts:
 
     1. what is not there is said not to be there
     2. a directory that the program made itself is its own, with all that is in it
@@ -50,6 +52,11 @@ SHARED = frozenset(
     "/usr/local/sbin".split()
 )
 """Directories that hold the things of many: never a tree of one program's."""
+HIDDEN = "/."
+"""What the name of a hidden file has, and of all that a hidden directory holds."""
+KEPT_OUT = (HIDDEN, "/etc/")
+"""Parts of names that are left out of what is widened below $CWD: where a home has its keys and
+what is executed at its start, and the machine its own."""
 _SECRET = frozenset(
     ".ssh .gnupg .aws .azure .kube .docker .password-store .pki .mozilla .thunderbird .netrc "
     ".gem .npmrc .pypirc .git-credentials ssh private shadow sudoers.d sudoers keyrings "
@@ -109,13 +116,13 @@ class Pattern(NamedTuple):
     Attributes:
         operator: eq, match or re; data: not yet quoted.
         why: a key of WHY, "" for a path that stands for itself.
-        hidden: of the tree what begins with a dot is left out.
+        without: parts of names; what holds one of them is left out.
     """
 
     operator: str
     data: str
     why: str = ""
-    hidden: bool = False
+    without: tuple[str, ...] = ()
 
 
 class Places(NamedTuple):
@@ -170,7 +177,7 @@ class Paths:
             regex = self._temporary(own, new=True) if self.level == FULL else ""
             if regex:
                 return Pattern("re", f"^{regex}(/|$)", "made")
-            return Pattern("match", self._glob_of_own(own), "made")
+            return self._wide(path, self._glob_of_own(own), "made")
         if self.level == FULL:
             if _UNNAMED.match(path):
                 kind = path.partition(":")[0]
@@ -186,15 +193,36 @@ class Paths:
                 return Pattern("re", f"^{regex}$", "new")
             glob, why = self._glob(path, new)
             if why:
-                return Pattern("match", glob, why)
+                return self._wide(path, glob, why)
         suffix, directory = suffix_of(path), directory_of(path)
         if use == WRITE and self._suffixes.get((directory, suffix), 0) >= MANY_WRITTEN:
-            return Pattern("match", self._inside(directory) + "/*" + suffix, "suffix")
+            return self._wide(path, self._inside(directory) + "/*" + suffix, "suffix")
         return self._exact(path)
 
     def _tree(self, path: str) -> Pattern:
         tree = self._tree_of(path)
-        return Pattern("match", self._macros(literal(tree)), "tree", tree == self.places.cwd)
+        return self._wide(tree + "/", self._macros(literal(tree), wide=True), "tree")
+
+    def _wide(self, path: str, glob: str, why: str) -> Pattern:
+        """Return a pattern without what it should not reach, as far as ``path`` is not that."""
+        if why != "tree" and glob.rpartition("/")[2][:1] not in ("*", "?", "["):
+            return Pattern("match", glob, why)  # how the name begins is known
+        return Pattern("match", glob, why, _absent(self._kept_out(path), path))
+
+    def _kept_out(self, path: str) -> tuple[str, ...]:
+        """Return what the names have that no pattern made of ``path`` should reach."""
+        places = self.places
+        if self.level == FULL and places.cwd and below(path, places.cwd):
+            return KEPT_OUT if self._is_start() else (HIDDEN,)
+        return (HIDDEN,) if any(below(path, home) for home in places.homes) else ()
+
+    def _is_start(self) -> bool:
+        """Tell whether $CWD may stand for the start of what is widened.
+
+        Not where it holds itself what is left out: that would be nothing at all.
+        """
+        cwd = self.places.cwd
+        return bool(cwd) and _absent(KEPT_OUT, cwd + "/") == KEPT_OUT
 
     # -- the steps --------------------------------------------------------------------------------
 
@@ -287,7 +315,7 @@ class Paths:
 
     def _inside(self, directory: str) -> str:
         """Return the pattern of a directory, to which "/" and a name are to be added."""
-        return self._macros(literal(directory)).rstrip("/")
+        return self._macros(literal(directory), wide=True).rstrip("/")
 
     def _collapse(self, paths: Iterable[str]) -> frozenset[str]:
         """Return the directories of which so much is read that the tree is meant."""
@@ -306,8 +334,16 @@ class Paths:
                 trees.add(directory)
                 entries.setdefault(directory_of(directory), set()).add(directory)
         return frozenset(
-            tree for tree in trees if not any(below(tree, top) for top in trees if top != tree)
+            tree for tree in trees
+            if not any(self._covers(top, tree) for top in trees if top != tree)
         )
+
+    def _covers(self, tree: str, path: str) -> bool:
+        """Tell whether the pattern of a tree holds for a path below it."""
+        if not below(path, tree):
+            return False
+        without = _absent(self._kept_out(tree), tree + "/")
+        return _absent(without, path) == without
 
     def _may_be_tree(self, directory: str) -> bool:
         homes = self.places.homes
@@ -317,16 +353,13 @@ class Paths:
             return False
         if directory.startswith(("/proc", "/dev")):
             return False
-        return not _hidden_at_home(directory, homes)
+        return not _hidden_at_home(directory, (*homes, self.places.cwd))
 
     def _tree_of(self, path: str) -> str:
         if is_secret(path) or _hidden_at_home(path, self.places.homes):
             return ""
         for tree in self._trees:
-            if below(path, tree):
-                top = path[len(tree) + 1 :]
-                if tree == self.places.cwd and top.startswith("."):
-                    return ""
+            if self._covers(tree, path):
                 return tree
         return ""
 
@@ -344,18 +377,22 @@ class Paths:
     def _exact(self, path: str, macros: bool = True) -> Pattern:
         return Pattern("eq", self._macros(path) if macros and self.level == FULL else path)
 
-    def _macros(self, path: str) -> str:
-        """Put macros in place of what they stand for."""
+    def _macros(self, path: str, wide: bool = False) -> str:
+        """Put macros in place of what they stand for; ``wide``: in a pattern for other names."""
         cwd, home, user = (_literal_if(path, one) for one in self.places[:3])
         if self.level != FULL:
             return path
-        if cwd and below(path, cwd) and cwd not in SHARED:
+        if cwd and below(path, cwd) and cwd not in SHARED and (self._is_start() or not wide):
             return "$CWD" + path[len(cwd) :]
         if home and below(path, home) and home not in SHARED - {"/root"}:
             return "$HOME" + path[len(home) :]
         if user and user != "root" and f"/{user}" in path:
             return re.sub(rf"/{re.escape(user)}(?=/|$)", "/$USER", path)
         return path
+
+
+def _absent(parts: tuple[str, ...], path: str) -> tuple[str, ...]:
+    return tuple(part for part in parts if part not in path)
 
 
 def _literal_if(path: str, place: str) -> str:
@@ -407,10 +444,11 @@ def is_secret(path: str) -> bool:
 
 def _hidden_at_home(path: str, homes: Iterable[str]) -> bool:
     """Tell whether a path is a hidden entry of somebody's home, and no directory within one."""
-    for home in homes:
+    for home in filter(None, homes):
         if below(path, home) and path != home:
             rest = path[len(home) + 1 :].split("/")
-            return rest[0].startswith(".") and len(rest) < 3
+            if rest[0].startswith(".") and len(rest) < 3:
+                return True
     return False
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from certexec.policy.format import format_expression, quote
 from certexec.policy.learned_paths import (
     FULL,
+    KEPT_OUT,
     NON_EXISTENT,
     SHARED,
     WHY,
@@ -143,8 +144,16 @@ def _below_start(path: str) -> list[Suggestion]:
     top = directory_of(path)
     while len(made) < TREES_MAX and top.startswith(_START):
         pattern = _START + literal(top[len(_START) :])
+        rest = path[len(top) :]
+        if any(part in rest for part in KEPT_OUT):
+            break  # what is wider would not hold for the name itself
+        without = [part for part in KEPT_OUT if part not in path]
         shown = f'all that lies in "{top}", at any depth'
-        made.append(Suggestion(TREE, _compare(0, "match", pattern), shown, _WARN_START, True))
+        if without:
+            named = " or ".join(f'"{part}"' for part in without)
+            shown += f', but no name with {named}: what is hidden, or the machine\'s'
+        condition = _compare(0, "match", pattern) + _without(0, without)
+        made.append(Suggestion(TREE, condition, shown, _WARN_START, True))
         top = directory_of(top)
     return [*made, Suggestion(ANY, "", "every name", _WARN_ANY)]
 
@@ -204,7 +213,8 @@ def _names(paths: Sequence[str], places: Places) -> list[Suggestion]:
     if not why:
         return []
     condition = " and ".join(
-        _compare(at, one.operator, one.data) for at, one in enumerate(patterns)
+        _compare(at, one.operator, one.data) + _without(at, one.without)
+        for at, one in enumerate(patterns)
     )
     return [Suggestion(NAMES, condition, WHY[why], _warning(paths), True)]
 
@@ -286,6 +296,10 @@ def _each(paths: Sequence[str], choose: Callable[[str], tuple[str, str]]) -> str
 def _compare(at: int, operator: str, data: str) -> str:
     argument = f"filename[{at}]" if at else "filename"
     return f"{argument} {operator} {quote(data)}"
+
+
+def _without(at: int, parts: Sequence[str]) -> str:
+    return "".join(" and " + _compare(at, "nsub", part) for part in parts)
 
 
 # -- addresses -------------------------------------------------------------------------------------

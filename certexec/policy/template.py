@@ -160,7 +160,7 @@ then permit
 	native-fsread: filename match "/<non-existent filename>*" then deny[enoent]
 	native-fsread: filename eq "" then deny[enoent]
 # what it is here to read, for example:
-#	native-fsread: filename match "$CWD" then permit
+#	native-fsread: filename match "$CWD" and filename nsub "/." then permit
 #	native-fsread: filename match "$HOME/documents" then permit
 
 # --- files it may write: none but these ------------------------------------------------------

@@ -8,6 +8,7 @@ from certexec.policy.learned_paths import (
     DIRS,
     EXECUTE,
     FULL,
+    KEPT_OUT,
     NONE,
     READ,
     WRITE,
@@ -22,9 +23,9 @@ HOME, CWD = "/home/u", "/home/u/work"
 PLACES = Places(CWD, HOME, "u", (HOME, "/root"))
 
 
-def holds(pattern: Pattern, path: str) -> bool:
-    data = pattern.data.replace("$CWD", CWD).replace("$HOME", HOME).replace("$USER", "u")
-    if pattern.hidden and make_test("match", (data + "/.*").encode())(path.encode()):
+def holds(pattern: Pattern, path: str, start: str = CWD) -> bool:
+    data = pattern.data.replace("$CWD", start).replace("$HOME", HOME).replace("$USER", "u")
+    if any(part in path for part in pattern.without):
         return False
     return make_test(pattern.operator, data.encode())(path.encode())
 
@@ -58,6 +59,50 @@ def test_the_tree_that_it_was_started_in_is_not_for_what_is_hidden():
     pattern = seen.pattern(four[0], READ)
     assert holds(pattern, f"{CWD}/e") and not holds(pattern, f"{CWD}/.git/config")
     assert seen.pattern(four[4], READ).operator == "eq"
+
+
+@pytest.mark.parametrize("start", [HOME, "/home", f"{HOME}/.ssh", "/etc", "/etc/ssh"])
+def test_wherever_it_is_started_the_tree_of_the_start_holds_no_keys(start):
+    four = [f"{CWD}/{one}" for one in "abcd"]
+    written = [f"{CWD}/{one}.conf" for one in "abc"]
+    seen = paths(read=four, written=[*written, f"{CWD}/Ab12Xy"])
+    for name, use, new in ((four[0], READ, 0), (written[0], WRITE, 0), (f"{CWD}/Ab12Xy", WRITE, 1)):
+        pattern = seen.pattern(name, use, bool(new))
+        assert pattern.data.startswith("$CWD") and pattern.operator == "match"
+        for key in (f"{HOME}/.ssh/id_rsa", f"{HOME}/.netrc", f"{HOME}/.ssh/x.conf",
+                    "/etc/shadow", "/etc/ssh/ssh_host_key", "/etc/ssh/x.conf"):  # fmt: skip
+            assert not holds(pattern, key, start), (pattern, key)
+
+
+def test_what_is_hidden_in_a_tree_keeps_its_name_wherever_it_is():
+    four = [f"{CWD}/sub/{one}" for one in "abcd"]
+    hidden = [f"{CWD}/sub/deep/.x/{one}" for one in "ab"]
+    seen = paths(read=[*four, *hidden])
+    assert seen.pattern(four[0], READ) == Pattern("match", "$CWD/sub", "tree", KEPT_OUT)
+    assert seen.pattern(hidden[0], READ) == Pattern("eq", "$CWD/sub/deep/.x/a")
+    at_home = [f"{HOME}/doc/{one}" for one in ("a", "b", "c", "d", "x/.e")]
+    seen = paths(read=at_home)
+    assert seen.pattern(at_home[0], READ) == Pattern("match", "$HOME/doc", "tree", ("/.",))
+    assert seen.pattern(at_home[4], READ).operator == "eq"
+
+
+def test_a_hidden_directory_deep_in_the_work_is_a_tree_of_its_own():
+    four = [f"{CWD}/{one}" for one in "abcd"]
+    hidden = [f"{CWD}/.venv/lib/site/{one}" for one in "abcd"]
+    seen = paths(read=[*four, *hidden])
+    assert seen.pattern(four[0], READ).data == "$CWD"
+    assert seen.pattern(hidden[0], READ).data == "$CWD/.venv/lib/site"
+    shallow = [f"{CWD}/.config/{one}" for one in "abcd"]
+    assert paths(read=shallow).pattern(shallow[0], READ).operator == "eq"
+
+
+def test_a_start_that_is_hidden_itself_is_named_where_names_are_widened():
+    start = f"{HOME}/.local/src/x"
+    four = [f"{start}/{one}" for one in "abcd"]
+    seen = Paths(PLACES._replace(cwd=start), FULL, read=four)
+    pattern = seen.pattern(four[0], READ)
+    assert pattern == Pattern("match", "$HOME/.local/src/x", "tree")
+    assert seen.pattern(f"{start}/x", WRITE) == Pattern("eq", "$CWD/x")
 
 
 def test_what_it_made_itself_is_its_own_when_it_was_used():
@@ -106,7 +151,7 @@ def test_versions_digests_and_processes():
 def test_three_files_of_one_suffix_are_that_suffix():
     seen = [f"{CWD}/{one}.o" for one in "abc"]
     pattern = paths(written=seen).pattern(seen[0], WRITE)
-    assert pattern == Pattern("match", "$CWD/*.o", "suffix")
+    assert pattern == Pattern("match", "$CWD/*.o", "suffix", KEPT_OUT)
     assert not holds(pattern, f"{CWD}/Makefile")
     assert paths(written=[f"{HOME}/{one}.o" for one in "abc"]).pattern(
         f"{HOME}/a.o", WRITE

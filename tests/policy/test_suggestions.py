@@ -143,9 +143,23 @@ def test_a_name_below_the_directory_of_the_start_is_widened_up_to_that():
     line = 'filename eq "$CWD/a[b]/x.json" then permit'
     made = for_rule(parse_rule(line, users=USERS, privileged=True), PLACES)
     assert len(made) == 4
-    assert [one.condition for one in made[2:]] == ['filename match "$CWD"', ""]
+    assert [one.condition for one in made[2:]] == [
+        'filename match "$CWD" and filename nsub "/." and filename nsub "/etc/"', "",
+    ]
     assert all(one.warning for one in made[1:])
     for one in made:
         assert holds(one, {"filename": [f"{ALICE.cwd}/a[b]/x.json"]}), one
     assert not holds(made[1], {"filename": [f"{ALICE.cwd}/ab/x.json"]})
     assert not holds(made[2], {"filename": ["/elsewhere/x.json"]})
+    for kept in (".ssh/id_ed25519", "a/.env", "etc/shadow"):
+        assert not holds(made[2], {"filename": [f"{ALICE.cwd}/{kept}"]}), kept
+    assert 'no name with "/."' in made[2].allows
+
+
+def test_a_hidden_name_below_the_directory_of_the_start_is_not_widened_beyond_what_hides_it():
+    line = 'filename eq "$CWD/.work/x.json" then permit'
+    made = for_rule(parse_rule(line, users=USERS, privileged=True), PLACES)
+    assert [one.condition for one in made[1:]] == [
+        'filename match "$CWD/.work" and filename nsub "/etc/"', "",
+    ]
+    assert all(holds(one, {"filename": [f"{ALICE.cwd}/.work/x.json"]}) for one in made)
