@@ -41,6 +41,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "nested": (EXIT_REFUSED, "a certificate was executed inside a confined program"),
     "not-found": (EXIT_NOT_FOUND, "the certificate does not exist"),
     "unreadable": (EXIT_INTERNAL, "a file that certexec needs cannot be read"),
+    "certificate-unreadable": (EXIT_REFUSED, "the invoker may not read the certificate"),
     "bad-key": (EXIT_REFUSED, "the key is damaged, weak or of an unknown kind"),
     "bad-passphrase": (EXIT_REFUSED, "the passphrase does not open the key"),
     "exists": (EXIT_REFUSED, "the file exists and would be overwritten"),

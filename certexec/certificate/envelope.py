@@ -88,10 +88,10 @@ def unwrap(data: bytes) -> cose.SignMessage:
     Nothing is verified: ``verify.verify_certificate`` does that. Raises
     CertificateError("malformed") for any byte that does not stand where it must.
     """
-    if len(data) > MAX_SIZE:
-        raise _malformed(f"longer than {MAX_SIZE} bytes")
     if not data.startswith(PREFIX):
         raise _malformed("not a certificate: the first bytes are not its magic number")
+    if len(data) > MAX_SIZE:
+        raise _malformed(f"longer than {MAX_SIZE} bytes")
     if not data.startswith(HEAD):
         raise _malformed("the preamble is not the one that every certificate has")
     message = cose.parse(codec.decode(data[len(HEAD) :]), _body_headers)

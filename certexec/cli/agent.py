@@ -12,11 +12,12 @@ from typing import NoReturn
 
 import click
 
+from certexec.cli import output
 from certexec.cli.answered_rules import AnsweredRules
 from certexec.cli.browser import browser_options, check_browser, show_in_browser
 from certexec.cli.desktop import Desktop
 from certexec.cli.front import use_app
-from certexec.cli.policy_input import EXIT_NOT_A_POLICY, show_error
+from certexec.cli.policy_input import EXIT_NOT_A_POLICY
 from certexec.cli.question_text import readable_lines
 from certexec.errors import RunError
 from certexec.policy.lexer import PolicySyntaxError
@@ -62,7 +63,7 @@ def command(
     try:
         rules = AnsweredRules(append)
     except PolicySyntaxError as error:
-        show_error(error)
+        output.failure(error)
         return EXIT_NOT_A_POLICY
     if browser:
         _agent().close()  # whether there can be one is said here, and not in the browser

@@ -7,6 +7,7 @@ import os
 import click
 
 from certexec.cli import output
+from certexec.cli.as_root import need_root
 from certexec.errors import CliError
 from certexec.kernel import binfmt
 from certexec.run import deploy, handler
@@ -30,7 +31,7 @@ def command() -> None:
 @command.command("register", short_help="Register the installed launcher.")
 def register() -> None:
     """Register the installed launcher, again where it is registered already."""
-    deploy.need_root("certexec binfmt register")
+    need_root("certexec binfmt register")
     if not os.path.isfile(SYSTEM.launcher):
         raise CliError(
             "not-found", f'"{SYSTEM.launcher}" is missing', 'install it with "certexec setup"'
@@ -47,7 +48,7 @@ def register() -> None:
 @command.command("unregister", short_help="Remove the handler from this kernel.")
 def unregister() -> None:
     """Remove the handler from the running kernel; it comes back at boot or with register."""
-    deploy.need_root("certexec binfmt unregister")
+    need_root("certexec binfmt unregister")
     report = deploy.Report()
     handler.deactivate(report)
     _tell(report)

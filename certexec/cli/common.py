@@ -48,7 +48,7 @@ def show_time(seconds: int) -> str:
 
 
 def parse_time(text: str, now: int) -> int:
-    """Read a time: ``now``, ``@SECONDS``, ``+90d``, or an ISO 8601 date, with or without a time.
+    """Read a time: ``now``, ``@SECONDS``, ``+90d``, ``-2h``, or an ISO 8601 date or time.
 
     Without an offset it is UTC, since a certificate means the same everywhere. Raises
     CliError("usage").
@@ -58,9 +58,9 @@ def parse_time(text: str, now: int) -> int:
     moment: int | None = None
     if re.fullmatch(r"@[0-9]{1,12}", text):
         moment = int(text[1:])
-    elif text.startswith("+"):
+    elif text.startswith(("+", "-")):
         length = parse_duration(text[1:])
-        moment = None if length is None else now + length
+        moment = None if length is None else now + (length if text[0] == "+" else -length)
     else:
         try:
             read = datetime.fromisoformat(text)
@@ -73,7 +73,7 @@ def parse_time(text: str, now: int) -> int:
         raise CliError(
             "usage",
             f'"{text}" is not a time',
-            'write it as 2027-02-01, 2027-02-01T12:00, @SECONDS, +90d or now (UTC)',
+            'write it as 2027-02-01, 2027-02-01T12:00, @SECONDS, +90d, -2h or now (UTC)',
         )
     return moment
 

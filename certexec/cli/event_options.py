@@ -77,12 +77,7 @@ def selection(
 
 
 def _moment(text: str | None, now: int) -> float:
-    """Read a time as elsewhere, or "2h ago" and the like as "-2h"."""
-    if text is None:
-        return 0.0
-    if text.startswith("-"):
-        return float(2 * now - parse_time("+" + text[1:], now))
-    return float(parse_time(text, now))
+    return 0.0 if text is None else float(parse_time(text, now))
 
 
 def as_json(seen: Seen) -> str:

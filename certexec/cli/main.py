@@ -313,7 +313,7 @@ def _call(argv: Sequence[str] | None) -> int:
     except CertexecError as failure:
         if _debugging():
             raise
-        output.error_with_hint(failure.message, failure.hint)
+        output.failure(failure)
         return exit_code_for(failure, cli.invoked)
     except BrokenPipeError:
         raise

@@ -3,8 +3,9 @@
 The rules: a verb's result goes to standard output, everything else to standard error. A result
 that only tells what was done is printed by ``done``, what was asked to be shown by click, one JSON
 object by ``print_json``. Everything on standard error starts with ``certexec:``, is in lower case,
-has no full stop, and puts paths in double quotes. There are four ways to say something and no
-others: ``info``, ``warn``, ``error`` and ``error_with_hint``.
+has no full stop, and puts paths in double quotes. There are five ways to say something and no
+others: ``info``, ``warn``, ``error``, ``error_with_hint`` and ``failure``. What could
+steer a terminal, such as a name that somebody else chose, is escaped there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import sys
 from typing import Any, TextIO
 
 import click
+
+from certexec.errors import CertexecError
+from certexec.text import printable
 
 COLOR_CHOICES = ("auto", "always", "never")
 
@@ -63,7 +67,7 @@ def painted(text: str, color: str, descriptor: int = 1) -> str:
 
 def _line(kind: str, color: str, message: str) -> str:
     label = f"{painted(kind, color, 2)}: " if kind else ""
-    return f"certexec: {label}{message}\n"
+    return f"certexec: {label}{printable(message)}\n"
 
 
 def _say(kind: str, color: str, message: str) -> None:
@@ -207,6 +211,17 @@ def error(message: str) -> None:
 def error_with_hint(message: str, hint: str) -> None:
     """Say what went wrong and, where a hint is given, what mends it."""
     say_lines(error_lines(message, hint))
+
+
+def failure(error: CertexecError) -> None:
+    """Say why something failed; for a policy's text, with its line and a caret."""
+    caret = getattr(error, "caret", None)  # only where the policy language is loaded already
+    if caret is None:
+        error_with_hint(error.message, error.hint)
+        return
+    hint = _line("hint", "cyan", error.hint) if error.hint else ""
+    place = printable(caret().removeprefix(error.message), lines=True)
+    say_lines(_line("error", "red", error.message).rstrip("\n") + place + "\n" + hint)
 
 
 def error_lines(message: str, hint: str) -> str:

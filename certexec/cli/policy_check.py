@@ -16,7 +16,6 @@ from certexec.cli.policy_input import (
     count_rules,
     error_json,
     read_text,
-    show_error,
     shown_name,
     writable,
 )
@@ -181,7 +180,7 @@ def _find_unused(result: Checked, calls: list[tuple[str, Call]] | None) -> None:
 
 def _show(result: Checked) -> None:
     if result.error is not None:
-        show_error(result.error)
+        output.failure(result.error)
         return
     for finding in result.findings:
         hint = f" ({finding.hint})" if finding.hint else ""

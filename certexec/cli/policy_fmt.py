@@ -13,7 +13,6 @@ from certexec.cli.policy_input import (
     EXIT_FINE,
     EXIT_NOT_A_POLICY,
     read_text,
-    show_error,
     shown_name,
 )
 from certexec.cli.presets import load_presets
@@ -67,7 +66,7 @@ def command(
             else:
                 _print(after)
         except CertexecError as error:
-            show_error(error)
+            output.failure(error)
             code = EXIT_NOT_A_POLICY
             continue
         if (checking or differing) and after != text:

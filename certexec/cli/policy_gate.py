@@ -8,7 +8,7 @@ from certexec.certificate.envelope import PREFIX
 from certexec.cli.common import printable, read_bounded
 from certexec.cli.output import info, warn
 from certexec.cli.presets import load_presets
-from certexec.errors import CliError, PolicyError
+from certexec.errors import CliError
 from certexec.kernel.userdb import SystemUsers
 from certexec.policy.calls import reaches
 from certexec.policy.elevation import Elevate, shown
@@ -19,7 +19,7 @@ from certexec.policy.include import expand
 from certexec.policy.lint import DETACH, lint
 from certexec.policy.model import Policy, PolicyFile, parts
 from certexec.policy.reach import Reach
-from certexec.policy.syntax import PolicySyntaxError, parse_policy
+from certexec.policy.syntax import parse_policy
 from certexec.run.confinement import confine, left_out
 from certexec.run.reached import notes
 
@@ -58,12 +58,9 @@ def decode(data: bytes, name: str) -> str:
 def write_out(text: str, name: str) -> str:
     """Return a policy with the rules of presets in place of its includes: what is signed is whole.
 
-    Raises PolicyError("policy-syntax") as ``check_policy`` does.
+    Raises PolicySyntaxError as ``check_policy`` does.
     """
-    try:
-        return expand(text, name=name, users=SystemUsers(), presets=load_presets())
-    except PolicySyntaxError as error:
-        raise PolicyError("policy-syntax", error.caret(), error.hint) from None
+    return expand(text, name=name, users=SystemUsers(), presets=load_presets())
 
 
 def check_policy(
@@ -77,16 +74,13 @@ def check_policy(
     will admit calls of the 32-bit ABI; ``asks_unmatched``: it will let an agent be asked about what
     no rule matches.
 
-    Raises PolicyError: "policy-syntax" with the line and a caret below the place,
-    "policy-mismatch" when it is not for this program, "policy-unsupported", or "setuid-denied"
-    for a rule that says ``as`` somebody else; CliError("usage") for a grant that no rule uses.
+    Raises PolicySyntaxError; PolicyError: "policy-mismatch" when it is not for this program,
+    "policy-unsupported", or "setuid-denied" for a rule that says ``as`` somebody else;
+    CliError("usage") for a grant that no rule uses.
     """
-    try:
-        parsed = parse_policy(
-            text, name=name, users=SystemUsers(), privileged=True, presets=load_presets()
-        )
-    except PolicySyntaxError as error:
-        raise PolicyError("policy-syntax", error.caret(), error.hint) from None
+    parsed = parse_policy(
+        text, name=name, users=SystemUsers(), privileged=True, presets=load_presets()
+    )
     found = lint(parsed)
     for finding in found:
         if finding.code in TOLD_WHEN_SIGNING:

@@ -8,7 +8,7 @@ import click
 
 from certexec.certificate.model import DENY, UNMATCHED
 from certexec.cli import output
-from certexec.cli.common import describe, printable
+from certexec.cli.common import describe
 from certexec.cli.policy_gate import MAX_POLICY, read_policy_file, refuse_certificate
 from certexec.cli.presets import load_presets
 from certexec.errors import CertexecError, CliError, unreadable
@@ -113,15 +113,8 @@ def refuse(error: CertexecError, as_json: bool) -> int:
     if as_json:
         output.print_json({"schema": SCHEMA, "ok": False, "error": error_json(error)})
     else:
-        show_error(error)
+        output.failure(error)
     return EXIT_NOT_A_POLICY
-
-
-def show_error(error: CertexecError) -> None:
-    """Write an error, that of a policy's text with the line and a caret."""
-    message = error.caret() if isinstance(error, PolicySyntaxError) else error.message
-    lines = isinstance(error, PolicySyntaxError)
-    output.error_with_hint(printable(message, lines=lines), printable(error.hint))
 
 
 def error_json(error: CertexecError) -> object:

@@ -11,7 +11,7 @@ from certexec.cli.covered_files import FileCounter
 from certexec.cli.front import in_browser, use_app
 from certexec.cli.learn_notes import denied_in
 from certexec.cli.own_places import own_places, own_subject
-from certexec.cli.policy_input import EXIT_NOT_A_POLICY, count, read_text, show_error
+from certexec.cli.policy_input import EXIT_NOT_A_POLICY, count, read_text
 from certexec.cli.presets import load_presets
 from certexec.cli.replace_file import Target, replace
 from certexec.cli.review_prompts import Prompts
@@ -58,7 +58,7 @@ def command(
             places=own_places()._replace(cwd=""), seen=seen,
         )
     except PolicySyntaxError as error:
-        show_error(error)
+        output.failure(error)
         return EXIT_NOT_A_POLICY
     if review.foreign:
         output.info(f'{count(review.foreign, "call", "calls")} of programs without a policy in it')

@@ -8,7 +8,7 @@ import click
 
 from certexec.certificate.model import UNMATCHED
 from certexec.cli.output import warn
-from certexec.errors import CliError
+from certexec.errors import CliError, RunError
 from certexec.kernel.ownership import PersonalOwners
 from certexec.observe.json_lines import render
 from certexec.observe.lines import Lines, is_torn, text_line
@@ -28,6 +28,22 @@ def _open_log(path: str) -> int:
 def _log_file(path: str, form: str) -> Lines:
     torn = is_torn(path)
     return Lines(_open_log(path), render if form == "json" else text_line, torn)
+
+
+def _check_readable(path: str) -> None:
+    """Refuse a certificate whose owner or directory keeps it from us: that is no fault of ours."""
+    try:
+        os.stat(path)
+        allowed = os.access(path, os.R_OK)
+    except PermissionError:
+        allowed = False
+    except OSError:
+        return  # opening it says what is wrong
+    if not allowed:
+        raise RunError(
+            "certificate-unreadable", f'you may not read the certificate "{path}"',
+            'its owner lets you with "chmod a+r"; "certexec install" makes it so',
+        )  # fmt: skip
 
 
 def _check_open(number: int) -> int:
@@ -92,6 +108,7 @@ def command(
     """
     if arguments[:1] == ("--",):
         arguments = arguments[1:]
+    _check_readable(certificate)
     keep = []
     settings = Settings(may_grant=False)
     if trust is not None:

@@ -7,6 +7,7 @@ import os
 import click
 
 from certexec.cli import output
+from certexec.cli.as_root import need_root
 from certexec.errors import CliError, RunError
 from certexec.kernel.procfs import in_initial_user_namespace
 from certexec.run import deploy, server_state
@@ -42,7 +43,7 @@ def command(context: click.Context, status: bool, as_json: bool) -> None:
     if as_json:
         raise CliError("usage", "--json goes with --status only")
     # 2. what would stop it
-    deploy.need_root("certexec server")
+    need_root("certexec server")
     if not in_initial_user_namespace():
         raise RunError("not-root", "in another user namespace there is no resident server")
     if not deploy.current_version(SYSTEM):

@@ -7,6 +7,7 @@ import sys
 import click
 
 from certexec.cli import output
+from certexec.cli.as_root import need_root
 from certexec.errors import CliError
 from certexec.run import checkup, handler
 from certexec.run.deploy import Report
@@ -46,6 +47,7 @@ def command(remove: bool, purge: bool, yes: bool) -> None:
     if yes and not purge:
         raise CliError("usage", "--yes goes with --remove --purge only")
     # 2. the other way round
+    need_root("certexec setup --remove" if remove else "certexec setup")
     if remove:
         if purge:
             _confirm_purge(yes)

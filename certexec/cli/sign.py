@@ -37,6 +37,7 @@ from certexec.cli.common import (
     parse_time,
     read_certificate,
     show_date,
+    show_time,
     write_file,
 )
 from certexec.cli.measure import measure_program
@@ -54,6 +55,8 @@ from certexec.trust.store import TrustedKey
 
 DEFAULT_LIFETIME = "1y"
 """Long enough to be forgotten by people, short enough that it ends: nothing is valid forever."""
+TOLD_BY_TIME = 7 * 86400
+"""seconds; a certificate that lives shorter is said to end at a time, not only on a day."""
 SUFFIX = ".cert"
 
 
@@ -178,6 +181,12 @@ def _claims(flags: dict[str, Any], issuer: str, name: str) -> Claims:
     if end <= begin:
         raise CliError("usage", "the certificate would end before it begins")
     return Claims(issuer, name, now, begin, end, os.urandom(Claims.CTI_SIZE))
+
+
+def _end(claims: Claims) -> str:
+    """Write when a certificate ends; of one that lives for hours the day says too little."""
+    short = claims.exp - claims.nbf < TOLD_BY_TIME
+    return show_time(claims.exp) if short else show_date(claims.exp)
 
 
 # 2. what is read from files ---------------------------------------------------------------------
@@ -376,7 +385,7 @@ def _deliver(
     if read_certificate(out) != data:
         raise CertificateError("internal", f'"{out}" does not hold what was written')
     fingerprints = ", ".join(one.public.fingerprint for one in keys)
-    output.done(f"{out}: signed ({fingerprints}, expires {show_date(certificate.claims.exp)})")
+    output.done(f"{out}: signed ({fingerprints}, expires {_end(certificate.claims)})")
     if not any(text.startswith("--allow") for text in flags["entry"]):
         output.info("everyone may run it, since nobody was named")
     if certificate.is_grant():

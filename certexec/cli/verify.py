@@ -278,6 +278,6 @@ def _report(page: str, records: list[str]) -> None:
     report = write_verify_report(page, [json.loads(record) for record in records])
     bad = sum(1 for one in report.results if not one["ok"])
     output.done(
-        f"{page}: {len(records)} certificates, {bad} not valid"
+        f"{page}: {len(records)} certificate{'' if len(records) == 1 else 's'}, {bad} not valid"
         + (f", {len(report.changes)} changed" if report.before else "")
     )

@@ -108,7 +108,8 @@ def verify_page(report: VerifyReport, made: str) -> str:
     heads = ("", "certificate", "program", "grants", "valid until", "signed by")
     body = [
         _figures(
-            (str(len(report.results)), "certificates"), (str(len(bad)), "not valid"),
+            (str(len(report.results)), "certificate" + "s" * (len(report.results) != 1)),
+            (str(len(bad)), "not valid"),
             (str(sum(1 for one in report.results if one.get("grant"))), "that grant something"),
             (str(len(report.changes)) if report.before else "\N{EM DASH}",
              "changed since the last report"),

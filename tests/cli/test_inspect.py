@@ -215,6 +215,9 @@ def test_what_is_no_certificate_is_named(script: Script) -> None:
     for flag in ((), ("--diag",), ("--json",), ("--verify", "--trust", ".")):
         assert script.certexec("inspect", *flag, "notes") == 1
         assert 'error: "notes": not a certificate' in script.stderr
+    script.path("large").write_bytes(b"\x7fELF" + bytes(envelope.MAX_SIZE))
+    assert script.certexec("inspect", "large") == 1
+    assert 'error: "large": not a certificate' in script.stderr
     script.stdin = b"no certificate"
     assert script.certexec("inspect", "-") == 1
     assert "error: standard input: not a certificate" in script.stderr

@@ -307,3 +307,36 @@ def test_examples_in_a_help_keep_their_lines(script: Script, verb: str) -> None:
     assert sum(line.startswith(f"  certexec {verb} ") or line == f"  certexec {verb}"
                for line in lines) >= 2  # fmt: skip
     assert "\\b" not in script.stdout and "\b" not in script.stdout
+
+
+@pytest.mark.parametrize(
+    "verb", [["inspect"], ["run", "--trust", "."], ["policy", "template"], ["policy", "check"],
+             ["verify"], ["install", "--to", "."], ["nonsense"]],
+)  # fmt: skip
+def test_a_name_cannot_steer_the_terminal_in_an_error(
+    verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*verb, "./\x1b[31mred\n\u202eback\udcff"])
+    shown = capsys.readouterr().err
+    assert shown
+    assert all(line.isprintable() and line.startswith("certexec:") for line in shown.splitlines())
+
+
+def test_a_policy_s_name_cannot_steer_the_terminal_though_its_error_has_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "a\n\x1b[31m.policy"
+    policy.write_text("x\x1b[31m\n")
+    assert main(["policy", "check", str(policy)]) == 2
+    first, source, caret, *_ = capsys.readouterr().err.splitlines()
+    assert first.isprintable() and "a\\n\\x1b[31m.policy" in first
+    assert source == "x\\x1b[31m"
+    assert caret.strip() == "^"
+
+
+def test_the_package_is_the_command_for_python_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "certexec", "-V"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("certexec ")

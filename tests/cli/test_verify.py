@@ -348,7 +348,7 @@ def test_a_report_says_what_became_of_certificates_and_what_changed(signed: Scri
     signed(
         """
         certexec verify --trust trust --html report.html hello.cert
-        stdout '^report.html: 1 certificates, 0 not valid$'
+        stdout '^report.html: 1 certificate, 0 not valid$'
         ! stderr .
         mode report.html 644
         ! certexec verify --trust trust --html report.html hello.cert hello

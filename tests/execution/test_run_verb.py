@@ -125,7 +125,7 @@ def test_a_grant_is_refused_however_good_the_certificate(world: World, trust: st
     os.unlink(Path(trust) / "ops.toml")
 
 
-def test_what_is_not_there_is_127_and_what_cannot_be_read_125(world: World, trust: str) -> None:
+def test_what_is_not_there_is_127_and_what_may_not_be_read_126(world: World, trust: str) -> None:
     done = run(world, trust, world.path("no-such.cert"))
     assert (done.returncode, done.stdout) == (NOT_FOUND, "")
     program = world.copy(ID, "gone")
@@ -135,7 +135,9 @@ def test_what_is_not_there_is_127_and_what_cannot_be_read_125(world: World, trus
     hidden = world.sign("hidden.cert", ID)
     os.chmod(hidden, 0o600)
     done = run(world, trust, hidden)
-    assert (done.returncode, done.stdout) == (INTERNAL, "")
+    assert (done.returncode, done.stdout) == (REFUSED, "")
+    assert f'you may not read the certificate "{hidden}"' in done.stderr
+    assert "chmod a+r" in done.stderr
     done = run(world, trust)
     assert (done.returncode, done.stdout) == (INTERNAL, "")
 

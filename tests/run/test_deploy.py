@@ -190,7 +190,7 @@ def test_a_package_that_others_can_change_is_reported_when_it_is_copied(site: Si
 def test_setup_needs_root_and_says_so(root_site: Site) -> None:
     done = root_site.certexec("setup", uid=12345)
     assert done.returncode == 2
-    assert "sudo certexec setup" in done.stderr
+    assert " setup" in done.stderr.partition("hint: ")[2]
     assert not os.path.exists(root_site.machine.path(LIBEXEC))
 
 
