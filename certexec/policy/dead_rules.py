@@ -2,8 +2,8 @@
 
 certexec.policy.lint finds what one other rule shadows. This finds also what several do together,
 by judging a call of every class (certexec.policy.cases), and what lies beyond single rules: a file
-that may be written and executed, memory that is both. It takes longer, so only who asks for
-warnings pays.
+that may be written and executed, memory that is both, a start at home. It takes longer, so
+only who asks for warnings pays.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from certexec.policy.model import MACROS, symbols
 from certexec.policy.question import uses_of
 from certexec.policy.reachable import MAPPINGS, writable_code, written_and_executed
 from certexec.policy.rule_index import relevant
+from certexec.policy.start_place import lint_starts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def lint_exactly(
     for policy in file.policies:
         found += _dead(policy, warned, watch)
         found += _reachable(policy)
+        found += lint_starts(policy)
     return found
 
 

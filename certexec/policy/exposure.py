@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     """Linux's name of a call, its use ("" for the only one), and its arguments."""
 
 HOME = "/home/user"
-SOMEBODY = Subject(1000, 1000, HOME, "user", "/srv/dir")
-"""An ordinary user, who starts the program in a directory that no check is about."""
+SOMEBODY = tuple(Subject(1000, 1000, HOME, "user", cwd) for cwd in ("/srv/dir", HOME))
+"""An ordinary user, who starts the program in a directory that no check is about, and at home."""
 GRADES = ((9.0, "dangerous"), (7.5, "unsafe"), (5.0, "exposed"), (2.5, "medium"), (1.0, "low"))
 """From which figure on which word holds; below all of them it is MINIMAL."""
 MINIMAL = "minimal"
@@ -68,6 +68,8 @@ class Check:
         self.probes = probes
 
 
+_SHARES = {"permit": 1.0, "ask": 0.5}
+"""How far a verdict permits; any other does not at all."""
 WRITE_EXEC, WRITABLE_CODE, LET_GO, ELEVATED = "write-exec", "wx-memory", "let-go", "elevated"
 """The checks that judge more than single calls."""
 
@@ -238,10 +240,8 @@ def _answer(policy: Policy, probe: Probe) -> float:
     for argument in arguments_of(name, variant):
         values.setdefault(argument.name, []).append(given.get(argument.name, ""))
     rules = effective_rules(policy, name, label)
-    verdict = evaluate(rules, values, SOMEBODY)
-    if verdict is None:
-        return 0.0
-    return {"permit": 1.0, "ask": 0.5}.get(verdict.action, 0.0)
+    verdicts = [evaluate(rules, values, subject) for subject in SOMEBODY]
+    return max(_SHARES.get(one.action, 0.0) if one else 0.0 for one in verdicts)
 
 
 def _text(probe: Probe) -> str:

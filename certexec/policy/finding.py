@@ -29,6 +29,7 @@ CODES = {
     "detach": "the program that is executed is let go: nothing confines it",
     "write-exec": "a file that the program may write it may also execute",
     "wx-memory": "memory can be writable and executable at once, although rules judge that",
+    "start": "started at home, the program reaches by $CWD what is hidden there",
     "unused": "no call in the log was decided by this rule",
     "empty": "the file holds no policy",
 }
