@@ -32,6 +32,7 @@ from certexec.policy.learn import (
 from certexec.policy.learned_paths import FULL, LEVELS, WHY
 from certexec.policy.lexer import source_lines
 from certexec.policy.syntax import parse_policy
+from certexec.run.gated_start import candidates
 from certexec.run.learning import Learning
 
 TYPE_CHECKING = False
@@ -127,7 +128,7 @@ def command(
         except RunError as error:
             if error.reason != "binary-missing":
                 raise
-            raise CliError("not-found", error.message, "give its path") from None
+            raise _no_program(program[0], error) from None
         _refuse_certificate(learning.program)
         if learning.program not in existing:
             check_header(learning.program)
@@ -150,6 +151,19 @@ def command(
             'with "--append" a policy that is there stays as it is then',
         )
     _write(learner, first, seen, existing, out, append, force, as_json, sockets)
+
+
+def _no_program(name: str, error: RunError) -> CliError:
+    """Return what to say of a program that cannot be run: it may be there all the same."""
+    path = next((one for one in candidates(name) if os.path.exists(one)), "")
+    if not path:
+        return CliError("not-found", error.message, "give its path")
+    if not os.path.isfile(path):
+        return CliError("binary-unusable", f'"{printable(path)}" is not a file', "name a program")
+    return CliError(
+        "binary-unusable", f'"{printable(path)}" is not executable',
+        f'for a script: "chmod +x" it, or name what runs it: "-- sh {printable(path)}"',
+    )
 
 
 def _write(

@@ -29,7 +29,7 @@ from certexec.policy.dead_rules import Call, lint_exactly, unused
 from certexec.policy.evaluate import subject_of
 from certexec.policy.format import format_expression, tree
 from certexec.policy.lexer import PolicySyntaxError
-from certexec.policy.lint import Finding, lint, lint_text
+from certexec.policy.lint import Finding, lint, lint_text, without_meant
 from certexec.policy.model import Policy, PolicyFile, Rule, UserDb
 from certexec.policy.reach import file_name
 from certexec.policy.syntax import parse_policy, parse_template
@@ -112,7 +112,7 @@ def _check(name: str, templates: bool, privileged: bool, linted: bool) -> Checke
         result.error = error
         return result
     if linted:
-        found = lint(result.parsed) + lint_text(text)
+        found = without_meant(lint(result.parsed), text) + lint_text(text)
         with counting("check") as watch:
             found += lint_exactly(result.parsed, found, watch)
         result.findings = sorted(found, key=lambda finding: finding.line)

@@ -84,7 +84,7 @@ def check_policy(
     found = lint(parsed)
     for finding in found:
         if finding.code in TOLD_WHEN_SIGNING:
-            warn(f"{name}:{finding.line}: {finding.message} ({finding.code})")
+            warn(printable(f"{name}:{finding.line}: {finding.message} ({finding.code})"))
     reach, _, _ = confine(
         parsed, program, name,
         inherit=inherit, full_log=log == "full", privileged=grant, capable=grant,
@@ -104,7 +104,8 @@ def check_policy(
         _warn_of_grants_let_go(found, parsed, reach, name)
     if not inherit:
         for policy, where, why in left_out(parsed, program):
-            warn(f'{name}:{where.line}: the policy of "{policy.path}" is left out: {why}')
+            path = printable(policy.path)
+            warn(f'{name}:{where.line}: the policy of "{path}" is left out: {why}')
 
 
 def _warn_of_execs(policy: Policy, name: str) -> None:

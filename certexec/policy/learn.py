@@ -22,6 +22,7 @@ from certexec.policy.format import quote
 from certexec.policy.learned_paths import (
     EXECUTE,
     FULL,
+    LITERAL_MARK,
     NAMELESS,
     NONE,
     READ,
@@ -57,6 +58,8 @@ _MARKS = {"tty 1": "/dev/", "python 1": "/usr/bin/"}
 """How a name begins without which the use of a preset is chance."""
 MANY_USED = 3
 """different rules of a preset that were used, from which on it is included."""
+_NOT_WIDENED = ("missing", "literal")
+"""What a rule says above itself though its names are those that were seen."""
 ACCEPT, EXACT, DROP = "accept", "exact", "drop"
 """What may be answered about a widened rule."""
 _READS = frozenset(
@@ -292,7 +295,7 @@ class Learner:
         chosen: dict[Rule, list[Observation]] = {}
         for rule, seen in found.items():
             answer = ACCEPT
-            if rule.why and rule.why != "missing":
+            if rule.why and rule.why not in _NOT_WIDENED:
                 names = sorted({" ".join(one.texts("filename")) for one in seen})
                 answer = decide(rule, names)
             if answer == ACCEPT:
@@ -315,7 +318,8 @@ class Learner:
                 condition = _compare(argument[patterns.index(missing)], missing)
                 return Rule(f"{name}: {condition} then deny[enoent]", "missing")
             conditions = list(map(_compare, argument, patterns))
-            why = next((pattern.why for pattern in patterns if pattern.why), "")
+            whys = sorted((one.why for one in patterns if one.why), key="literal".__eq__)
+            why = whys[0] if whys else ""
             return Rule(f"{name}: {' and '.join(conditions)} then permit", why)
         if addresses:
             if addresses[0].startswith("/"):
@@ -376,7 +380,8 @@ class Learner:
         # 6.
         texts = [f"native-{rule.text}" for rule in rules]
         parsed = self._parse(program, "".join(f"\t{text}\n" for text in texts)).rules
-        before = ""
+        comments = [line for line in existing.splitlines() if line.startswith("#")]
+        before = "literal" if comments[-1:] == [LITERAL_MARK] else ""
         for index in sorted_order(parsed, texts):
             why = rules[index].why
             if why != before and why:

@@ -106,8 +106,11 @@ WHY = {
     "tree": "several files of these directories",
     "suffix": "files of these kinds",
     "port": "ports that the kernel chooses",
+    "literal": "names that hold a \"*\" or a \"?\", which stands for itself here",
 }  # fmt: skip
 """What the comment above a widened rule says."""
+LITERAL_MARK = f"# {WHY['literal']}"
+"""The comment by which those who look for mistakes know that no pattern was meant."""
 
 
 class Pattern(NamedTuple):
@@ -375,7 +378,8 @@ class Paths:
         return counts
 
     def _exact(self, path: str, macros: bool = True) -> Pattern:
-        return Pattern("eq", self._macros(path) if macros and self.level == FULL else path)
+        data = self._macros(path) if macros and self.level == FULL else path
+        return Pattern("eq", data, "literal" if "*" in data or "?" in data else "")
 
     def _macros(self, path: str, wide: bool = False) -> str:
         """Put macros in place of what they stand for; ``wide``: in a pattern for other names."""

@@ -22,6 +22,7 @@ from certexec.policy.evaluate import (
 from certexec.policy.finding import CODES, Finding
 from certexec.policy.format import tree
 from certexec.policy.implication import implies, never_holds
+from certexec.policy.learned_paths import LITERAL_MARK
 from certexec.policy.model import ALIASES, And, Policy, PolicyFile, Rule, Subject, Symbol, symbols
 from certexec.policy.names import (
     ABSENT,
@@ -39,7 +40,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CODES", "Finding", "lint", "lint_text"]
+__all__ = ["CODES", "Finding", "lint", "lint_text", "without_meant"]
 
 DETACH = "detach"
 """The finding about a rule that lets a program go."""
@@ -239,6 +240,18 @@ def lint_text(text: str) -> list[Finding]:
             continue
         found.append(Finding(number, "continuation", what, lexer.JOIN_THE_LINES))
     return found
+
+
+def without_meant(found: Sequence[Finding], text: str) -> list[Finding]:
+    """Leave out wildcards of which a comment above their rule says that they are none."""
+    meant: set[int] = set()
+    marked = False
+    for number, raw in enumerate(text.split("\n"), 1):
+        if raw.startswith("#") or raw[:8].lower() == "policy: ":
+            marked = raw.rstrip() == LITERAL_MARK
+        elif marked:
+            meant.add(number)
+    return [one for one in found if one.code != "wildcard" or one.line not in meant]
 
 
 def _lint_rule(policy: Policy, rule: Rule) -> list[Finding]:

@@ -201,7 +201,7 @@ def _names(paths: Sequence[str], places: Places) -> list[Suggestion]:
     """Return the patterns that learning would choose for such names, where there are any."""
     learned = Paths(places, FULL, created=paths)
     patterns = [learned.pattern(path, "write", True) for path in paths]
-    why = next((one.why for one in patterns if one.why), "")
+    why = next((one.why for one in patterns if one.why not in ("", "literal")), "")
     for path, one in zip(paths, patterns, strict=True):
         directory = directory_of(path)
         if directory == "/":

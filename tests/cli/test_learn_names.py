@@ -67,3 +67,45 @@ def test_rules_that_no_line_can_hold_are_left_out(script: Script) -> None:
     assert '"/srv/a"' in text and '"/srv/\\"\\"#"' in text and "ddd" not in text
     script("certexec learn -f -o new --generalize none --from-strace trace\nstderr 'no line can'")
     assert script.stderr.count("a rule was left out that no line can hold") >= 2
+
+
+def test_a_name_with_a_wildcard_in_it_is_learned_as_one_that_is_meant(script: Script) -> None:
+    script.write(
+        "trace",
+        '7 execve("/bin/x", ["x"], 0x7) = 0\n7 mkdir("/srv/a*\x1b[1m", 0700) = 0\n'
+        '7 mkdir("/srv/b?", 0700) = 0\n7 mkdir("/srv/c", 0700) = 0\n',
+    )
+    script.write("more", '7 execve("/bin/x", ["x"], 0x7) = 0\n7 mkdir("/srv/d", 0700) = 0\n')
+    script(
+        """
+        certexec learn -o new --generalize none --from-strace trace
+        certexec learn -a -o new --generalize none --from-strace more
+        certexec policy check --lint new
+        ! stderr wildcard
+        """
+    )
+    lines = script.path("new").read_text().splitlines()
+    mark = next(at for at, line in enumerate(lines) if line.startswith('# names that hold a "*"'))
+    assert [line for line in lines[mark:] if "/srv/a*" in line or "/srv/b?" in line]
+    assert not [line for line in lines[:mark] if "/srv/a*" in line or "/srv/b?" in line]
+    end = next(at for at in range(mark + 1, len(lines)) if lines[at].startswith("#"))
+    assert not [line for line in lines[mark:end] if "/srv/c" in line or "/srv/d" in line]
+    # by hand it is a mistake, and shown so that it steers no terminal
+    script.path("new").write_text("\n".join(one for one in lines if one[:1] != "#") + "\n")
+    script("! certexec policy check --lint new\nstderr wildcard\nstderr 'a.[\\\\]x1b'")
+
+
+def test_what_is_there_and_cannot_be_run_is_said_to_be_so(script: Script) -> None:
+    script.write("data", "")
+    script.path("directory").mkdir()
+    script(
+        """
+        ! certexec learn -- ./data
+        stderr '"./data" is not executable'
+        stderr 'hint: for a script: "chmod [+]x" it'
+        ! certexec learn -- ./directory
+        stderr '"./directory" is not a file'
+        ? certexec learn -- ./none
+        stderr 'there is no program "./none"'
+        """
+    )
