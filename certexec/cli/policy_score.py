@@ -65,7 +65,7 @@ def command(
         output.print_json(writable(_as_json(shown_name(file), policy.path, exposure)))
     else:
         for reason in exposure.reasons:
-            if reason.open or every:
+            if reason.points or every:
                 output.done(_line(reason))
         grade = output.painted(exposure.grade, COLORS[exposure.grade])
         output.done(f"{printable(policy.path)}: {exposure.figure:.1f} of 10, {grade}")
@@ -74,7 +74,7 @@ def command(
 
 def _line(reason: Reason) -> str:
     example = f" ({printable(reason.example)})" if reason.example else ""
-    points = f"{reason.points:+.2f}" if reason.open else "     "
+    points = f"{reason.points:+.2f}" if reason.points else "     "
     return f"{points}  {reason.check.word:<18}  {reason.check.title}{example}"
 
 

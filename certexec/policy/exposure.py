@@ -2,8 +2,9 @@
 
 Each check asks the policy about some calls that an attacker who controls the program would like to
 make. Its weight counts as far as they are permitted (``ask`` counts half), and the exposure is the
-sum of these as a share of all weights, from 0.0 to 10.0. The figure says how much could be done,
-not how likely that is; it depends on nothing but the policy and this table, which
+sum of these as a share of all weights, from 0.0 to 10.0. Where one call is enough to escape, that
+alone says how much at least, and the weights share what is left up to 10.0. The figure says how much
+could be done, not how likely that is; it depends on nothing but the policy and these tables, which
 docs/policy-score.md shows.
 """
 
@@ -57,20 +58,26 @@ class Check:
 
     Attributes:
         word: stable name; weight: how much it counts; title: for people; probes: calls to judge.
+        one_does: one permitted call is as much as all of them.
     """
 
-    __slots__ = ("probes", "title", "weight", "word")
+    __slots__ = ("one_does", "probes", "title", "weight", "word")
 
-    def __init__(self, word: str, weight: int, title: str, probes: Sequence[Probe] = ()) -> None:
+    def __init__(
+        self, word: str, weight: int, title: str, probes: Sequence[Probe] = (), *,
+        one_does: bool = False,
+    ) -> None:  # fmt: skip
         self.word = word
         self.weight = weight
         self.title = title
         self.probes = probes
+        self.one_does = one_does
 
 
 _SHARES = {"permit": 1.0, "ask": 0.5}
 """How far a verdict permits; any other does not at all."""
 WRITE_EXEC, WRITABLE_CODE, LET_GO, ELEVATED = "write-exec", "wx-memory", "let-go", "elevated"
+TAKE_HOLD = "take-hold"
 """The checks that judge more than single calls."""
 
 CHECKS: tuple[Check, ...] = (
@@ -104,8 +111,12 @@ CHECKS: tuple[Check, ...] = (
     )),
     # programs
     Check("execute", 8, "executes shells and other tools", _executes(
-        "/bin/sh", "/usr/bin/python3", "/usr/bin/ssh", "/usr/bin/curl",
-    )),
+        # by their real names, as a program is judged when it is executed
+        "/bin/sh", "/usr/bin/dash", "/usr/bin/bash", "/bin/bash", "/bin/busybox",
+        "/usr/bin/busybox", "/usr/bin/zsh", "/usr/bin/perl", "/usr/bin/python3",
+        *(f"/usr/bin/python3.{minor}" for minor in range(9, 16)),
+        "/usr/bin/env", "/usr/bin/ssh", "/usr/bin/curl", "/usr/bin/wget", "/usr/bin/gawk",
+    ), one_does=True),
     Check("execute-privileged", 6, "executes programs that are set-user-ID", _executes(
         "/usr/bin/sudo", "/usr/bin/su", "/usr/bin/pkexec",
     )),
@@ -173,12 +184,29 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 
 
+TAKE_OVERS: tuple[tuple[float, Check], ...] = (
+    (7.5, Check("take-system", 0, "takes over the system, as far as its user may write there", (
+        *_writes("/usr/bin/x", "/usr/lib/x.so", "/etc/cron.d/x", "/etc/ld.so.preload", "/dev/sda"),
+    ), one_does=True)),
+    (5.0, Check("take-user", 0, "takes over its user: what he starts next is not confined", (
+        *_writes(
+            f"{HOME}/.bashrc", f"{HOME}/.profile", f"{HOME}/.ssh/authorized_keys",
+            f"{HOME}/.config/autostart/x.desktop", f"{HOME}/.config/systemd/user/x.service",
+            "/var/spool/cron/user",
+        ),
+        *_calls("ptrace", "process_vm_writev"),
+    ), one_does=True)),
+    (2.5, Check(TAKE_HOLD, 0, "executes programs of its own making, confined as it is")),
+)  # fmt: skip
+"""The least figure where a check finds something, and the checks; the highest one counts."""
+
+
 class Reason:
     """One check and what it found.
 
     Attributes:
         open: the share of its probes that are permitted, from 0.0 to 1.0; example: one that is.
-        points: what it adds to the figure.
+        points: what it adds to the figure; none for a take-over besides one that counts more.
     """
 
     __slots__ = ("check", "example", "open", "points")
@@ -201,6 +229,18 @@ class Exposure:
 
     def __init__(self, policy: Policy) -> None:
         reasons = [_reason(policy, check) for check in CHECKS]
+        [written] = [one for one in reasons if one.check.word == WRITE_EXEC]
+        bases = []
+        for figure, check in TAKE_OVERS:
+            base = _reason(policy, check) if check.probes else Reason(
+                check, written.open, written.example
+            )
+            bases.append((figure * base.open, base))
+        least, highest = max(bases, key=lambda one: one[0])
+        for one in reasons:
+            one.points *= 1 - least / 10
+        highest.points = least
+        reasons += [base for _, base in bases]
         self.figure = round(sum(one.points for one in reasons), 1)
         self.reasons = sorted(reasons, key=lambda one: (-one.points, one.check.word))
 
@@ -216,13 +256,14 @@ def _reason(policy: Policy, check: Check) -> Reason:
     if check.probes:
         answers = [(probe, _answer(policy, probe)) for probe in check.probes]
         permitted = [probe for probe, share in answers if share]
-        share = sum(share for _, share in answers) / len(answers)
+        shares = [share for _, share in answers]
+        share = max(shares) if check.one_does else sum(shares) / len(shares)
         return Reason(check, share, _text(permitted[0]) if permitted else "")
     if check.word == WRITE_EXEC:
         both = written_and_executed(policy)
         return Reason(check, 1.0 if both else 0.0, both[0] if both else "")
     if check.word == WRITABLE_CODE:
-        memory = writable_code(policy)
+        memory = writable_code(policy, presets=False)  # of a preset's rules nobody can mend any
         return Reason(check, 1.0 if memory else 0.0, " ".join(memory) if memory else "")
     rules = [
         rule for rule in policy.rules

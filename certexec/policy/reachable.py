@@ -66,8 +66,11 @@ def written_and_executed(policy: Policy) -> tuple[str, str] | None:
     return None
 
 
-def writable_code(policy: Policy) -> tuple[str, str] | None:
-    """Return a call that makes memory writable and executable at once, and its ``prot``."""
+def writable_code(policy: Policy, *, presets: bool = True) -> tuple[str, str] | None:
+    """Return a call that makes memory writable and executable at once, and its ``prot``.
+
+    ``presets``: also where it is a preset's rule that permits that.
+    """
     for name in MAPPINGS:
         variant = variants(name)[0]
         rules = effective_rules(policy, name, variant.label)
@@ -76,7 +79,9 @@ def writable_code(policy: Policy) -> tuple[str, str] | None:
             for case in Cases((*rules, *dividing), name, variant):
                 verdict = evaluate(rules, case.values, case.subject)
                 text = case.values["prot"][0].decode()
-                if verdict is not None and verdict.action == "permit" and _is_both(text):
+                if verdict is None or verdict.action != "permit" or not _is_both(text):
+                    continue
+                if presets or verdict.rule is None or not verdict.rule.origin:
                     return name, text
         except TooComplex:
             continue

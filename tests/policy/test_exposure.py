@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 
 from certexec.policy.difference import WIDENED, compare
 from certexec.policy.evaluate import evaluate
-from certexec.policy.exposure import CHECKS, GRADES, MINIMAL, WHOLE, Exposure
+from certexec.policy.exposure import CHECKS, GRADES, MINIMAL, TAKE_OVERS, WHOLE, Exposure
 from certexec.policy.syntax import parse_policy
 from certexec.policy.template import permit_all, starting_policy
 from tests.policy.common import USERS
@@ -84,5 +85,54 @@ def test_the_page_has_the_table():
         (check.word, check.weight, check.title) for check in CHECKS
     ]
     assert f"together {WHOLE}" in PAGE.read_text()
+    bases = re.findall(r"^\| `([a-z-]+)` \| (\d\.\d) \| (.*) \|$", PAGE.read_text(), re.M)
+    assert [(float(least), word, title) for word, least, title in bases] == [
+        (least, check.word, check.title) for least, check in TAKE_OVERS
+    ]
     grades = re.findall(r"^\| ([0-9.]+) \| ([a-z]+) \|$", PAGE.read_text(), re.M)
     assert [(float(least), word) for least, word in grades] == [*GRADES, (0.0, MINIMAL)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "grade", "word"),
+    [
+        (['fsread: filename match "$HOME" then permit',
+          'fswrite: filename match "$HOME" then permit'], "exposed", "take-user"),
+        (["fsread: permit", "fswrite: permit", "execve: permit"], "unsafe", "take-system"),
+        (['fswrite: filename match "$CWD" then permit'], "exposed", "take-user"),
+        (["ptrace: permit"], "exposed", "take-user"),
+        (['fswrite: filename match "/srv" then permit',
+          'execve: filename match "/srv" then permit'], "medium", "take-hold"),
+        (['fswrite: filename match "/etc/cron.d" then permit'], "unsafe", "take-system"),
+        (['fsread: permit'], MINIMAL, ""),
+    ],
+)  # fmt: skip
+def test_a_way_out_says_how_much_at_least(rules, grade, word):
+    found = Exposure(parsed(*(f"native-{rule}" for rule in rules)))
+    assert found.grade == grade, found.figure
+    assert abs(sum(one.points for one in found.reasons) - found.figure) < 0.06
+    bases = {check.word for _, check in TAKE_OVERS}
+    assert {one.check.word for one in found.reasons if one.points} & bases == ({word} - {""})
+    assert not word or found.reasons[0].check.word == word
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/usr/bin/dash", "/usr/bin/bash"])
+def test_one_shell_is_as_much_as_all(shell):
+    [reason] = [
+        one for one in Exposure(parsed(f'native-execve: filename eq "{shell}" then permit')).reasons
+        if one.open
+    ]
+    assert (reason.check.word, reason.open) == ("execute", 1.0)
+
+
+def test_memory_that_only_a_preset_makes_executable_is_not_counted():
+    def counted(lines: str, presets: dict[str, str]) -> float:
+        text = "Language: certexec 1\n" + HEADER + lines
+        file = parse_policy(text, name="x", users=USERS, privileged=True, presets=presets)
+        reasons = Exposure(file.policies[0]).reasons
+        return next(one.open for one in reasons if one.check.word == "wx-memory")
+
+    presets = {"base 1": "\tnative-mprotect: permit\n"}
+    assert counted("\tinclude base 1\n", presets) == 0.0
+    assert counted("\tinclude base 1\n\tnative-mmap: permit\n", presets) == 1.0
+    assert counted("\tnative-mprotect: permit\n", presets) == 1.0
