@@ -6,8 +6,9 @@ import os
 
 from certexec.cli import output
 from certexec.cli.common import printable
+from certexec.cli.log_lines import open_log
 from certexec.cli.policy_input import count
-from certexec.errors import CliError, unreadable
+from certexec.errors import CliError
 from certexec.observe.event_log import PassedOver, read_events
 from certexec.observe.strace_log import read_strace
 from certexec.policy.learn import is_unsaid
@@ -33,9 +34,7 @@ _SHOWN = 5
 
 def from_log(path: str, inherit: bool) -> list[Observation]:
     """Read events of certexec. Raises CliError."""
-    calls = _events(path)
-    _tell_left_out(calls)
-    return list(dict.fromkeys(one for one, _ in _said(calls, inherit, path, resolve=False)))
+    return list(_in_events(path, inherit))
 
 
 def denied_in(path: str) -> dict[Observation, int]:
@@ -44,39 +43,49 @@ def denied_in(path: str) -> dict[Observation, int]:
     Each is said to be of the program in the header of the policy that judged it: that is where a
     rule would have to stand.
     """
-    found: dict[Observation, int] = {}
-    calls = _events(path)
-    _tell_left_out(calls)
-    whose = [call._replace(program=call.policy or call.program) for call in calls]
-    for one, times in _said(whose, False, path, resolve=False):
-        found[one] = found.get(one, 0) + times
-    return found
+    return _in_events(path, inherit=False, by_policy=True)
 
 
-def _said(
-    calls: Iterable[NotedCall], inherit: bool, path: str, resolve: bool
-) -> list[tuple[Observation, int]]:
-    """Return each call of a log and how often it was made; tell of those it says too little about.
+class _Said:
+    """What the calls of a log were about, and how often; the calls themselves are not kept.
 
-    A rule for one of these would have no condition: whoever was denied one file would get them all.
+    Left out are those that say too little: a rule for one would have no condition, and whoever was
+    denied one file would get them all.
     """
-    found: list[tuple[Observation, int]] = []
-    unsaid: dict[str, int] = {}
-    for call, one in _each(calls, inherit, resolve):
-        if is_unsaid(one):
-            unsaid[one.call] = unsaid.get(one.call, 0) + call.times
-        else:
-            found.append((one, call.times))
-    if unsaid:
-        names = [*unsaid][:_SHOWN] + ["..."] * (len(unsaid) > _SHOWN)
-        times = sum(unsaid.values())
-        do = "do not say what they were" if times > 1 else "does not say what it was"
-        output.warn(
-            f'"{printable(path)}": {count(times, "call", "calls")} ({", ".join(names)}) {do} about '
-            f'and {"were" if times > 1 else "was"} left out',
-            UNSAID_HINT,
-        )
-    return found
+
+    def __init__(self, calls: Iterable[NotedCall], inherit: bool, resolve: bool) -> None:
+        self.found: dict[Observation, int] = {}
+        self.total = self._foreign = 0
+        self._unsaid: dict[str, int] = {}
+        for call, one in _each(self._counted(calls), inherit, resolve):
+            if is_unsaid(one):
+                self._unsaid[one.call] = self._unsaid.get(one.call, 0) + call.times
+            else:
+                self.found[one] = self.found.get(one, 0) + call.times
+
+    def _counted(self, calls: Iterable[NotedCall]) -> Iterator[NotedCall]:
+        for call in calls:
+            self.total += 1
+            self._foreign += call.foreign
+            yield call
+
+    def tell_left_out(self, path: str) -> None:
+        """Warn of what is not in it."""
+        if self._foreign:
+            calls_are = count(self._foreign, "call", "calls")
+            output.warn(
+                f"{calls_are} of the 32-bit ABI left out: their rules, for "
+                '"Emulation: linux", are written by hand'
+            )
+        if self._unsaid:
+            names = [*self._unsaid][:_SHOWN] + ["..."] * (len(self._unsaid) > _SHOWN)
+            times = sum(self._unsaid.values())
+            do = "do not say what they were" if times > 1 else "does not say what it was"
+            output.warn(
+                f'"{printable(path)}": {count(times, "call", "calls")} ({", ".join(names)}) {do} '
+                f'about and {"were" if times > 1 else "was"} left out',
+                UNSAID_HINT,
+            )
 
 
 def asked_about(line: str) -> Observation | None:
@@ -89,11 +98,14 @@ def asked_about(line: str) -> Observation | None:
     return found[0] if found else None
 
 
-def _events(path: str) -> list[NotedCall]:
-    """Return the calls in a log, which may hold what others wrote. Raises CliError."""
+def _in_events(path: str, inherit: bool, by_policy: bool = False) -> dict[Observation, int]:
+    """Return what is in a log, which may hold what others wrote, and how often. Raises CliError."""
     passed = PassedOver()
-    with _open(path) as lines:
-        calls = list(read_events(lines, passed))
+    with open_log(path) as lines:
+        calls = read_events(lines, passed)
+        if by_policy:
+            calls = (call._replace(program=call.policy or call.program) for call in calls)
+        said = _Said(calls, inherit, resolve=False)
     if passed.why and not passed.events:
         raise CliError(
             "unreadable", f'"{path}": {passed.why}',
@@ -102,41 +114,21 @@ def _events(path: str) -> list[NotedCall]:
     if passed.unsaid:
         calls_are = count(passed.unsaid, "denied call", "denied calls")
         output.warn(f'"{printable(path)}": {calls_are} left out: the log does not say why')
-    return calls
+    said.tell_left_out(path)
+    return said.found
 
 
 def from_strace(path: str, inherit: bool) -> list[Observation]:
     """Read what strace wrote. Raises CliError."""
-    with _open(path) as lines:
-        calls = list(read_strace(lines, os.getcwd()))
-    _tell_left_out(calls)
-    found = list(dict.fromkeys(one for one, _ in _said(calls, inherit, path, resolve=True)))
-    if not calls:
+    with open_log(path) as lines:
+        said = _Said(read_strace(lines, os.getcwd()), inherit, resolve=True)
+    said.tell_left_out(path)
+    if not said.total:
         raise CliError(
             "unreadable", f'"{path}" shows no program that is executed',
             'make it with "strace -f -y -o FILE PROG"',
         )
-    return found
-
-
-class _open:  # noqa: N801 - used as a function
-    """A log, or standard input for ``-``."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> Iterable[str]:
-        try:
-            where = 0 if self.path == "-" else self.path
-            self.file = open(  # noqa: SIM115 - closed below
-                where, encoding="utf-8", errors="surrogateescape", closefd=where != 0
-            )
-        except OSError as error:
-            raise unreadable(self.path, error) from None
-        return self.file
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+    return list(said.found)
 
 
 def observations(calls: Iterable[NotedCall], inherit: bool, resolve: bool) -> list[Observation]:
@@ -173,16 +165,6 @@ def _each(
                 "unreadable", f'line {seen.number}: there is no call "{printable(seen.call)}" here'
             ) from None
         yield seen, one
-
-
-def _tell_left_out(calls: Iterable[NotedCall]) -> None:
-    left_out = sum(1 for seen in calls if seen.foreign)
-    if left_out:
-        calls_are = count(left_out, "call", "calls")
-        output.warn(
-            f"{calls_are} of the 32-bit ABI left out: their rules, for "
-            '"Emulation: linux", are written by hand'
-        )
 
 
 def _real(path: str, missing: bool) -> str:
