@@ -3,9 +3,9 @@
 Each check asks the policy about some calls that an attacker who controls the program would like to
 make. Its weight counts as far as they are permitted (``ask`` counts half), and the exposure is the
 sum of these as a share of all weights, from 0.0 to 10.0. Where one call is enough to escape, that
-alone says how much at least, and the weights share what is left up to 10.0. The figure says how much
-could be done, not how likely that is; it depends on nothing but the policy and these tables, which
-docs/policy-score.md shows.
+alone says how much at least, and the weights share what is left up to 10.0. The figure says how
+much could be done, not how likely that is; it depends on nothing but the policy and these tables,
+which docs/policy-score.md shows.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from certexec.policy.syntax import parse_policy, parse_rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from certexec.policy.learned_paths import Places
     from certexec.policy.model import Policy, PolicyFile, Rule, Subject, UserDb
@@ -119,7 +119,7 @@ class Review:
         found = [
             (rule, policy) for policy in file.policies for rule in policy.rules if not rule.origin
         ]
-        above = _comments(self._lines)
+        above = _comments(self._lines, {rule.line for rule, _ in found})
         for index, (rule, policy) in enumerate(sorted(found, key=lambda one: one[0].line)):
             self._rules[index] = rule
             yield Item(
@@ -356,22 +356,27 @@ def _note(above: str, line: str) -> str:
     return f"{above} {own}".strip()
 
 
-def _comments(lines: Sequence[str]) -> list[str]:
+def _comments(lines: Sequence[str], rules: Container[int]) -> list[str]:
     """Return for each line the comments above the group of lines that it belongs to.
 
-    As learning writes them: a header and an empty line end a group, a bare "#" says no more.
+    As learning writes them: a header and an empty line end a group, a bare "#" says no more. What
+    stands above an ``include``, or another line that is no rule, is about that.
+
+    Args:
+        lines: of the file.
+        rules: the numbers, from 1, of those that are rules.
     """
     found: list[str] = []
     block: list[str] = []
     before = False  # the line before was a comment
     said = ""
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         found.append(said)
         is_comment = _begins(line, "#")
         if is_comment:
             block = [*(block if before else ()), line.strip("# \t\r")]
             said = " ".join(one for one in block if one)
-        elif not line.strip() or _begins(line, "policy:"):
+        elif number not in rules:
             said = ""
         before = is_comment
     return found

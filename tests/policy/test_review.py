@@ -72,6 +72,13 @@ def test_what_comments_say_about_a_rule_is_shown_with_it():
     assert [one.note for one in review(text).items] == [
         "what every program does", "what every program does even this", "", ""
     ]
+    text = (
+        "Language: certexec 1\nPolicy: /bin/x, Emulation: native\n# presets\n\tinclude base 1\n"
+        "\tnative-read: permit\n# one\n\tnative-write: permit\n\tno-dotdot\n"
+        "\tnative-close: permit\n"
+    )
+    presets = {"base 1": "\tnative-brk: permit\n"}
+    assert [one.note for one in review(text, presets=presets).items] == ["", "one", ""]
     assert [one.note for one in review().items] == ["names", *["two trees"] * 3, ""]
 
 
