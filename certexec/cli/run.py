@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 
 import click
 
-from certexec.certificate.model import UNMATCHED
+from certexec.certificate.model import ASK, UNMATCHED
 from certexec.cli.output import warn
 from certexec.errors import CliError, RunError
 from certexec.kernel.ownership import PersonalOwners
 from certexec.observe.json_lines import render
 from certexec.observe.lines import Lines, is_torn, text_line
-from certexec.run.front import execute, explain_execution
+from certexec.run.agent_protocol import SOCKET, new_socket
+from certexec.run.front import FIRST_FREE, execute, explain_execution
+from certexec.run.inquiry import places_for
 from certexec.run.layout import SYSTEM
 from certexec.run.server import Settings
 
@@ -27,7 +31,15 @@ def _open_log(path: str) -> int:
 
 def _log_file(path: str, form: str) -> Lines:
     torn = is_torn(path)
-    return Lines(_open_log(path), render if form == "json" else text_line, torn)
+    return Lines(_open_log(path), render if form == "json" else text_line, torn, _kept_stderr())
+
+
+def _kept_stderr() -> int:
+    """Return standard error for the server, whose own leads nowhere; -1 where that cannot be."""
+    try:
+        return fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
+    except OSError:
+        return -1
 
 
 def _check_readable(path: str) -> None:
@@ -44,6 +56,21 @@ def _check_readable(path: str) -> None:
             "certificate-unreadable", f'you may not read the certificate "{path}"',
             'its owner lets you with "chmod a+r"; "certexec install" makes it so',
         )  # fmt: skip
+
+
+def _warn_if_unanswered() -> None:
+    """Say that there is nobody to ask, where that is so before the program starts."""
+    for place in places_for(os.getuid(), grant=False):
+        with contextlib.closing(new_socket()) as agent:
+            try:
+                agent.connect(f"{place.directory}/{SOCKET}")
+            except OSError:
+                continue  # none, or one that has ended
+            return
+    warn(
+        "no agent is there to ask: what no rule matches is denied while that is so",
+        'start "certexec agent" in another terminal',
+    )
 
 
 def _check_open(number: int) -> int:
@@ -122,7 +149,7 @@ def command(
         )
     if log_file is not None:
         log = _log_file(log_file, log_format or "text")
-        keep.append(log.fd)
+        keep += [one for one in (log.fd, log.complaints) if one >= 0]
         settings.sinks = [log]
         settings.notify_denials = True
     elif log_format is not None:
@@ -146,6 +173,8 @@ def command(
         warn("permissive: denials are only written down")
         settings.permissive = settings.notify_denials = True
     settings.unmatched = unmatched or ""
+    if unmatched == ASK and not explain:
+        _warn_if_unanswered()
     if explain:
         for line in explain_execution(certificate, settings):
             click.echo(line)

@@ -13,6 +13,11 @@ from certexec.run import checkup, handler
 from certexec.run.deploy import Report
 from certexec.run.layout import SYSTEM
 
+LEFT = (
+    "installed certificates stay where they are, and do not run any more: "
+    '"certexec verify /usr/local" finds those below a directory'
+)
+
 
 def _tell(report: Report) -> None:
     for change in report.changes:
@@ -54,6 +59,8 @@ def command(remove: bool, purge: bool, yes: bool) -> None:
         report = handler.take_down(SYSTEM, purge)
         _tell(report)
         output.done("certexec is removed" if report.changes else "nothing to remove")
+        if report.changes:
+            output.info(LEFT)
         return
     # 3. set up
     report = handler.set_up(SYSTEM)

@@ -183,6 +183,19 @@ def _claims(flags: dict[str, Any], issuer: str, name: str) -> Claims:
     return Claims(issuer, name, now, begin, end, os.urandom(Claims.CTI_SIZE))
 
 
+def _name(given: str | None, path: str) -> str:
+    """Return the certificate's own name: the given one, else that of the file."""
+    if given:
+        return label(given, "certificate name")
+    try:
+        return label(os.path.basename(path).removesuffix(SUFFIX), "certificate name")
+    except CertificateError:
+        raise CliError(
+            "usage", f'a certificate cannot have the name of the file "{path}"',
+            'give it one of its own with "--name NAME"',
+        ) from None
+
+
 def _end(claims: Claims) -> str:
     """Write when a certificate ends; of one that lives for hours the day says too little."""
     short = claims.exp - claims.nbf < TOLD_BY_TIME
@@ -341,13 +354,13 @@ def command(binary: str | None, **flags: Any) -> None:
     out: str = flags["out"] or os.path.basename(binary) + SUFFIX
     if out != "-" and not flags["dry_run"]:
         check_output(out, flags["force"])
-    name = flags["name"] or os.path.basename(binary if out == "-" else out).removesuffix(SUFFIX)
+    name = _name(flags["name"], binary if out == "-" else out)
     # 2. the program, the policy, the keys
     program, files = measure_program(binary, FOREIGN_EMULATION in flags["emulation"])
     policy = _policy(flags, program.path, binary, identity)
     keys = load_keys(flags["keys"], flags["passphrase_fd"])
     # 3. the certificate
-    claims = _claims(flags, keys[0].public.fingerprint, label(name, "certificate name"))
+    claims = _claims(flags, keys[0].public.fingerprint, name)
     certificate = Certificate(
         claims=claims,
         serial=claims.iat if flags["serial"] is None else flags["serial"],

@@ -28,20 +28,23 @@ class Lines(Sink):
     A pipe or a terminal whose reader stops must not stop the program: the descriptor is made
     non-blocking, so its open file description must be nobody else's.
     ``torn``: the file ends in the middle of a line, as after a full disk: that one is ended first.
+    ``complaints``: a descriptor for one line at the end where events got lost, -1 for none.
     """
 
-    __slots__ = ("_rest", "_torn", "fd", "render")
+    __slots__ = ("_rest", "_torn", "complaints", "fd", "render")
     name = "the log file"
     burst = 1000
     """Who asks for a file wants to see everything; this is a guard for the disk."""
 
     def __init__(
-        self, fd: int, render: Callable[[Record], str] = text_line, torn: bool = False
-    ) -> None:
+        self, fd: int, render: Callable[[Record], str] = text_line, torn: bool = False,
+        complaints: int = -1,
+    ) -> None:  # fmt: skip
         super().__init__(there=True)
         self.fd = fd
         self.render = render
         self._rest = b"\n" if torn else b""  # what is still to be written of the last line
+        self.complaints = complaints
         self._torn = 0  # how many events that line stands for
         try:
             os.set_blocking(fd, False)
@@ -69,7 +72,20 @@ class Lines(Sink):
         if self._rest:
             self.lost += self._torn
             self._rest = b""
+        if self.lost:
+            self._complain()
         return done and not self.lost
+
+    def _complain(self) -> None:
+        """Tell who asked for the file what it lacks: nobody looks for that in a log."""
+        if self.complaints < 0:
+            return
+        what = "1 event" if self.lost == 1 else f"{self.lost} events"
+        text = f"certexec: warning: {what} could not be written to {self.name}: {self.why}\n"
+        try:
+            os.write(self.complaints, text.encode("utf-8", "backslashreplace"))
+        except OSError:
+            return  # nobody listens
 
     def wait(self, milliseconds: int) -> bool:
         """Wait until a pipe's reader reads."""

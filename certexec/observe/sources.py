@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import grp
 import gzip
 import io
 import os
+import pwd
 import select
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -77,7 +80,21 @@ def _events(line: bytes) -> Iterator[Seen]:
 
 def _unreadable(name: str, error: Exception) -> RunError:
     why = getattr(error, "strerror", None) or str(error)
-    return RunError("unreadable", f'cannot read "{name}": {why}')
+    hint = ""
+    if isinstance(error, PermissionError):
+        hint = f"{_readers(name)}, or root: a new member logs in again first"
+    return RunError("unreadable", f'cannot read "{name}": {why}', hint)
+
+
+def _readers(name: str) -> str:
+    """Name those who may read a file that we may not."""
+    try:
+        found = os.stat(name)
+        if found.st_gid and found.st_mode & stat.S_IRGRP:
+            return f'members of the group "{grp.getgrgid(found.st_gid).gr_name}" may'
+        return f'its owner "{pwd.getpwuid(found.st_uid).pw_name}" may'
+    except (OSError, KeyError):
+        return "its owner may"
 
 
 # ---- as they grow --------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def test_set_up_look_remove(site: Site) -> None:
     assert done.stderr == ""
     done = site.certexec("setup", "--remove")
     assert (done.returncode, done.stdout) == (0, "certexec is removed\n")
+    assert '"certexec verify /usr/local" finds' in done.stderr.splitlines()[-1]
     done = site.certexec("setup", "--remove")
     assert (done.returncode, done.stdout) == (0, "nothing to remove\n")
 

@@ -691,3 +691,24 @@ def test_the_32_bit_abi_is_admitted_only_by_name_and_with_a_part_for_it(signed: 
     )
     assert made(signed).policy.emulations == ["native", "linux"]
     assert made(signed, "plain.cert").policy.emulations == ["native"]
+
+
+def test_a_name_that_no_certificate_can_have_comes_from_the_file_and_can_be_given(
+    signed: Script,
+) -> None:
+    options = ("-k", "ops.key", "-p", "hello.policy", "-o", "a\x1bb.cert")
+    assert signed.certexec("sign", *options, "hello") == 2
+    assert 'the name of the file "a\\x1bb.cert"' in signed.stderr
+    assert '"--name NAME"' in signed.stderr
+    assert signed.certexec("sign", *options, "--name", "ab", "hello") == 0
+
+
+def test_a_short_life_ends_at_a_time_a_long_one_on_a_day(signed: Script) -> None:
+    signed(
+        """
+        certexec sign -k ops.key -p hello.policy --valid-for 1h -o short.cert hello
+        stdout 'expires 20[0-9-]{8}T[0-9:]{8}Z'
+        certexec sign -k ops.key -p hello.policy --valid-for 8d -o long.cert hello
+        stdout 'expires 20[0-9-]{8}\\)'
+        """
+    )

@@ -496,3 +496,15 @@ def test_a_directory_without_certificates_is_no_answer(signed: Script) -> None:
         ! stdout ok
         """
     )
+
+
+def test_a_time_before_now_can_be_asked_about(signed: Script) -> None:
+    signed(
+        """
+        ! certexec verify --trust trust --at -1d hello.cert
+        stderr 'not-yet-valid|before|not valid before'
+        certexec verify --trust trust --at +1d hello.cert
+        ? certexec verify --trust trust --at foo hello.cert
+        stderr '-2h or now'
+        """
+    )

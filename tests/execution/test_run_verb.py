@@ -226,3 +226,24 @@ def test_what_is_no_file_is_refused(world: World, trust: str) -> None:
         done = run(world, trust, name)
         assert (done.returncode, done.stdout) == (REFUSED, "")
         assert f'"{name}" is not a file' in done.stderr
+
+
+def test_a_log_on_a_full_disk_is_complained_about_once(world: World, trust: str) -> None:
+    text = policy("/bin/dash", *SUPERVISED, without=["chdir"])
+    certificate = world.sign("full-log.cert", "/bin/dash", text=text)
+    done = run(world, trust, "--log", "/dev/full", certificate, "-c", "cd /usr; cd /etc; exit 3")
+    assert done.returncode == 3
+    said = [line for line in done.stderr.splitlines() if line.startswith("certexec: warning")]
+    assert len(said) == 1, done.stderr
+    assert re.search("[0-9]+ events? could not be written to the log file: No space", said[0])
+    log = world.write("enough.log", "", 0o666)
+    done = run(world, trust, "--log", log, certificate, "-c", "cd /usr")
+    assert "could not be written" not in done.stderr
+
+
+def test_that_nobody_is_there_to_ask_is_said_once_at_the_start(world: World, trust: str) -> None:
+    certificate = world.sign("nobody.cert", ID, text=policy(ID, *SUPERVISED))
+    done = run(world, trust, "--unmatched", "ask", certificate)
+    assert done.stderr.count("certexec: warning: no agent is there to ask") == 1
+    assert 'hint: start "certexec agent"' in done.stderr
+    assert "no agent" not in run(world, trust, certificate).stderr

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import grp
 import gzip
 import os
+import pwd
 import sys
 from pathlib import Path
 
@@ -42,6 +45,29 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunError) as caught:
         list(past([str(tmp_path / name)], False))
     assert caught.value.reason == "unreadable"
+
+
+def test_who_may_read_a_log_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "auth.log"
+    log.write_text("")
+    log.chmod(0o640)
+    adm = grp.getgrnam("adm")
+    if os.geteuid() == 0:
+        os.chown(log, 0, adm.gr_gid)
+    wanted = grp.getgrgid(log.stat().st_gid).gr_name
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("certexec.observe.sources._open", refuse)
+    with pytest.raises(RunError) as caught:
+        list(past([str(log)], False))
+    assert caught.value.hint.startswith(f'members of the group "{wanted}" may, or root')
+    log.chmod(0o600)
+    with pytest.raises(RunError) as caught:
+        list(past([str(log)], False))
+    owner = pwd.getpwuid(log.stat().st_uid).pw_name
+    assert caught.value.hint.startswith(f'its owner "{owner}" may')
 
 
 def test_a_followed_file_is_read_from_its_end_on_and_through_rotation(tmp_path: Path) -> None:
