@@ -101,6 +101,8 @@ def test_the_page_has_the_table():
         (["fsread: permit", "fswrite: permit", "execve: permit"], "unsafe", "take-system"),
         (['fswrite: filename match "$CWD" then permit'], "exposed", "take-user"),
         (["ptrace: permit"], "exposed", "take-user"),
+        (["rename: permit"], "exposed", "take-user"),
+        (['rename: filename[1] match "$HOME/work" then permit'], MINIMAL, ""),
         (['fswrite: filename match "/srv" then permit',
           'execve: filename match "/srv" then permit'], "medium", "take-hold"),
         (['fswrite: filename match "/etc/cron.d" then permit'], "unsafe", "take-system"),

@@ -109,3 +109,17 @@ def test_what_is_open_and_has_no_name_comes_before_what_is_not_there(name: str) 
     older = "\tinclude base 1\n\tinclude io 1\n"
     again = new_learner().learn(PROGRAM, [read], existing=older)
     assert again.text.index(learned.rules[0].text) < again.text.index("include base")
+
+
+def test_what_is_widened_below_the_start_leaves_out_keys_of_each_name() -> None:
+    names = [f"/w/{one}.out" for one in "abc"]
+    rules = learn(
+        *(seen("openat", variant="read", filename=f"/w/{one}", oflags="ro") for one in "abcd"),
+        *(seen("creat", filename=name) for name in names),
+        seen("rename", filename=names[:2]), seen("rename", filename=[names[0], "/w/.ssh/x.out"]),
+    )  # fmt: skip
+    kept = 'filename{0} nsub "/." and filename{0} nsub "/etc/"'
+    out = 'filename{0} match "$CWD/*.out" and ' + kept
+    assert f'fsread: filename match "$CWD" and {kept.format("")} then permit' in rules
+    assert f'rename: {out.format("")} and {out.format("[1]")} then permit' in rules
+    assert f'rename: {out.format("")} and filename[1] eq "$CWD/.ssh/x.out" then permit' in rules
