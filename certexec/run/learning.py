@@ -6,8 +6,9 @@
     3. the parent: notes, until the last process has ended;
     4. how the program ended.
 
-Who interrupts wants to end the program, not to lose the notes: the first signal is the program's
-(a terminal sends it to both), the next ends what is left of the tree, a third the watching.
+Who interrupts wants to end the program, not to lose the notes: the first signal is the tree's (a
+terminal sends it to all of it, else it is handed on), the next ends what is left, a third the
+watching.
 """
 
 from __future__ import annotations
@@ -131,12 +132,17 @@ class Learning:
             raise StoppedError
         if self._signals == 1 and self._is_running():
             if number in _HANDED_ON:
-                os.kill(self._child, number)
+                self._send(number)
             return
-        last = signal.SIGKILL if self._signals > 1 else signal.SIGTERM
-        for pid in self._processes.alive():
+        self._send(signal.SIGKILL if self._signals > 1 else signal.SIGTERM)
+
+    def _send(self, number: int) -> None:
+        """Send a signal to the whole tree, to its first process also before that made a call."""
+        alive = self._processes.alive()
+        first = [self._child] if self._is_running() else []
+        for pid in dict.fromkeys([*first, *alive]):
             try:
-                os.kill(pid, last)
+                os.kill(pid, number)
             except OSError:
                 continue  # it has just ended
 

@@ -97,6 +97,29 @@ def test_who_stops_the_learning_gets_what_was_seen(world: World, number: int) ->
     assert world.settle() == {}
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_to_the_learner_ends_the_whole_tree(world: World, number: int) -> None:
+    """Also what the program left behind, for which nothing else would wait but the learner."""
+    study = Study(world, f"told-{number}")
+    words(study)
+    out = study.home / "learned"
+    process = world.start(
+        sys.executable, "-P", "-m", "certexec.cli.main", "learn", "-o", str(out), "--inherit",
+        "--", BASH, "-c", "(cat words; touch ready; sleep 1000; touch late) & wait",
+        cwd=study.place, env={**study.environment(), "PYTHONPATH": str(world.package)},
+        start_new_session=True,
+    )  # fmt: skip
+    while not any("sleep 1000" in one and "bash" not in one for one in world.processes().values()):
+        time.sleep(0.02)
+    os.kill(learner_of(world), number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert 'filename eq "$CWD/words" then permit' in out.read_text()
+    assert not (study.place / "late").exists()
+    assert world.settle() == {}
+
+
 def learner_of(world: World) -> int:
     """Return the process that watches: the first of those that were told to learn."""
     found = [pid for pid, line in world.processes().items() if "cli.main learn" in line]
