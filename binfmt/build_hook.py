@@ -41,7 +41,7 @@ DOORS_WHEEL_PATH = f"certexec/kernel/_doors{sysconfig.get_config_var('EXT_SUFFIX
 that takes longer than Python itself."""
 DOORS_WHEEL_TAG = "cp{0}{1}-cp{0}{1}-linux_x86_64".format(*sys.version_info)
 PAGES = HERE.parent / "man"
-NEEDED = "certexec's launcher is C: apt install gcc libc6-dev, or name a compiler in CC"
+NEEDED = "certexec's launcher is C: apt install gcc, or name a compiler in CC"
 DOORS_FLAGS = shlex.split(
     "-std=gnu11 -O2 -Wall -Wextra -fPIC -shared -fvisibility=hidden -fcf-protection=full "
     "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 "

@@ -8,12 +8,14 @@ import click
 
 from certexec.cli import output
 from certexec.kernel import doors
+from certexec.kernel.procfs import in_initial_user_namespace
 from certexec.observe.sinks import kept_by
 from certexec.run import checkup, deploy
 from certexec.run.layout import SYSTEM
 
 SCHEMA = 1
 COLORS = {checkup.OK: "green", checkup.WARN: "yellow", checkup.FAIL: "red"}
+_NO_SERVER = ("resident server", "none")
 _DOORS, _ALONE = "doors", "Python alone"
 DOORS_HINT = (
     "install gcc and python3-dev, then certexec anew (pip install --force-reinstall --no-deps .), "
@@ -41,6 +43,8 @@ def _examine() -> list[checkup.Finding]:
     for one in findings:
         if (one.name, one.value) == (_DOORS, _ALONE):
             one.hint = DOORS_HINT
+        if (one.name, one.value) == _NO_SERVER and not in_initial_user_namespace():
+            one.meaning = "each execution starts a server; a user namespace has no resident one"
     who = kept_by()
     return [*findings, checkup.Finding(
         "denials", checkup.OK if who else checkup.WARN, ", ".join(who) or "kept nowhere",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from certexec.observe import sinks
+from certexec.run import checkup
 from tests.cli.conftest import Script
 from tests.isolation import need
 from tests.package import LIBEXEC, Site
@@ -132,3 +133,15 @@ def test_doctor_says_who_keeps_what_programs_are_denied(
     [row] = [row for row in json.loads(script.stdout)["findings"] if row["name"] == "denials"]
     assert (row["status"], row["value"]) == (status, value)
     assert ("rsyslog" in row["hint"]) is (status == "warn")
+
+
+@pytest.mark.parametrize("initial", [True, False])
+def test_a_user_namespace_is_not_advised_to_have_a_server(
+    initial: bool, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = checkup.Finding("resident server", checkup.OK, "none", '"certexec server" saves it')
+    monkeypatch.setattr(checkup, "examine", lambda *_: [found])
+    monkeypatch.setattr("certexec.cli.doctor.in_initial_user_namespace", lambda: initial)
+    script.certexec("doctor")
+    assert ("certexec server" in script.stdout) is initial
+    assert ("a user namespace has no resident one" in script.stdout) is not initial

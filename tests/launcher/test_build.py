@@ -191,7 +191,7 @@ def test_a_build_without_a_compiler_ends_with_what_to_install(tmp_path: Path) ->
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert "/nonexistent/cc" in last and "apt install gcc libc6-dev" in last
+    assert "/nonexistent/cc" in last and "apt install gcc," in last
 
 
 def test_a_header_that_is_missing_is_told_in_the_same_words(
@@ -201,4 +201,4 @@ def test_a_header_that_is_missing_is_told_in_the_same_words(
     with pytest.raises(RuntimeError) as caught:
         hook.compile_launcher(tmp_path / "launch")
     assert "no-such.h" in str(caught.value)
-    assert "apt install gcc libc6-dev" in str(caught.value).splitlines()[-1]
+    assert "apt install gcc," in str(caught.value).splitlines()[-1]
