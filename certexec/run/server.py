@@ -173,11 +173,7 @@ def attend(
         try:
             ptrace.seize(invoker.pid)
         except OSError as error:
-            raise RunError(
-                "kernel-unsupported",
-                f"the program cannot be traced: {error.strerror}",
-                'see "certexec doctor"',
-            ) from None
+            raise _not_traced(error, fd) from None
         # 4. its end is closed when it has ended, and then its number may be anybody's; whoever
         #    holds it now must not die with us
         if channel.is_over():
@@ -196,6 +192,24 @@ def attend(
         channel.send_refusal(EXIT_INTERNAL, line.replace("\n", " "))
         return EXIT_INTERNAL
     return _Execution(channel, invoker, approved, settings, children).run()
+
+
+def _not_traced(error: OSError, certificate: int) -> RunError:
+    """Say why the launcher cannot be seized.
+
+    A process that executed a file which it may not read cannot be dumped, nor traced by its user.
+    """
+    if not os.access(f"/proc/self/fd/{certificate}", os.R_OK):
+        return RunError(
+            "certificate-unreadable",
+            "you may not read the certificate, which running it takes",
+            'its owner lets you with "chmod a+r"; "certexec install" makes it so',
+        )
+    return RunError(
+        "kernel-unsupported",
+        f"the program cannot be traced: {error.strerror}",
+        'see "certexec doctor"',
+    )
 
 
 def _typed_name(invoker: Invoker | None, before: int) -> str:

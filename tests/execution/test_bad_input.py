@@ -319,3 +319,11 @@ def test_an_expired_grant_gives_nothing(world: World) -> None:
     assert world.attempt("install", source, "/usr/local/bin/late-root").returncode == 1
     by_hand = world.put_by_hand(source)
     refused(world.run(by_hand, "-u"), "expired")
+
+
+def test_a_certificate_that_may_be_executed_and_not_read_is_called_so(world: World) -> None:
+    certificate = world.sign("unread.cert", "/usr/bin/id")
+    os.chmod(certificate, 0o111)
+    done = world.run(certificate, uid=ALICE)
+    refused(done, "certificate-unreadable")
+    assert "chmod a+r" in done.stderr
