@@ -311,7 +311,8 @@ def _remove_known(layout: Layout, report: Report) -> None:
     if os.path.isdir(layout.versions):
         in_use = {pid for name in os.listdir(layout.versions) for pid in users(layout, name)}
         if in_use:
-            report.notes.append(f"{len(in_use)} running processes still use what was removed")
+            count = "1 running process" if len(in_use) == 1 else f"{len(in_use)} running processes"
+            report.notes.append(f"what was removed is still used by {count}")
         version_tree.remove_tree(layout.versions)
         report.changes.append(f'removed "{layout.versions}"')
 

@@ -208,7 +208,7 @@ def test_remove_works_while_a_certificate_runs(site: Site) -> None:
     assert server.stdout is not None
     server.stdout.readline()
     told = site.certexec("setup", "--remove").stderr
-    assert "1 running processes still use" in told
+    assert "what was removed is still used by 1 running process" in told
     server.kill()
     server.communicate()
     assert not os.path.exists(site.machine.path(LIBEXEC))

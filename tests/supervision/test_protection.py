@@ -111,8 +111,11 @@ KILLS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pid
 
 def test_nobody_outside_is_signalled_by_what_comes_where_kill_is_not_permitted(cage: Cage) -> None:
     """Without certexec, and where kill is permitted, a descriptor's owner can be anybody."""
-    others = cage.world.start(PYTHON, "-I", "-S", "-c", "import signal; signal.pause()")
+    waits = "import signal; print('here', flush=True); signal.pause()"
+    others = cage.world.start(PYTHON, "-I", "-S", "-c", waits)
     try:
+        assert others.stdout is not None
+        assert others.stdout.readline() == "here\n"  # it is root's before
         who = str(others.pid)
         assert cage.bare(SIGNALS_TO, who).split() == ["ok"] * 5 + ["0", "0", "told"]
         assert cage.says(SIGNALS_TO, who).split() == ["ok"] * 5 + ["0", "0", "told"]
