@@ -99,9 +99,13 @@ def test_the_interpreters_own_tests_end_alike(world: World) -> None:
     found = subprocess.run(["/usr/bin/python3", "-c", "import test.test_subprocess"], check=False)
     if found.returncode != 0:
         skip_or_fail("the interpreter's tests are not installed (libpython3.N-testsuite)")
-    # they take minutes, most of it asleep: both at once
+    # they take minutes, most of it asleep: both at once, but those that bind fixed names
     with ThreadPoolExecutor(2) as both:
-        confined = both.submit(run, world, f"{world.bin}/bash", "python3", home="confined")
-        bare = both.submit(run, world, BASH, "python3", home="bare")
+        tests = ("python3", "test_os", "test_subprocess", "test_threading")
+        confined = both.submit(run, world, f"{world.bin}/bash", *tests, home="confined")
+        bare = both.submit(run, world, BASH, *tests, home="bare")
         assert confined.result() == bare.result()
     assert "result" in bare.result()[1], bare.result()
+    alone = run(world, BASH, "python3", "test_socket")
+    assert run(world, f"{world.bin}/bash", "python3", "test_socket") == alone
+    assert "result" in alone[1], alone
