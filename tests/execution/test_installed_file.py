@@ -121,4 +121,4 @@ def test_a_renamed_or_linked_grant_stays_what_root_installed(world: World) -> No
 def test_an_unreadable_certificate_is_refused(world: World, good: Path) -> None:
     """The kernel makes its process unreadable, so that no ordinary supervisor may watch it."""
     path = world.put_by_hand(str(good), 0o711)
-    refused(world.run(path, "-u"), "kernel-unsupported")
+    refused(world.run(path, "-u"), "certificate-unreadable")
