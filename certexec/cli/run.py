@@ -18,7 +18,7 @@ from certexec.run.agent_protocol import SOCKET, new_socket
 from certexec.run.front import FIRST_FREE, execute, explain_execution
 from certexec.run.inquiry import places_for
 from certexec.run.layout import SYSTEM
-from certexec.run.server import Settings
+from certexec.run.server import READABLE_HINT, Settings
 
 
 def _open_log(path: str) -> int:
@@ -54,7 +54,7 @@ def _check_readable(path: str) -> None:
     if not allowed:
         raise RunError(
             "certificate-unreadable", f'you may not read the certificate "{path}"',
-            'its owner lets you with "chmod a+r"; "certexec install" makes it so',
+            READABLE_HINT,
         )  # fmt: skip
 
 

@@ -91,7 +91,6 @@ _ANY_NUMBER = "\0"
 """Stands for any number while a pattern is made; no name has it."""
 _CAPITALS = re.compile(r"^[A-Z]+$")
 _COUNTED = re.compile(rf"^[a-z._-]+[0-9]{{{DIGITS},}}(?:\.|$)")
-"""The first name that Python tries; a compiler's begins with "cc"."""
 _SUFFIXES = re.compile(r"((?:\.[A-Za-z][A-Za-z0-9]{0,4})+)$")
 
 WHY = {

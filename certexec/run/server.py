@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SIGCHLD = 17
 SIGKILL = 9
 STDERR = 2
+READABLE_HINT = 'its owner lets you with "chmod a+r"; "certexec install" makes it so'
+"""What to do about a certificate that its user may not read."""
 TELL_LIMIT = 500
 """milliseconds to wait for room on a dying program's stderr; it stands still meanwhile."""
 _PIDFD_OPEN = 434
@@ -203,7 +205,7 @@ def _not_traced(error: OSError, certificate: int) -> RunError:
         return RunError(
             "certificate-unreadable",
             "you may not read the certificate, which running it takes",
-            'its owner lets you with "chmod a+r"; "certexec install" makes it so',
+            READABLE_HINT,
         )
     return RunError(
         "kernel-unsupported",

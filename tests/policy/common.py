@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import strategies as st
 
-from certexec.policy.model import Policy, Rule, Subject, Symbol, postorder
+from certexec.policy.model import And, Not, Or, Policy, Rule, Subject, Symbol, postorder
 from certexec.policy.operators import expand
 from certexec.policy.syntax import parse_policy, parse_rule
+
+if TYPE_CHECKING:
+    from certexec.policy.model import Expression
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1].parent / "shared" / "corpus"
@@ -29,6 +33,16 @@ BSD_ERRNOS = (
 ).split()
 BSD_NUMBER = {name: number for number, name in enumerate(BSD_ERRNOS, 1)}
 BSD_NUMBER |= {"": 1, "ewouldblock": 35, "elast": 82}
+
+
+def expressions(symbols: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+    """Return the strategy of expressions that are made of at most four of these."""
+    return st.recursive(
+        symbols,
+        lambda inner: st.builds(And, inner, inner) | st.builds(Or, inner, inner)
+        | st.builds(Not, inner),
+        max_leaves=4,
+    )
 
 
 class FixedUsers:

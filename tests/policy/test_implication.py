@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from certexec.policy.evaluate import prepare
 from certexec.policy.implication import implies, never_holds
 from certexec.policy.model import TRUE, And, Not, Or, Symbol
-from tests.policy.common import ALICE, rule
+from tests.policy.common import ALICE, expressions, rule
 
 DATA = ["/a", "/A", "/é", "/É", "/a/b", "/a/bc", "/ab", "/1", "/1/2", "a", "", "/", "/a*", "*",
         "/a/*", "$HOME"]  # fmt: skip
@@ -17,12 +17,7 @@ SYMBOLS = st.builds(
     Symbol, st.sampled_from(["filename", "FileName", "x"]), st.sampled_from([-1, 0, 1]),
     st.sampled_from(["match", "eq", "neq", "sub", "nsub", "inpath"]), st.sampled_from(DATA),
 ) | st.just(TRUE)
-EXPRESSIONS = st.recursive(
-    SYMBOLS,
-    lambda inner: st.builds(And, inner, inner) | st.builds(Or, inner, inner)
-    | st.builds(Not, inner),
-    max_leaves=4,
-)
+EXPRESSIONS = expressions(SYMBOLS)
 CALLS = [{}] + [
     {"filename": [first.encode(), second.encode()]} for first in VALUES for second in ("/a", "/1")
 ] + [{"filename": [first.encode()], "x": [b"/a/b"]} for first in VALUES]

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from certexec.policy.evaluate import evaluate, prepare
 from certexec.policy.implication import implies
-from certexec.policy.model import TRUE, And, Not, Or, Rule, Subject, Symbol
+from certexec.policy.model import TRUE, Rule, Subject, Symbol
 from certexec.policy.rule_index import WORTHWHILE, Relevant, RuleIndex
-from tests.policy.common import ALICE
+from tests.policy.common import ALICE, expressions
 
 DATA = ["/a", "/A", "/a/b", "/a/bc", "/1/2", "a", "", "/", "/a*", "*", "/a/*", "/a/[bc]", "/a\\/b",
         "/é", "/É", "$HOME", "$HOME/x", "/home/$USER", "/home/$USER*"]  # fmt: skip
@@ -19,12 +19,7 @@ SYMBOLS = st.builds(
     Symbol, st.sampled_from(["filename", "FileName", "x"]), st.sampled_from([-1, 0, 1]),
     st.sampled_from(["match", "eq", "match", "eq", "neq", "sub", "re"]), st.sampled_from(DATA),
 ) | st.just(TRUE)
-EXPRESSIONS = st.recursive(
-    SYMBOLS,
-    lambda inner: st.builds(And, inner, inner) | st.builds(Or, inner, inner)
-    | st.builds(Not, inner),
-    max_leaves=4,
-)
+EXPRESSIONS = expressions(SYMBOLS)
 RULES = st.lists(
     st.builds(
         lambda name, action, expression: Rule(
