@@ -20,18 +20,19 @@ class Process:
     """A process of the tree.
 
     Attributes:
-        program: the path that its policy is for.
+        program: the path that its policy is for; file: of what it executes, as the kernel says.
         started: when, in the kernel's ticks: tells it from a later process of the same number.
         awaited: the path that was to be executed by ``thread``, "" if none.
     """
 
-    __slots__ = ("awaited", "image", "program", "started", "tgid", "thread")
+    __slots__ = ("awaited", "file", "image", "program", "started", "tgid", "thread")
 
     def __init__(self, tgid: int, program: str, image: str, started: str) -> None:
         self.tgid = tgid
         self.program = program
         self.image = image
         self.started = started
+        self.file = _file(tgid)
         self.awaited = ""
         self.thread = 0
 
@@ -80,6 +81,15 @@ class Processes:
         """Return the processes that were seen and still run."""
         return [tgid for tgid, one in self.by_tgid.items() if _stat(tgid)[1] == one.started]
 
+    def ended(self, number: int) -> str:
+        """Return what a process executed that is no more, "" when it was not seen.
+
+        A parent that has not waited yet still knows it, and so signals it: had it been a little
+        faster, it would have met the process alive.
+        """
+        process = self.by_tgid.get(number)
+        return process.file if process and _stat(number)[1] in ("", process.started) else ""
+
     def _enter(self, tid: int) -> Process:
         try:
             status = read_status(tid)
@@ -91,7 +101,9 @@ class Processes:
             program = self.first
             if not self.inherit:
                 # a child has its parent's memory until it executes, also if that one has ended
-                program = self.images.get(image) or os.readlink(proc(status.tgid, "exe"))
+                program = self.images.get(image) or _file(status.tgid)
+                if not program:
+                    raise OSError("no such process")
             process = Process(status.tgid, program, image, started)
             self.by_tgid[status.tgid] = process
         self.threads[tid] = process
@@ -101,12 +113,19 @@ class Processes:
         """See whether an awaited execution has happened: a new image has another stack."""
         image, _ = _stat(process.tgid)
         if image != process.image:
-            process.image = image
+            process.image, process.file = image, _file(process.tgid)
             if not self.inherit:
                 process.program = self.images[image] = process.awaited
             process.awaited = ""
         elif tid == process.thread:
             process.awaited = ""  # it failed
+
+
+def _file(tgid: int) -> str:
+    try:
+        return os.readlink(proc(tgid, "exe"))
+    except OSError:
+        return ""  # it has just ended
 
 
 def _stat(tgid: int) -> tuple[str, str]:

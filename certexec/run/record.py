@@ -35,7 +35,7 @@ from certexec.run.execution import Execution
 from certexec.run.operation_table import OPERATIONS
 from certexec.run.processes import Process, Processes
 from certexec.run.resolve import PATH_MAX, Resolver
-from certexec.run.target import Target
+from certexec.run.target import UNKNOWN, Target
 from certexec.run.task import AT_FDCWD, Task, base_path
 
 TYPE_CHECKING = False
@@ -256,6 +256,8 @@ class Recorder:
                 target = Target(call, {})
                 text = target.text
                 target.close()
+                if text == UNKNOWN:
+                    text = self.processes.ended(call.int_arg(0)) or text
             if text is not None:
                 texts.setdefault(argument.name, []).append(text)
         self._add(Observation(process.program, name, chosen.label, frozen(texts)), call)

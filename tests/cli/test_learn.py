@@ -54,6 +54,22 @@ def test_who_names_an_owner_of_signals_gets_a_rule_for_each_command(script: Scri
     assert "permit" not in rules
 
 
+def test_a_signal_for_who_has_just_ended_makes_the_rule_for_one_that_lives_too(
+    script: Script,
+) -> None:
+    """Which of the two it meets is chance: the next run may be faster, or slower."""
+    script.write(
+        "code", "import os, signal\nif not (child := os.fork()):\n"
+        "    os.chdir('/')\n    os._exit(0)\n"
+        "os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)\nos.kill(child, signal.SIGTERM)\n",
+    )  # fmt: skip
+    script("certexec learn -f -o learned -- /usr/bin/python3 -I -S code")
+    lines = script.path("learned").read_text().splitlines()
+    rules = {line.partition("native-kill: ")[2] for line in lines if "native-kill" in line}
+    program = os.path.realpath("/usr/bin/python3")
+    assert rules == {f'pidname eq "{one}" then permit' for one in (program, "<unknown>")}
+
+
 def test_a_certificate_is_not_watched_but_its_program(script: Script) -> None:
     script.write("id.policy", "Policy: /usr/bin/id, Emulation: native\n\tnative-exit: permit\n")
     script(

@@ -15,6 +15,9 @@ X
 cat > pool.py <<'Y'
 import multiprocessing
 if __name__ == "__main__":
-    with multiprocessing.get_context("forkserver").Pool(2) as pool: print(pool.map(abs, [-1, 2]))
+    pool = multiprocessing.get_context("forkserver").Pool(2)
+    print(pool.map(abs, [-1, 2]))
+    pool.close()  # who terminates it signals those that have not ended by then: one run none
+    pool.join()
 Y
 /usr/bin/python3 pool.py

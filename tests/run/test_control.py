@@ -7,6 +7,8 @@ import os
 import socket
 import struct
 import subprocess
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,8 +124,11 @@ def test_a_supervisor_that_may_names_the_callers_process() -> None:
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        while (status := read_status(caller.pid)).uids[0] != NOBODY:
-            pass
+        name = Path(f"/proc/{caller.pid}/comm")
+        while name.read_text() != "sleep\n":  # setpriv changes one identity after the other
+            time.sleep(0.001)
+        status = read_status(caller.pid)
+        assert status.uids[0] == status.gids[0] == NOBODY
         mask = Mask(True)
         send: Any = Send.__new__(Send)
         send.call, send.fd, send.domain = call(status, mask), one.fileno(), socket.AF_UNIX
