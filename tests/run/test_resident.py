@@ -22,7 +22,7 @@ from certexec.run.resident import STARTING_TIME, Resident
 from certexec.run.turns import ROOT, Turns
 from certexec.run.undertaker import Undertaker
 from certexec.run.warm import IDLE, RUNS, Child
-from tests.run.test_undertaker import HELLO, full, pair, send
+from tests.run.test_undertaker import HELLO, full, is_over, pair, send
 
 __all__ = ["full"]
 
@@ -100,9 +100,16 @@ class Start:
         leash, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.child = Child(os.getpid(), leash, "", 0)
         resident.leashes[leash.fileno()] = resident.children[self.child.pid] = self.child
+        resident.undertaker.heirs.add(self.child.pid)  # else who plays it here might close last
         resident.poll.register(leash.fileno(), select.EPOLLIN)
         resident._child_for = lambda key, groups: self.child
+        self._undertaker = resident.undertaker
         resident._serve(1000, self.request)
+
+    def end(self) -> None:
+        """Let the child close all that it has."""
+        self.theirs.close()
+        self._undertaker.settled(self.child.pid)
 
 
 def test_a_child_that_ends_at_once_leaves_the_last_close_to_nobody_who_serves(
@@ -112,7 +119,7 @@ def test_a_child_that_ends_at_once_leaves_the_last_close_to_nobody_who_serves(
     full.close()
     start.theirs.close()  # with the connection, which it never took
     resident._listen_to(start.child)
-    assert start.launcher.recv(1) == b""
+    assert is_over(start.launcher)
     assert start.request.connection.fileno() == -1
     assert start.child.request is None
 
@@ -124,8 +131,8 @@ def test_a_child_that_speaks_out_of_turn_ends_its_request(
     full.close()
     start.theirs.send(IDLE)
     resident._listen_to(start.child)
-    assert start.launcher.recv(1) == b""
-    start.theirs.close()
+    assert is_over(start.launcher)
+    start.end()
 
 
 def test_a_child_teaches_once_for_each_request(resident: Any) -> None:
@@ -141,7 +148,7 @@ def test_a_child_teaches_once_for_each_request(resident: Any) -> None:
         resident._listen_to(start.child)
     assert taught == [RUNS + b"first"]
     assert start.child.leash.fileno() == -1
-    start.theirs.close()
+    start.end()
 
 
 def test_a_connection_is_kept_until_the_child_has_taken_all(resident: Any) -> None:
@@ -152,7 +159,7 @@ def test_a_connection_is_kept_until_the_child_has_taken_all(resident: Any) -> No
     start.theirs.send(RUNS)
     resident._listen_to(start.child)
     assert start.child.request is None and start.request.connection.fileno() == -1
-    start.theirs.close()
+    start.end()
     assert os.read(reader, 1) == b""
     os.close(reader)
 
@@ -183,11 +190,11 @@ def test_what_was_sent_after_the_child_took_all_is_not_closed_by_who_serves(
     answered(start, (data, full.fileno()))
     full.close()
     resident._listen_to(start.child)
-    assert start.launcher.recv(1) == b""
+    assert is_over(start.launcher)
     with pytest.raises(BrokenPipeError):
         start.launcher.send(b"L")
     assert start.request.connection.fileno() == -1 and resident.undertaker._pid
-    start.theirs.close()
+    start.end()
 
 
 def test_a_launcher_that_read_nothing_harms_nobody_who_serves(resident: Any) -> None:
@@ -197,7 +204,7 @@ def test_a_launcher_that_read_nothing_harms_nobody_who_serves(resident: Any) -> 
     start.launcher.close()
     resident._listen_to(start.child)
     assert start.request.connection.fileno() == -1
-    start.theirs.close()
+    start.end()
 
 
 def test_a_request_that_left_nothing_behind_is_closed_at_once(resident: Any) -> None:
@@ -205,13 +212,13 @@ def test_a_request_that_left_nothing_behind_is_closed_at_once(resident: Any) -> 
     answered(start)
     resident._listen_to(start.child)
     assert start.request.connection.fileno() == -1 and not resident.undertaker._pid
-    start.theirs.close()
+    start.end()
 
 
 def test_a_server_that_ends_closes_nothing_last(resident: Any, full: socket.socket) -> None:
     start = Start(resident, full.fileno())
     full.close()
-    start.theirs.close()
+    start.end()
     resident._leave()
     start.request.connection.close()  # as its end does
     with pytest.raises(BlockingIOError):  # it is open still
