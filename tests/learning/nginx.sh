@@ -9,9 +9,9 @@ http { access_log $PWD/logs/access; client_body_temp_path $PWD/a; proxy_temp_pat
   server { listen 127.0.0.1:$1; root $PWD/site; autoindex on; } }
 X
 nginx -p $PWD -c $PWD/conf -e $PWD/logs/error
-for i in $(seq 100); do test -s pid && break; sleep 0.05; done
+for i in $(seq 100); do sleep 0.05; test -s pid && break; done
 get() { exec 3<>/dev/tcp/127.0.0.1/$1; printf 'GET %s HTTP/1.0\r\n\r\n' "$2" >&3; sed -n '1p;/^\r$/,$p' <&3; exec 3>&-; }
 get $1 /short; get $1 /none | head -1
 wrk -t1 -c8 -d1s http://127.0.0.1:$1/short | grep -c 'requests in'
 nginx -p $PWD -c $PWD/conf -e $PWD/logs/error -s quit
-for i in $(seq 100); do test -e pid || break; sleep 0.05; done
+for i in $(seq 100); do sleep 0.05; test -e pid || break; done

@@ -19,7 +19,11 @@ NAMES = st.binary(min_size=1, max_size=40).filter(lambda text: b"\0" not in text
 
 @st.composite
 def entries(draw: st.DrawFn) -> Entry:
-    here = identify(os.open("/", os.O_PATH | os.O_CLOEXEC), unique_mount=True)
+    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    try:
+        here = identify(root, unique_mount=True)
+    finally:
+        os.close(root)
     entry = Entry(draw(st.binary(max_size=300)))
     entry.plan += bytes(-len(entry.plan) % 8)
     entry.flags = draw(st.integers(0, cache_entry.FLAGS))

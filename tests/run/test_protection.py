@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +19,16 @@ from certexec.run.call import Fault, signed
 from certexec.run.protection import concerns_others, concerns_supervisor, may_signal, send_signal
 
 SUPERVISOR = os.getpid()
-OTHER = os.getppid()
+OTHER = 0
+"""Another process: no relation, for our parent may be process 1."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def other() -> Iterator[None]:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        globals()["OTHER"] = process.pid
+        yield
+        process.kill()
 
 
 def call(name: str, *registers: int, foreign: str = "") -> Any:
