@@ -35,6 +35,8 @@ ALICE, BOB, SERVICE, NETADMIN = 61001, 61002, 61003, 61100
 ALL_COMPILED = os.environ.get("CERTEXEC_TEST_COMPILED") == "1"
 """Let every world run on the compiled doors; else only those do that ask for it."""
 TIMEOUT = 60
+SO_FAR = b"so far"
+"""A datagram of ours behind all that programs have sent to syslog."""
 SETTLE = 5.0
 """seconds that helpers may take to end after their program; they take milliseconds."""
 REFUSED, NOT_FOUND, INTERNAL = 126, 127, 125
@@ -199,6 +201,7 @@ class World:
 
     def _start_syslog(self) -> None:
         """Be the machine's syslog daemon."""
+        self._taken = threading.Event()
         self._syslog = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         where = self.machine.path("/dev/log")
         self._syslog.bind(where)
@@ -206,12 +209,19 @@ class World:
 
         def take() -> None:
             while data := self._syslog.recv(65536):
-                self._log.append(data.decode(errors="replace"))
+                if data == SO_FAR:
+                    self._taken.set()
+                else:
+                    self._log.append(data.decode(errors="replace"))
 
         threading.Thread(target=take, daemon=True).start()
 
     def logged(self) -> list[str]:
-        """Return the lines that came to syslog since this was asked for last."""
+        """Return the lines that were sent to syslog since this was asked for last."""
+        self._taken.clear()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(SO_FAR, self._syslog.getsockname())
+        assert self._taken.wait(TIMEOUT)  # what was sent before has been taken before
         lines, self._log = self._log, []
         return lines
 
