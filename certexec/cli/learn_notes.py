@@ -25,7 +25,7 @@ _O_EXCL_CREAT = 0o300
 _OPENS = {"open": 1, "openat": 2}
 UNSAID_HINT = (
     'watch the program, "certexec learn -a -o POLICY -- PROG", or run it once more '
-    'with "certexec run --unmatched ask"'
+    'with "certexec run --permissive" or "--unmatched ask"'
 )
 """What to do where a log does not show what a call was about."""
 _SHOWN = 5

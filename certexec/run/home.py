@@ -52,18 +52,24 @@ class Home:
 
     def check(self, call: Call) -> None:
         """Raise Fault(EPERM), and log it, for a caller that is elsewhere."""
+        if not self.is_home_of(call):
+            self._judge.log(call, "deny", FOREIGN, errno.EPERM)
+            raise Fault(errno.EPERM)
+
+    def is_home_of(self, call: Call) -> bool:
+        """Tell whether names mean to the caller what they mean here. Raises GoneError, OSError."""
         if self._all_are_here:
-            return
+            return True
         try:
             place = _namespaces(str(call.task.tid))
         except OSError:  # ENOENT, ESRCH, or EACCES: all three are said of a task that has died
             call.still_waits()
             raise
         if place != self._place:
-            self._judge.log(call, "deny", FOREIGN, errno.EPERM)
-            raise Fault(errno.EPERM)
+            return False
         call.still_waits()  # so it was about the caller, not about a later thread of that number
         self._all_are_here = not self._left
+        return True
 
 
 def _namespaces(pid: str) -> tuple[tuple[int, int], ...]:

@@ -26,6 +26,7 @@ from certexec.policy.evaluate import EXECS, UNMATCHED_ASK
 from certexec.run.adopt import Adoption
 from certexec.run.asking import Waiting, ask_about
 from certexec.run.call import Call, Fault, GoneError
+from certexec.run.describe import describe
 from certexec.run.dotdot import DotDot
 from certexec.run.elevation import Elevation
 from certexec.run.emulate_names import wants_real_ids
@@ -292,7 +293,7 @@ class Supervisor:
             call.fail(code)  # what the kernel would have done, had all policies said the same
         else:
             if why != guards.DENIED or decision.log or self.manner.log_denials:
-                self.judge.log(call, "deny", why, code or errno.EPERM)
+                self.judge.log(call, "deny", why, code or errno.EPERM, describe(self, call))
             if self.manner.permissive:
                 return self._let_happen(call)
             call.fail(code or errno.EPERM)

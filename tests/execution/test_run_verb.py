@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -184,6 +185,39 @@ def test_unmatched_calls_are_logged_where_a_log_is_asked_for(world: World, trust
                 r"deny user: alice, prog: /usr/bin/id, .*native-geteuid\(107\), args: [0-9a-f]+",
                 line,
             )
+
+
+def test_the_log_says_what_was_denied_though_no_rule_asks_for_it(
+    world: World, trust: str
+) -> None:
+    """Then a rule with a condition can be learned, and what the program is told stays the same."""
+    program = (
+        "import os\n"
+        "def tried(do, *args):\n"
+        "    try:\n"
+        "        do(*args)\n"
+        "    except OSError as error:\n"
+        "        print(error.errno)\n"
+        f"tried(os.mkdir, {world.path('new')!r})\n"
+        "tried(os.mkdir, '/no/such/place')\n"
+        "tried(os.mkdir, 'x' * 5000)\n"
+        "tried(os.execv, '/bin/true', ['true'])\n"
+    )
+    text = policy(PYTHON, without=["mkdir", "execve"])
+    certificate = world.sign("denied.cert", PYTHON, text=text)
+    log = world.write("log", "", 0o666)
+    done = run(world, trust, "--log", log, "--log-format", "json", certificate, "--", "-c", program)
+    assert done.stdout.split() == ["1"] * 4
+    events = [json.loads(line) for line in Path(log).read_text().splitlines()]
+    names = [
+        (one["syscall"], one.get("arguments", {}).get("filename")) for one in events
+        if one["syscall"] in ("mkdir", "execve")
+    ]
+    assert names == [
+        ("mkdir", world.path("new")), ("mkdir", "/<non-existent filename>: /no/such/place"),
+        ("mkdir", None), ("execve", os.path.realpath("/bin/true")),
+    ]
+    assert not os.path.exists(world.path("new"))
 
 
 def test_a_trace_shows_each_supervised_call(world: World, trust: str) -> None:
