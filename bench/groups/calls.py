@@ -27,6 +27,8 @@ LIMITS = (
     Limit("openat, kernel-only", 1.40),
     Limit("stat, kernel-only", 1.10),
     Limit("getpid, supervised", 1.05),
+    Limit("pread of 4 KiB, supervised", 1.05),
+    Limit("mmap and munmap, supervised", 1.05),
     Limit("pidfd_open by registers, supervised", 10, (UNPINNED,)),
     Limit("openat, supervised", 30, (UNPINNED,)),
 )
@@ -35,8 +37,8 @@ PLACEMENTS = BOTH
 
 SOURCE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "calls.c")
 NAMES = {
-    "unselected": "getpid", "registers": "pidfd_open by registers", "openat": "openat",
-    "stat": "stat",
+    "unselected": "getpid", "reads": "pread of 4 KiB", "maps": "mmap and munmap",
+    "registers": "pidfd_open by registers", "openat": "openat", "stat": "stat",
 }  # fmt: skip
 """What calls.c prints, and how it is shown."""
 FAST, SLOW = 20000, 400
