@@ -4,6 +4,9 @@ A tree holds the same program with the same policy many times, and signing it an
 times, ids, serial and signatures alone. Where those stand follows from their lengths. A file that
 has the bytes of one that was read before everywhere else says the same, but for those values; and
 as their heads are among these bytes, each is of the same kind and as long.
+
+Only names come in many lengths, so a file's front, which ends where the name begins, is known
+apart from what follows the name: whatever has been read behind one name is known behind others.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ and its own key, all of one byte."""
 KEPT_MAX = 4 << 20
 """bytes of certificates that are remembered; beyond it all are forgotten at once."""
 SHAPES_MAX = 8
-"""Shapes of files of one length: each is tried, so a tree must not make any number of them."""
+"""Lengths of fronts, and shapes of one length: each is tried, so a tree must not make any number
+of them."""
 LEAST = {8: 1 << 32, 4: 1 << 16, 2: 1 << 8, 1: 24}
 """The least number that needs so many bytes behind its head, in its one encoding."""
 
@@ -30,7 +34,9 @@ class Alike:
     """Opens certificates, and remembers them. What they share, the results share."""
 
     def __init__(self) -> None:
-        self._shapes: dict[int, list[_Shape]] = {}
+        self._fronts: dict[bytes, _Front] = {}
+        self._lengths: list[int] = []
+        self._shapes: dict[tuple[int, int], list[_Shape]] = {}
         self._size = 0
 
     def open(self, data: bytes) -> Opened:
@@ -38,31 +44,49 @@ class Alike:
 
         Nobody may change what its certificate holds.
         """
-        for shape in self._shapes.get(len(data), ()):
-            fields = shape.split(data)
-            known = shape.known.get(fields[::2])
-            if known is not None:
-                try:
-                    return _Similar(data, shape, fields[1::2], known)
-                except CertificateError:
-                    break  # what reads it in full says where it is wrong
+        for length in self._lengths:
+            front = self._fronts.get(data[:length])
+            if front is None:
+                continue
+            begin = length + front.name
+            for shape in self._shapes.get((len(data) - begin, front.rest), ()):
+                fields = shape.split(data, begin)
+                known = shape.known.get(fields[::2])
+                if known is not None:
+                    try:
+                        return _Similar(data, begin, front, shape, fields[1::2], known)
+                    except CertificateError:
+                        break  # what reads it in full says where it is wrong
+            break  # no front is the beginning of another
         return _First(data, self)
 
     def remember(self, data: bytes, message: cose.SignMessage, certificate: Certificate) -> None:
         """Keep a certificate that is in the strict form, while there is room for its shape."""
         if self._size > KEPT_MAX:
+            self._fronts.clear()
+            self._lengths.clear()
             self._shapes.clear()
             self._size = 0
-        places = _places(message, certificate)
-        shapes = self._shapes.setdefault(len(data), [])
+        front = _Front(message, certificate.claims)
+        if front.length not in self._lengths:
+            if len(self._lengths) >= SHAPES_MAX:
+                return
+            self._lengths.append(front.length)
+        if self._fronts.setdefault(data[: front.length], front) is front:
+            self._size += front.length
+        begin = front.length + front.name
+        places = _places(message, certificate.claims, certificate.serial, front.rest)
+        shapes = self._shapes.setdefault((len(data) - begin, front.rest), [])
         shape = next((one for one in shapes if one.places == places), None)
         if shape is None:
             if len(shapes) >= SHAPES_MAX:
                 return
-            shape = _Shape(data, message, places)
+            shape = _Shape(len(data) - begin, front.rest, message, places)
             shapes.append(shape)
-        shape.known[shape.split(data)[::2]] = _Known(message, certificate)
-        self._size += len(data)
+        pieces = shape.split(data, begin)[::2]
+        if pieces not in shape.known:
+            self._size += len(data)
+        shape.known[pieces] = _Known(message, certificate)
 
 
 class _First(Opened):
@@ -87,24 +111,29 @@ class _Similar(Opened):
     __slots__ = ("_like", "_serial")
 
     def __init__(
-        self, data: bytes, shape: _Shape, values: tuple[bytes, ...], known: _Known
-    ) -> None:
-        """Check the values; raises CertificateError for any that is not as it must be."""
-        sub, exp, nbf, iat, cti, serial, *signatures = values
+        self, data: bytes, begin: int, front: _Front, shape: _Shape, values: tuple[bytes, ...],
+        known: _Known,
+    ) -> None:  # fmt: skip
+        """Check the values; raises CertificateError for any that is not as it must be.
+
+        ``begin``: where what follows the name begins.
+        """
+        exp, nbf, iat, cti, serial, *signatures = values
         self._like = known.certificate
         claims = self._like.claims
         try:
-            name = sub.decode("utf-8")
+            name = data[front.length : begin].decode("utf-8")
         except UnicodeDecodeError:
             raise CertificateError("malformed", "a text that is not UTF-8") from None
         header = {
-            1: claims.iss, 2: name, 4: _number(exp, claims.exp), 5: _number(nbf, claims.nbf),
+            1: front.issuer, 2: name, 4: _number(exp, claims.exp), 5: _number(nbf, claims.nbf),
             6: _number(iat, claims.iat), 7: cti,
         }  # fmt: skip
         self.claims = Claims.from_header(header)
         self._serial = _number(serial, self._like.serial)
         self.message = cose.SignMessage(
-            data[shape.protected], {}, data[shape.payload],
+            data[front.protected : begin + front.rest], {},
+            data[begin + shape.payload : begin + shape.payload_end],
             [
                 cose.Signature(protected, {}, signature)
                 for protected, signature in zip(known.signers, signatures, strict=True)
@@ -137,60 +166,80 @@ def _number(tail: bytes, like: int) -> int:
     return number
 
 
-class _Shape:
-    """Where the values stand in files of one length, and what is known of such files.
+class _Front:
+    """What a file begins with, up to its name.
 
     Attributes:
-        places: begin and end of each value: name, expiry, first moment, time of issue, id,
-            serial, then the signatures.
-        protected, payload: where in the file they are.
+        length: in bytes; issuer: who is named there.
+        name: how many bytes the name has; rest: and the protected header behind it.
+        protected: where that header begins.
+    """
+
+    __slots__ = ("issuer", "length", "name", "protected", "rest")
+
+    def __init__(self, message: cose.SignMessage, claims: Claims) -> None:
+        issuer, name = claims.iss.encode(), claims.sub.encode()
+        self.issuer = claims.iss
+        self.name = len(name)
+        self.protected = len(envelope.HEAD) + 1 + _head(message.protected)
+        inside = (
+            len(envelope.BODY_HEAD) + 2 + _head(issuer) + len(issuer) + 1 + _head(name)
+        )
+        self.length = self.protected + inside
+        self.rest = len(message.protected) - inside - self.name
+
+
+class _Shape:
+    """Where the values stand behind the name, and what is known of such files.
+
+    All places are counted from there.
+
+    Attributes:
+        places: begin and end of each value: expiry, first moment, time of issue, id, serial, then
+            the signatures.
+        payload, payload_end: where the payload is.
         known: what was read, by the bytes between the values.
     """
 
-    __slots__ = ("known", "payload", "places", "protected", "split")
+    __slots__ = ("known", "payload", "payload_end", "places", "split")
 
     def __init__(
-        self, data: bytes, message: cose.SignMessage, places: list[tuple[int, int]]
+        self, size: int, rest: int, message: cose.SignMessage, places: list[tuple[int, int]]
     ) -> None:
+        """``size``: bytes behind the name; ``rest``: those of them in the protected header."""
         self.places = places
         self.known: dict[tuple[bytes, ...], _Known] = {}
-        self.protected, self.payload = _slices(message)
+        self.payload, self.payload_end = _payload(rest, message)
         # every other piece is a value
-        ends = [place for pair in places for place in pair] + [len(data)]
+        ends = [place for pair in places for place in pair] + [size]
         sizes = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
-        self.split = struct.Struct("=" + "".join([f"{size}s" for size in sizes])).unpack
+        self.split = struct.Struct("=" + "".join([f"{size}s" for size in sizes])).unpack_from
 
 
-def _slices(message: cose.SignMessage) -> tuple[slice, slice]:
-    """Return where the protected header and the payload stand."""
-    begin = len(envelope.HEAD) + 1 + _head(message.protected)
-    end = begin + len(message.protected)
-    start = end + 1 + _head(message.payload)  # between them an empty map
-    return slice(begin, end), slice(start, start + len(message.payload))
+def _payload(rest: int, message: cose.SignMessage) -> tuple[int, int]:
+    begin = rest + 1 + _head(message.payload)  # behind an empty map
+    return begin, begin + len(message.payload)
 
 
-def _places(message: cose.SignMessage, certificate: Certificate) -> list[tuple[int, int]]:
-    """Return where the values stand that certificates differ in."""
-    protected, payload = _slices(message)
-    claims = certificate.claims
+def _places(
+    message: cose.SignMessage, claims: Claims, serial: int, rest: int
+) -> list[tuple[int, int]]:
+    """Return where the values stand behind the name that certificates differ in."""
     places = []
-    at = protected.start + len(envelope.BODY_HEAD) + 1
+    at = 0
 
     def skip(head: int, tail: int) -> None:
         nonlocal at
         places.append((at + head, at + head + tail))
         at += head + tail
 
-    issuer = claims.iss.encode()
-    at += 1 + _head(issuer) + len(issuer)
-    name = claims.sub.encode()
-    skip(1 + _head(name), len(name))
     for moment in (claims.exp, claims.nbf, claims.iat):
         skip(2, _behind_head(moment))
     skip(1 + _head(claims.cti), len(claims.cti))
-    at = payload.start + SERIAL
-    skip(1, _behind_head(certificate.serial))
-    at = payload.stop + 1
+    at, end = _payload(rest, message)
+    at += SERIAL
+    skip(1, _behind_head(serial))
+    at = end + 1
     for one in message.signatures:
         at += 1 + _head(one.protected) + len(one.protected) + 1
         skip(_head(one.signature), len(one.signature))

@@ -16,7 +16,9 @@ from certexec.errors import CertificateError
 from tests.certificate.simulator import Simulator, full_payload
 
 NUMBERS = st.integers(0, 300) | st.integers(0, 2**32 + 300) | st.integers(-(2**64), 2**64 - 1)
-NAMES = st.sampled_from(["hello", "other", "wörld", "a/b", "", "\x07", "\x00", "x" * 24, "y" * 256])
+NAMES = st.sampled_from(
+    ["hello", "other", "wörld", "a/b", "", "\x07", "\x00", "z" * 23, "x" * 24, "w" * 255, "y" * 256]
+)
 
 
 def build(serial: Any = 5, **changed: Any) -> bytes:
@@ -164,6 +166,39 @@ def test_values_are_each_certificates_own_and_the_rest_is_shared() -> None:
     assert first.policy is second.policy
 
 
+@pytest.mark.parametrize("length", [1, 4, 6, 23, 24, 80, 255])
+def test_what_was_read_behind_one_name_is_known_behind_names_of_other_lengths(length: int) -> None:
+    alike = Alike()
+    among(alike, build(300))
+    among(alike, build(1 << 20, name="n" * length))  # so that this front is known
+    data = build(301, name="m" * length)
+    assert knows(alike, data)
+    assert among(alike, data) == alone(data)
+    for place in range(len(data)):
+        damaged = data[:place] + bytes((data[place] ^ 1,)) + data[place + 1 :]
+        assert among(alike, damaged) == alone(damaged), place
+
+
+def test_who_issued_it_is_read_from_the_file_itself() -> None:
+    alike = Alike()
+    among(alike, build(iss="one"))
+    among(alike, build(1 << 20, iss="two"))
+    data = build(iss="two")
+    assert knows(alike, data)
+    assert alike.open(data).claims.iss == "two"
+
+
+def test_a_front_counts_only_before_a_header_of_its_length() -> None:
+    alike = Alike()
+    one, other = build(300), build(300, exp=1 << 33)
+    among(alike, one)
+    among(alike, other)
+    name = b"\x65hello\x04"
+    grafted = other[: other.index(name)] + one[one.index(name) :]
+    assert alone(grafted)[0] == "malformed"
+    assert among(alike, grafted) == alone(grafted)
+
+
 def test_each_signature_is_checked_whatever_was_read_before() -> None:
     alike = Alike()
     good = Simulator()
@@ -190,13 +225,13 @@ def test_memory_forgets_all_rather_than_grow(monkeypatch: pytest.MonkeyPatch) ->
     for number in range(50):
         made = Simulator()
         made.payload = full_payload()
-        made.payload[11] = "n" * number
+        made.payload[11], made.claims[2] = "n" * number, "n" * (1 + number % 7)
         data = made.build()
         assert among(alike, data) == alone(data)
         kept = [
             sum(map(len, pieces))
             for shapes in alike._shapes.values() for shape in shapes for pieces in shape.known
-        ]  # fmt: skip
+        ] + [len(front) for front in alike._fronts]  # fmt: skip
         assert sum(kept) <= 5000 + len(data)
 
 
@@ -204,7 +239,18 @@ def test_files_of_one_length_have_but_so_many_shapes() -> None:
     alike = Alike()
     for size in range(20):
         made = Simulator()
-        made.claims[2], made.payload[11] = "n" * (1 + size), "t" * (20 - size)
+        made.signers[0].signature = bytes(64 + size)
+        made.payload[11] = "t" * (20 - size)
         data = made.build()
         assert among(alike, data) == alone(data)
     assert [len(shapes) for shapes in alike._shapes.values()] == [module.SHAPES_MAX]
+
+
+def test_fronts_have_but_so_many_lengths() -> None:
+    alike = Alike()
+    for size in range(20):
+        data = build(iss="i" * (1 + size))
+        assert among(alike, data) == alone(data)
+    assert len(alike._lengths) == module.SHAPES_MAX
+    assert knows(alike, build(iss="i"))
+    assert not knows(alike, build(iss="i" * 20))
