@@ -182,6 +182,8 @@ class Learner:
                     self._fresh.update(one.texts("filename"))
             if one.call in _NAMES_NEW:
                 new.append(one.texts("filename")[-1])
+                if one.mark == MISSING and one.call not in _LINKS:
+                    self._fresh.add(new[-1])
         self._numbers |= numbers_in((*new, *self._fresh, *self._made, *self._created))
         for source, target in links:
             # how a named semaphore gets its name, and a lock its file

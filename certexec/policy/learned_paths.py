@@ -21,7 +21,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from certexec.policy.temporary_names import LONG_RANDOM, RANDOM, literal_regex, regex_of_new
+from certexec.policy.temporary_names import (
+    LONG_RANDOM,
+    PYTHON_RANDOM,
+    RANDOM,
+    literal_regex,
+    regex_of_new,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +92,11 @@ _SEPARATED = re.compile(
     r"((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
 )
 """A name that ends with what was chosen, behind a separator: digits in that are no number."""
+_PYTHON = re.compile(
+    rf"^(tmp(?=[a-z0-9_]{{{PYTHON_RANDOM}}})|.*[._-](?=[^.]*[0-9]))([a-z0-9_]{{{PYTHON_RANDOM}}})"
+    r"((?:\.[A-Za-z][A-Za-z0-9]{0,4})*)$"
+)
+"""A new name like those of Python's tempfile."""
 _NEW_DIGEST = re.compile(r"^(.*[._-])?([0-9a-f]{16,})((?:\.[a-z][a-z0-9]{0,4})*)$")
 _ANY_NUMBER = "\0"
 """Stands for any number while a pattern is made; no name has it."""
@@ -253,6 +264,8 @@ class Paths:
             if below(path, temporary) and path != temporary:
                 first, *rest = path[len(temporary) + 1 :].split("/")
                 names = [regex_of_new(first), *map(literal_regex, rest)]
+                if rest:
+                    names[-1] = regex_of_new(rest[-1], sure=True)
                 return "/".join([literal_regex(temporary), *names])
         return ""
 
@@ -288,6 +301,9 @@ class Paths:
         separated = _SEPARATED.match(name) if new and not counted else None
         if separated and len(separated.group(2)) > RANDOM and _hardly_a_word(separated.group(2)):
             return literal(separated.group(1)) + "?" * len(separated.group(2)) + separated.group(3)
+        python = _of_python(name) if new else None
+        if python:
+            return _with_any(*python.groups())
         chosen = _CHOSEN.match(name) if new and not counted else None
         if chosen and not _CAPITALS.match(chosen.group(2)):
             return f"{literal(chosen.group(1))}??????{literal(chosen.group(3))}"
@@ -306,8 +322,11 @@ class Paths:
         """Return the pattern of a directory that the program made."""
         directory, name = directory_of(own), own.rpartition("/")[2]
         name = self._without_numbers(name) if self.level == FULL else name
+        python = _of_python(name) if self.level == FULL else None
         chosen = _CHOSEN.match(name) if self.level == FULL else None
-        if chosen and _hardly_a_word(chosen.group(2)):
+        if python:
+            name = _with_any(*python.groups())
+        elif chosen and _hardly_a_word(chosen.group(2)):
             name = f"{literal(chosen.group(1))}??????{literal(chosen.group(3))}"
         elif _ANY_NUMBER in name:
             name = literal(name)
@@ -409,9 +428,18 @@ def _hardly_a_word(text: str) -> bool:
     return not text.isalpha() or 1 < capitals < len(text)
 
 
+def _of_python(name: str) -> re.Match[str] | None:
+    return None if _COUNTED.match(name) else _PYTHON.match(name)
+
+
+def _with_any(before: str, chosen: str, suffix: str) -> str:
+    """Return the pattern of a name in which as many characters as were chosen are any."""
+    return literal(before) + "?" * len(chosen) + suffix
+
+
 def _split_chosen(name: str) -> tuple[str, str]:
     """Return a name without the chosen part that it ends with, and that part, "" for none."""
-    found = _NEW_DIGEST.match(name) or _SEPARATED.match(name)
+    found = _NEW_DIGEST.match(name) or _SEPARATED.match(name) or _of_python(name)
     return (found.group(1) or "", found.group(2) + found.group(3)) if found else (name, "")
 
 

@@ -12,6 +12,8 @@ RANDOM = 6
 """characters that mkstemp(3) and its like choose."""
 LONG_RANDOM = 10
 """characters that mktemp(1) and Perl's File::Temp choose."""
+PYTHON_RANDOM = 8
+"""characters that Python chooses: small letters, digits and "_"."""
 
 _PYTHON = re.compile(r"^tmp[a-z0-9_]{8}")
 _RUBY = re.compile(r"^(.*)[0-9]{8}-[0-9]+-[a-z0-9]{1,7}(?=$|\.)")
@@ -25,16 +27,23 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ANY_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _LOWER_SUFFIXES = re.compile(r"(?:\.[a-z][a-z0-9]{0,4})+$")
 _LAST_PART = re.compile(r"[A-Za-z0-9]*$")
+_LAST_CHARACTERS = re.compile(r"[A-Za-z0-9_]*$")
+_ODD = re.compile(r"[0-9][A-Za-z]|[a-z][A-Z]")
+"""What words and numbers joined by "_" hardly have."""
+_SMALL = re.compile(r"[a-z0-9_]*[0-9_][a-z0-9_]*")
 _NUMBERED_WORD = re.compile(r"^[a-z]*[0-9]{3,}$")
 _MIXED = re.compile(r"[A-Z0-9]")
 """What is hardly a word."""
 
 
-def regex_of_new(name: str) -> str:
-    """Return the regular expression of a temporary file's name: what was chosen is any."""
+def regex_of_new(name: str, sure: bool = False) -> str:
+    """Return the regular expression of a temporary file's name: what was chosen is any.
+
+    ``sure``: nothing that may be a word was.
+    """
     if _PYTHON.match(name):
         return "tmp[a-z0-9_]{8}" + _any_numbers(name[11:])
-    if _WHOLE.match(name):
+    if _WHOLE.match(name) and not (sure and name.isalpha()):
         return "[a-z0-9_]{8}"
     ruby = _RUBY.match(name)
     if ruby:
@@ -49,7 +58,7 @@ def regex_of_new(name: str) -> str:
     found = [(each, chosen) for each, chosen in found if chosen]
     clear = [one for one in found if _MIXED.search(one[0][-RANDOM:]) or _COMPILER.match(one[0])]
     likely = [one for one in found if one[0] != first or stem == first]
-    for each, chosen in (*clear, *likely):
+    for each, chosen in clear if sure else (*clear, *likely):
         return chosen + _any_numbers(name[len(each) :])
     return _any_numbers(name)
 
@@ -62,14 +71,24 @@ def _chosen(stem: str) -> str:
     perl = _PERL.match(stem)
     if perl:
         return _any_numbers(perl.group(1) or "") + f"[A-Za-z0-9_]{{{LONG_RANDOM}}}"
-    last = _LAST_PART.search(stem)
-    part = last.group() if last else ""
+    part = _last(_LAST_PART, stem)
+    if len(part) < RANDOM:
+        part = _last(_LAST_CHARACTERS, stem)  # Perl and Python choose a "_", too
+        if not _ODD.search(part[-PYTHON_RANDOM:]):
+            return ""
     if len(part) < RANDOM or _NUMBERED_WORD.match(part):
         return ""
-    before, word = _any_numbers(stem[: -len(part)]), part[:-RANDOM]
+    small = len(part) >= PYTHON_RANDOM and _SMALL.fullmatch(part[-PYTHON_RANDOM:])
+    length = PYTHON_RANDOM if small else RANDOM
+    before, word = _any_numbers(stem[: -len(part)]), part[:-length]
     if word and not (word.isalpha() and word == word.lower()):
-        return before + f"[A-Za-z0-9]{{{len(part)}}}"  # no word: chosen as well
-    return before + word + f"[A-Za-z0-9]{{{RANDOM}}}"
+        return before + f"[A-Za-z0-9_]{{{len(part)}}}"  # no word: chosen as well
+    return before + word + f"[A-Za-z0-9_]{{{length}}}"
+
+
+def _last(pattern: re.Pattern[str], stem: str) -> str:
+    found = pattern.search(stem)
+    return found.group() if found else ""
 
 
 def _any_numbers(text: str) -> str:

@@ -4,6 +4,10 @@ Every call is handed over once it is made, except the uses that a given policy p
 those of the presets that every learned policy includes, which need not be counted. So what is
 frequent, reading and writing what is open, costs nothing while learning.
 
+A wait for a child is not handed over either: the signal that the child has ended comes just then,
+and would end a call that is being handed over with EINTR where it would have returned the child.
+Whoever forks is taken to wait (certexec.run.record).
+
 Nothing is denied but what no policy can permit: there a program shall take the way that it will
 have to take when it is confined.
 """
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
     from certexec.policy.model import Policy, Rule
 
+WAIT = "wait4"
+"""The call by which programs wait for their children, also by waitpid(3)."""
 _DIRFD = 0
 _SIGN = 1 << 31
 
@@ -45,6 +51,7 @@ class Watched:
                 clauses = _clauses(given, name)
                 if clauses:
                     self.clauses[number] = clauses
+        self.clauses[NUMBERS[WAIT]] = [Clause((), PERMITTED)]
         # Its flags lie in memory. C libraries take clone where the kernel has no clone3.
         self.clauses[CLONE3] = [Clause((), deny(errno.ENOSYS))]
         # A domain of the program's own would not bind who opens files for it.

@@ -29,6 +29,7 @@ from certexec.policy.decisions import FORKS
 from certexec.policy.evaluate import EXECS
 from certexec.policy.observation import FRESH, MADE, MISSING, Observation, frozen
 from certexec.policy.translators import TRANSLATORS
+from certexec.policy.watch import WAIT
 from certexec.run.call import Call, Fault, GoneError, signed
 from certexec.run.emulate_sockets import ADDRESS_MAX, unix_path
 from certexec.run.execution import Execution
@@ -65,6 +66,8 @@ _ODD_PLACES = (b"/proc", b"/dev/fd", b"/dev/std")
 """Names that lead elsewhere for each process."""
 _BY_NAME = frozenset(("mmap", "mprotect"))
 """Calls of which nothing but the name is learned."""
+_THREAD = "thread"
+"""What clone(2) does that makes nobody to wait for."""
 _MSGHDR_NAME = struct.Struct("=QI")
 """struct msghdr begins with them: msg_name, msg_namelen."""
 
@@ -247,6 +250,8 @@ class Recorder:
                 self._add(Observation(process.program, name, variant, frozen(one), mark), call)
             return
         chosen = choose_variant(name, notification.args)
+        if notification.nr in FORKS and chosen.label != _THREAD:
+            self.observations[Observation(process.program, WAIT, "", ())] = None
         texts: dict[str, list[str]] = {}
         for argument in arguments_of(name, chosen):
             if not argument.in_register or name in _BY_NAME:

@@ -8,7 +8,10 @@ import os
 import pytest
 
 from certexec.cli.learn_notes import denied_in
+from certexec.kernel.syscalls import NUMBERS
+from certexec.policy.guards import PERMITTED
 from certexec.policy.learned_paths import WHY
+from certexec.policy.watch import Watched
 from tests.observe.sample import event as sample
 from tests.observe.test_reading import FORMS
 
@@ -68,6 +71,20 @@ def test_a_signal_for_who_has_just_ended_makes_the_rule_for_one_that_lives_too(
     rules = {line.partition("native-kill: ")[2] for line in lines if "native-kill" in line}
     program = os.path.realpath("/usr/bin/python3")
     assert rules == {f'pidname eq "{one}" then permit' for one in (program, "<unknown>")}
+
+
+def test_who_forks_is_taken_to_wait_and_who_starts_threads_is_not(script: Script) -> None:
+    """The wait itself is not handed over: it would be interrupted by the end that it waits for."""
+    def learned(code: str) -> list[str]:
+        script.write("code", code)
+        script("certexec learn -f -o learned --generalize none -- /usr/bin/python3 -I -S code")
+        lines = script.path("learned").read_text().splitlines()
+        return [line for line in lines if "-wait4" in line]
+
+    assert learned("import os\nif os.fork(): os.wait()") == ["\tnative-wait4: permit"]
+    assert learned("import _thread; _thread.start_new_thread(print, ())") == []
+    (clause,) = Watched(None).of(NUMBERS["wait4"])
+    assert not clause.tests and clause.decision is PERMITTED
 
 
 def test_a_certificate_is_not_watched_but_its_program(script: Script) -> None:

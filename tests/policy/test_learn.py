@@ -66,7 +66,7 @@ def test_a_local_socket_has_a_new_name_each_time(made: bool) -> None:
     )
     where = "^/tmp/pymp-[a-z0-9_]{8}" + ("(/|$)" if made else "/listener-x$")
     assert f'bind: sockaddr re "{where}" then permit' in rules
-    assert 'bind: sockaddr re "^/tmp/agent\\\\.[A-Za-z0-9]{6}$" then permit' in rules
+    assert 'bind: sockaddr re "^/tmp/agent\\\\.[A-Za-z0-9_]{6}$" then permit' in rules
 
 
 def test_a_process_that_got_a_signal_may_have_ended_by_then() -> None:
@@ -81,13 +81,39 @@ def test_a_process_that_got_a_signal_may_have_ended_by_then() -> None:
     ]
 
 
+def test_a_symbolic_link_and_a_pipe_that_are_made_have_new_names_as_files_have() -> None:
+    """How an editor locks a file whose name was chosen, and a shell joins processes by names."""
+    rules = learn(
+        seen("symlink", MISSING, filename="/srv/.#a.elc6Uq0pi"),
+        seen("readlink", filename="/srv/.#a.elc6Uq0pi"),
+        seen("mknod", MISSING, "fifo", filename="/tmp/sh-np.Ab12Cd"),
+        seen("symlink", filename="/srv/was.Ab12Cd"),
+    )
+    assert sorted(rules) == [
+        'fsread: filename match "/srv/.#a.elc??????" then permit',
+        'fswrite: filename re "^/tmp/sh-np\\\\.[A-Za-z0-9_]{6}$" then permit',
+        'symlink: filename eq "/srv/was.Ab12Cd" then permit',
+        'symlink: filename match "/srv/.#a.elc??????" then permit',
+    ]
+
+
+def test_a_new_file_of_an_old_directory_for_temporary_files_has_another_number_next_time() -> None:
+    rules = learn(
+        seen("openat", MISSING, "write", filename="/tmp/perf_u/24695", oflags="rwc"),
+        seen("openat", FRESH, "write", filename="/tmp/perf_u/x.Ab12Cd", oflags="rwc"),
+        seen("openat", MISSING, "write", filename="/tmp/perf_u/messages", oflags="rwc"),
+    )
+    names = (r"[0-9]+", r"messages", r"x\\.[A-Za-z0-9_]{6}")
+    assert rules == [f'fswrite: filename re "^/tmp/perf_u/{one}$" then permit' for one in names]
+
+
 def test_a_link_to_a_temporary_file_is_as_new_as_that() -> None:
     rules = learn(
         seen("openat", FRESH, "write", filename="/dev/shm/sem.Ab12Cd", oflags="rwc"),
         seen("link", filename=["/dev/shm/sem.Ab12Cd", "/dev/shm/sem.mp-abcd1234"]),
     )
     assert [one for one in rules if one.startswith("link")] == [
-        'link: filename re "^/dev/shm/sem\\\\.[A-Za-z0-9]{6}$" and '
+        'link: filename re "^/dev/shm/sem\\\\.[A-Za-z0-9_]{6}$" and '
         'filename[1] re "^/dev/shm/sem\\\\.mp-[a-z0-9_]{8}$" then permit'
     ]
 

@@ -257,6 +257,23 @@ def test_digits_of_what_was_chosen_are_no_number():
     assert seen.pattern(f"{CWD}/x-4711-Ab123z", WRITE, new=True).data == "$CWD/x-[0-9]*-??????"
 
 
+@pytest.mark.parametrize(
+    ("one", "pattern"),
+    [
+        ("tmp94_ehh24", "tmp????????"), ("tmpsxacaccf", "tmp????????"),
+        ("tmp1234ab_c.json", "tmp????????.json"), (".x.toml.ab_cd1_f", ".x.toml.????????"),
+        ("lock-file0012", "lock-file[0-9]*"), ("x-some_new", ""),
+    ],
+)
+def test_what_python_chose_is_any_of_that_length(one: str, pattern: str) -> None:
+    name = f"{CWD}/{one}"
+    seen = paths(created=[name], numbers=numbers_in([name]))
+    made = paths(made=[name], written=[f"{name}/x"], numbers=numbers_in([name]))
+    assert seen.pattern(name, WRITE, new=True).data == f"$CWD/{pattern or one}"
+    assert made.pattern(f"{name}/x", WRITE).data == f"$CWD/{pattern or one}"
+    assert seen.pattern(f"{CWD}/tmp94_ehh25", READ).operator == "eq"
+
+
 def test_a_new_digest_with_a_suffix_is_any_of_that_length():
     name = f"{CWD}/{'0a1b2c3d' * 5}.tmp"
     pattern = paths(created=[name], numbers=numbers_in([name])).pattern(name, WRITE)
