@@ -189,18 +189,20 @@ class Open(Operation):
         """
         found = self.found
         parent, last, pinned = found.parent, found.last, -1
-        if found.fd >= 0:
-            pinned, last = self._holder()
-            parent = pinned
         try:
+            if found.fd >= 0:
+                pinned, last = self._holder()
+                parent = pinned
             if found.fd >= 0 and not last:
                 raise OSError(errno.EISDIR, "a directory")
             fd = self._open_by_name(parent, last, flags | os.O_NOFOLLOW)
         except OSError as error:
-            if error.errno == errno.ELOOP and self.follow:
+            if error.errno == errno.ELOOP and self.follow and parent >= 0:
                 return -1
-            if error.errno == errno.ENOENT and found.fd >= 0:
+            if error.errno == errno.ENOENT and found.fd >= 0 and parent >= 0:
                 return -1
+            if error.errno == errno.EACCES and self._needs_no_directory(pinned):
+                return self._open_pinned(flags & ~os.O_CREAT)
             raise
         finally:
             if pinned >= 0:
@@ -209,6 +211,22 @@ class Open(Operation):
             os.close(fd)
             return -1
         return fd
+
+    def _needs_no_directory(self, pinned: int) -> bool:
+        """Tell whether creation by this name is no more than an open of what has it.
+
+        Another way than the judged name may have led there, /dev/stdout for one, when the directory
+        (-1: no way leads there at all) is closed to the program. What a sticky one forbids is to
+        open somebody else's: that is left as it is, for the way cannot be told any more.
+        """
+        info = self.found.info
+        if info is None:
+            return False
+        if stat.S_ISDIR(info.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a directory")
+        if info.st_uid == os.geteuid():
+            return True
+        return pinned >= 0 and not os.fstat(pinned).st_mode & stat.S_ISVTX
 
     def _open_by_name(self, parent: int, last: bytes, flags: int) -> int:
         """Open what has a name by now. The loop must not wait for a FIFO that was not there before.

@@ -292,7 +292,8 @@ class Resolver:
         Raises OSError as open(2) would, and PermissionError for anything under the supervisor's
         own /proc directory.
         """
-        current = os.open("/", OPEN_PATH) if base < 0 else os.dup(base)
+        absolute = base < 0 or path.startswith(b"/")  # a link's target may be, where no name was
+        current = os.open("/", OPEN_PATH) if absolute else os.dup(base)
         pending = path.split(b"/")[::-1]
         links = 0
         steps = 0
@@ -410,7 +411,8 @@ class Resolver:
         """The name does not exist: pin its directory when that does."""
         for _ in range(LINKS_MAX):
             directory, last = split_last(path)
-            if last.rstrip(b"/") in (b"", b".", b".."):
+            bare = last.rstrip(b"/")
+            if bare in (b"", b".", b".."):
                 break
             try:
                 parent = self._directory(task, base, directory)
@@ -424,19 +426,20 @@ class Resolver:
                 there = self._once_more(task, parent, last, follow)
                 if there >= 0:
                     return self._found(task, there, path)
-                target = dangling(parent, last.rstrip(b"/")) if follow else None
+                target = dangling(parent, bare) if follow or bare != last else None
                 if target is None:
                     text = text_of(parent)
                     if text is None:
                         break
-                    joined = _join(text, last.rstrip(b"/"))
+                    joined = _join(text, bare)
                     found, parent = Resolved(joined, -1, parent, last, errno.ENOENT), -1
                     return found
             finally:
                 if parent >= 0:
                     os.close(parent)
-            # a dangling link as the last component: what would be made is its target
-            path = target if target.startswith(b"/") else directory + target
+            # a dangling link as the last component: what would be made is its target, which has to
+            # be a directory where slashes follow
+            path = (target if target.startswith(b"/") else directory + target) + last[len(bare) :]
         return Resolved(NON_EXISTENT + os.fsdecode(path), -1, -1, b"", errno.ENOENT)
 
     def _once_more(self, task: Task, parent: int, last: bytes, follow: bool) -> int:

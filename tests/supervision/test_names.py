@@ -258,3 +258,55 @@ for fd in (77, 3):
 """
     assert cage.says(code).split() == ["1", "ENOENT", "ok"] * 2
     assert (place / "made77").is_dir() and (place / "made3").is_dir()
+
+
+def test_a_link_to_one_of_the_programs_own_descriptors_leads_there(
+    cage: Cage, place: Path
+) -> None:
+    """As links to /dev/stdout in the place of log files do; the supervisor has no descriptor 77."""
+    (place / "file").write_text("text")
+    (place / "link").symlink_to("/proc/self/fd/77")
+    (place / "chain").symlink_to("link")
+    (place / "nowhere").symlink_to("/proc/self/fd/78")
+    os.chown(place / "file", ALICE, ALICE)
+    code = f"""
+os.chdir({str(place)!r})
+os.dup2(os.open("file", os.O_RDONLY), 77)
+for name in ("link", "chain"):
+    print(open(name).read(), os.stat(name).st_size, why(os.chmod, name, 0o640))
+    print(os.write(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), b"!"))
+    print(why(os.stat, name + "/"), why(os.lstat, name + "/"), why(os.open, name + "/", 0))
+print(why(os.stat, "nowhere"), why(os.stat, "nowhere/"), sorted(os.listdir(".")))
+"""
+    said = cage.says(code)
+    assert said.split("\n")[:2] == ["text 4 ok", "1"]
+    (place / "file").write_text("text")
+    assert said == cage.bare(code)
+
+
+def test_what_the_program_holds_open_is_opened_again_where_its_directory_is_closed(
+    cage: Cage, place: Path
+) -> None:
+    """As "tee /dev/stdout" does, whose output somebody else has put into a directory of theirs."""
+    (place / "shut").mkdir()
+    for name, owner in (("mine", ALICE), ("theirs", BOB)):
+        (place / "shut" / name).write_text("text")
+        os.chown(place / "shut" / name, owner, owner)
+        (place / "shut" / name).chmod(0o666)
+    code = f"""
+print(why(os.stat, {str(place / "shut" / "mine")!r}))
+for flags in (0, os.O_EXCL):
+    fd = why(os.open, "/proc/self/fd/9", os.O_WRONLY | os.O_CREAT | os.O_APPEND | flags)
+    print(flags, os.write(fd, b"!") if isinstance(fd, int) else fd)
+print(why(os.open, "/proc/self/fd/10", os.O_RDONLY | os.O_CREAT))
+"""
+    # bare the last would be opened, too: it could have been reached by a name in that directory
+    for name, mode, opened in (("mine", 0, "1"), ("theirs", 0, "1"), ("theirs", 0o1000, "EACCES")):
+        os.chown(place / "shut", ALICE, ALICE)
+        (place / "shut").chmod(0o700)
+        held = place / "shut" / name
+        before = f"os.dup2(os.open({str(held)!r}, os.O_RDONLY), 9)\n"
+        before += f"os.dup2(os.open({str(held.parent)!r}, os.O_RDONLY), 10)\n"
+        before += f"os.chmod({str(held.parent)!r}, {mode})"
+        said = cage.says(code, before=before).split("\n")
+        assert said == ["EACCES", f"0 {opened}", f"{os.O_EXCL} EEXIST", "EISDIR"], name
