@@ -53,6 +53,7 @@ _BEYOND = {
         "it traced a process: what is traced cannot execute a program where names are judged",
 }  # fmt: skip
 """What a program can be watched at, but not do under a supervisor."""
+_HIDDEN = "it made itself unreadable (PR_SET_DUMPABLE): EPERM under a supervisor that is not root"
 _ANSWERS = {"a": ACCEPT, "e": EXACT, "d": DROP}
 
 
@@ -138,6 +139,7 @@ def command(
         finally:
             # whatever went wrong: what was seen is worth something
             seen.update(learning.observations)
+            learner.look_at((), learning.numbers)
             if seen:
                 _write(learner, first, seen, existing, out, append, force, as_json, sockets)
         if not seen and learning.status:
@@ -343,6 +345,8 @@ def _tell_end(learning: Learning, inherit: bool) -> None:
     for calls, what in _BEYOND.items():
         if not called.isdisjoint(calls):
             output.warn(what)
+    if learning.hidden:
+        output.warn(_HIDDEN)
     if learning.stopped:
         output.warn("processes of the program still run, and fail from now on")
     if learning.status:

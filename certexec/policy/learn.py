@@ -156,11 +156,13 @@ class Learner:
         self.users = users
         self.subject = subject
 
-    def look_at(self, observations: Iterable[Observation]) -> None:
+    def look_at(self, observations: Iterable[Observation], numbers: Iterable[str] = ()) -> None:
         """Note what was made: whoever made it, its name is as new to all programs.
 
-        Note as well who listens: at a port that the kernel chooses others ask for it.
+        Note as well who listens: at a port that the kernel chooses others ask for it. ``numbers``:
+        of processes that named files by their own.
         """
+        self._numbers |= frozenset(numbers)
         links, new = [], []
         for one in observations:
             if one.call == "bind":

@@ -8,7 +8,8 @@ that is in (``Pattern.without``). Where several steps fit the first in this orde
 
     1. what is not there is said not to be there
     2. a directory that the program made itself is its own, with all that is in it
-    3. numbers in /proc, of processes and threads, and of what has no name: pipes, namespaces
+    3. numbers in /proc, of processes and threads, of terminals, and of what has no name: pipes,
+       namespaces
     4. names that are new each time: temporary files, digests, numbers
     5. versions of shared libraries
     6. several files of one directory that are read: that tree
@@ -71,6 +72,7 @@ _SECRET = frozenset(
 )
 """Names of directories and files whose neighbours are never concluded from them."""
 _NUMBERED = re.compile(r"^/proc/(?:[0-9]+|(self)(?=/task/[0-9]))(?=/|$)(/task/[0-9]+(?=/|$))?")
+_TERMINAL = re.compile(r"^/dev/pts/[0-9]+$")
 _LIBRARY = re.compile(r"^(.*\.so)\.[0-9][0-9.]*$")
 _DIGEST = re.compile(r"^[0-9a-f]{16,}$")
 _FANNED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{38,}$")
@@ -108,6 +110,7 @@ WHY = {
     "missing": "what is not there is said not to be there, without a line in the log",
     "made": "directories that it makes itself, with all that is in them",
     "process": "processes and threads, whatever their numbers",
+    "terminal": "terminals, whatever their numbers",
     "nameless": "what is open and has no name any more: deleted files, memory files",
     "unnamed": "what has a number and no name, whatever the number",
     "ended": "processes that have ended when they get the signal",
@@ -195,6 +198,8 @@ class Paths:
             if _UNNAMED.match(path):
                 kind = path.partition(":")[0]
                 return Pattern("re", f"^{kind}:\\[[0-9]+\\]$", "unnamed")
+            if _TERMINAL.match(path):
+                return Pattern("re", _TERMINAL.pattern, "terminal")
             numbered = _NUMBERED.match(path)
             if numbered:
                 process = "self" if numbered[1] else "[0-9]+"

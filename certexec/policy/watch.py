@@ -19,7 +19,17 @@ import errno
 from certexec.kernel.syscalls import NUMBERS
 from certexec.policy.decisions import IO_URING, LANDLOCK_RESTRICT_SELF
 from certexec.policy.evaluate import constant_rule, uses
-from certexec.policy.guards import CLONE3, JUDGED, PERMITTED, Clause, Test, deny, tests_of
+from certexec.policy.guards import (
+    CLONE3,
+    JUDGED,
+    PERMITTED,
+    PRCTL,
+    Clause,
+    Test,
+    deny,
+    dumpable_guard,
+    tests_of,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +75,11 @@ class Watched:
     def of(self, number: int) -> list[Clause]:
         """Return the clauses of a call."""
         return self.clauses.get(number) or [Clause((), self.default)]
+
+
+def hides(number: int, args: Sequence[int]) -> bool:
+    """Tell whether a call with these registers makes its process unreadable for its user."""
+    return number == PRCTL and all(test.holds(args) for test in dumpable_guard().tests)
 
 
 def _clauses(given: Policy, name: str) -> list[Clause]:

@@ -55,6 +55,8 @@ class Learning:
         program: the path that the policy of the first program is for.
         observations: what was noted, in order; strange: calls that this version has no name for;
         killed: 32-bit programs, which cannot be watched.
+        numbers: of processes that named files by their own.
+        hidden: a process made itself unreadable for others of its user.
         status: the program's wait status, None while it is not known.
         stopped: processes still run, and their further calls fail: somebody would not wait.
     """
@@ -84,6 +86,8 @@ class Learning:
         self.observations: dict[Observation, None] = {}
         self.strange: dict[str, None] = {}
         self.killed: dict[str, None] = {}
+        self.numbers: set[str] = set()
+        self.hidden = False
         self.status: int | None = None
         self.stopped = False
 
@@ -111,13 +115,14 @@ class Learning:
     def _watch(self, listener: Listener) -> None:
         recorder = Recorder(listener, self._processes, self._noted)
         self.observations, self.strange = recorder.observations, recorder.strange
-        self.killed = recorder.killed
+        self.killed, self.numbers = recorder.killed, recorder.numbers
         self._processes.begin(self._child)
         try:
             recorder.run()
         except StoppedError:
             self.stopped = True
         finally:
+            self.hidden = recorder.hidden
             recorder.close()
             os.close(listener.fd)
 

@@ -27,9 +27,10 @@ from certexec.policy import guards
 from certexec.policy.calls import NO_REGISTER, arguments_of, call_of, choose_variant
 from certexec.policy.decisions import FORKS
 from certexec.policy.evaluate import EXECS
+from certexec.policy.learned_paths import numbers_in
 from certexec.policy.observation import FRESH, MADE, MISSING, Observation, frozen
 from certexec.policy.translators import TRANSLATORS
-from certexec.policy.watch import WAIT
+from certexec.policy.watch import WAIT, hides
 from certexec.run.call import Call, Fault, GoneError, signed
 from certexec.run.emulate_sockets import ADDRESS_MAX, unix_path
 from certexec.run.execution import Execution
@@ -89,7 +90,8 @@ class Recorder:
         self.observations: dict[Observation, None] = {}
         self.strange: dict[str, None] = {}
         self.killed: dict[str, None] = {}
-        self.moved = False
+        self.numbers: set[str] = set()
+        self.moved = self.hidden = False
         self._known: dict[Key, object] = {}
         self._hot: dict[Key, float] = {}
         self._glimpse = Glimpse(_NAME_ROOM)
@@ -190,6 +192,7 @@ class Recorder:
             self.processes.forks()
         if guards.moves(number, notification.args):
             self.moved = True
+        self.hidden |= hides(number, notification.args)
         name = NAMES.get(number, "")
         if not name:
             return (process.program, number)
@@ -246,6 +249,7 @@ class Recorder:
                 if is_32_bit(values["filename"][0]):
                     self.killed[values["filename"][0]] = None
                 self.processes.executes(process, notification.tid, values["filename"][0])
+            self._note_own_number(call, values.get("filename", ()))
             for one in (values, *also):
                 self._add(Observation(process.program, name, variant, frozen(one), mark), call)
             return
@@ -266,6 +270,13 @@ class Recorder:
             if text is not None:
                 texts.setdefault(argument.name, []).append(text)
         self._add(Observation(process.program, name, chosen.label, frozen(texts)), call)
+
+    def _note_own_number(self, call: Call, names: Sequence[str]) -> None:
+        """Note that a process named a file by its own number: the next run's has another."""
+        own = str(call.task.tgid)
+        files = [one for one in names if own in one and not one.startswith("/proc/")]
+        if own in numbers_in(files):
+            self.numbers.add(own)
 
     def _prepare(self, call: Call) -> Operation:
         call.task.mask = self._mask
@@ -306,7 +317,7 @@ def _is_plain(name: str) -> bool:
     return (
         name not in OPERATIONS and name not in EXECS and len(call.variants) == 1
         and (not call.arguments or name in _BY_NAME)
-        and NUMBERS[name] not in FORKS and NUMBERS[name] not in guards.MOVING
+        and NUMBERS[name] not in (*FORKS, *guards.MOVING, guards.PRCTL)
     )
 
 

@@ -87,6 +87,27 @@ def test_who_forks_is_taken_to_wait_and_who_starts_threads_is_not(script: Script
     assert not clause.tests and clause.decision is PERMITTED
 
 
+def test_who_makes_itself_unreadable_hears_that_this_may_fail(script: Script) -> None:
+    for value, sign in ((1, "!"), (0, "")):
+        script.write("code", f"import ctypes; ctypes.CDLL(None).prctl(4, {value})")
+        script(f"""
+            certexec learn -f -o learned -- /usr/bin/python3 -I -S code
+            {sign} stderr 'PR_SET_DUMPABLE'
+        """)
+
+
+def test_a_process_that_names_files_by_its_number_has_another_next_time(script: Script) -> None:
+    """Who only looks for one, and finds none, says by no mark that the name is new."""
+    script.write(
+        "code", "import os\nfor n in (os.getpid(), 7654321): os.path.exists(f'/srv/x.{n}')"
+    )
+    script("certexec learn -f -o learned -- /usr/bin/python3 -I -S code")
+    lines = script.path("learned").read_text().splitlines()
+    assert [line.partition(": ")[2] for line in lines if "/srv/x" in line] == [
+        'filename eq "/srv/x.7654321" then permit', 'filename match "/srv/x.[0-9]*" then permit',
+    ]  # fmt: skip
+
+
 def test_a_certificate_is_not_watched_but_its_program(script: Script) -> None:
     script.write("id.policy", "Policy: /usr/bin/id, Emulation: native\n\tnative-exit: permit\n")
     script(

@@ -274,6 +274,12 @@ def test_what_python_chose_is_any_of_that_length(one: str, pattern: str) -> None
     assert seen.pattern(f"{CWD}/tmp94_ehh25", READ).operator == "eq"
 
 
+def test_a_terminal_has_another_number_next_time():
+    pattern = paths().pattern("/dev/pts/3", WRITE)
+    assert holds(pattern, "/dev/pts/12") and not holds(pattern, "/dev/pts/ptmx")
+    assert paths(level=NONE).pattern("/dev/pts/3", WRITE) == Pattern("eq", "/dev/pts/3")
+
+
 def test_a_new_digest_with_a_suffix_is_any_of_that_length():
     name = f"{CWD}/{'0a1b2c3d' * 5}.tmp"
     pattern = paths(created=[name], numbers=numbers_in([name])).pattern(name, WRITE)
