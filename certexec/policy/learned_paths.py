@@ -429,8 +429,7 @@ def _literal_if(path: str, place: str) -> str:
 
 def _hardly_a_word(text: str) -> bool:
     """Tell whether characters were chosen: no capitalised word, no word of capitals."""
-    capitals = sum(one.isupper() for one in text)
-    return not text.isalpha() or 1 < capitals < len(text)
+    return not text.isalpha() or text[1:].lower() != text[1:] != text[1:].upper()
 
 
 def _of_python(name: str) -> re.Match[str] | None:

@@ -227,7 +227,10 @@ def test_a_number_in_the_names_of_new_files_is_another_one_next_time():
 
 
 def test_a_directory_whose_name_was_chosen_is_its_own_next_time_and_one_with_a_word_is_that():
-    for name, glob in (("confT5pV9q", "conf??????"), ("TestResults", "TestResults")):
+    for name, glob in (
+        ("confT5pV9q", "conf??????"), ("confloYngj", "conf??????"), ("TestResults", "TestResults"),
+        ("of-Result", "of-Result"), ("of-RESULT", "of-RESULT"),
+    ):  # fmt: skip
         seen = paths(made=[f"{CWD}/{name}"], written=[f"{CWD}/{name}/x"])
         assert seen.pattern(f"{CWD}/{name}/x", WRITE).data == f"$CWD/{glob}"
 
