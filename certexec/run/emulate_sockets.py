@@ -159,6 +159,9 @@ class SocketCall(Operation):
     The path of a UNIX socket is judged as the bytes that the caller gave, as systrace did, when it
     is absolute and plain and no link on the way could be the program's own; any other as the real
     path of what it leads to.
+
+    The copy is closed before any answer: the caller may close its own at once, and then a peer sees
+    the end, and a port is free.
     """
 
     def __init__(self, call: Call, resolver: Resolver) -> None:
@@ -220,12 +223,14 @@ class Connect(SocketCall):
     def perform(self) -> None:
         """Connect the copied socket to the copied address."""
         address = self.address
-        if self.found is not None:
-            if self.found.fd < 0:
-                raise OSError(self.found.error or errno.ENOENT, "missing")
-            address = link_address(self.found)
-        syscall(_CONNECT, self.fd, address, len(address))
-        self.close()  # first: the caller may close its own at once, and the peer wait for that
+        try:
+            if self.found is not None:
+                if self.found.fd < 0:
+                    raise OSError(self.found.error or errno.ENOENT, "missing")
+                address = link_address(self.found)
+            syscall(_CONNECT, self.fd, address, len(address))
+        finally:
+            self.close()
         self.call.finish(0)
 
 
@@ -238,13 +243,16 @@ class Bind(SocketCall):
 
     def perform(self) -> None:
         """Bind the copied socket to the copied address, with the caller's umask."""
-        if self.found is None:
-            syscall(_BIND, self.fd, self.address, len(self.address))
-        elif self.found.parent < 0:
-            raise OSError(self.found.error or errno.ENOENT, "missing")
-        else:
-            os.umask(self.call.status.umask)
-            self._bind_below(self.found.parent, self.found.last)
+        try:
+            if self.found is None:
+                syscall(_BIND, self.fd, self.address, len(self.address))
+            elif self.found.parent < 0:
+                raise OSError(self.found.error or errno.ENOENT, "missing")
+            else:
+                os.umask(self.call.status.umask)
+                self._bind_below(self.found.parent, self.found.last)
+        finally:
+            self.close()
         self.call.finish(0)
 
     def _bind_below(self, parent: int, last: bytes) -> None:
