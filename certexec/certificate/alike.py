@@ -26,7 +26,7 @@ KEPT_MAX = 4 << 20
 SHAPES_MAX = 8
 """Lengths of fronts, and shapes of one length: each is tried, so a tree must not make any number
 of them."""
-LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
+LEAST = {8: 1 << 32, 4: 1 << 16, 2: 1 << 8, 1: 24}
 """The least number that needs so many bytes behind its head, in its one encoding."""
 
 
@@ -253,9 +253,4 @@ def _head(value: bytes) -> int:
 
 def _behind_head(number: int) -> int:
     """Return how many bytes an integer has behind the first."""
-    behind = 0
-    for size, least in LEAST.items():
-        if number < least:
-            break
-        behind = size
-    return behind
+    return next((size for size, least in LEAST.items() if number >= least), 0)
