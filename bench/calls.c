@@ -41,7 +41,7 @@ static int opened;
 static struct stat status;
 static int own;
 static char page[4096];
-enum { MANY = 2000 };
+enum { MANY = 2000 };  /* calls of which as few as of those that are looked at would be noise */
 static void unselected(void) { syscall(SYS_getpid); }
 static void reads(void) { syscall(SYS_pread64, own, page, sizeof page, 0L); }
 static void maps(void) { munmap(mmap(0, 65536, PROT_READ, MAP_PRIVATE, own, 0), 65536); }

@@ -112,6 +112,14 @@ def own_link(fd: int) -> str:
     return os.readlink(str(fd), dir_fd=own_directory())
 
 
+def executed_by(pid: int) -> str:
+    """Return the path of what a process executes, "" when it has ended or is not for us to see."""
+    try:
+        return os.readlink(proc(pid, "exe"))
+    except OSError:
+        return ""
+
+
 class Status:
     """The fields of /proc/PID/status that certexec judges.
 

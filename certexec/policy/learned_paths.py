@@ -305,7 +305,7 @@ class Paths:
         counted = created and _COUNTED.match(name)
         separated = _SEPARATED.match(name) if new and not counted else None
         if separated and len(separated.group(2)) > RANDOM and _hardly_a_word(separated.group(2)):
-            return literal(separated.group(1)) + "?" * len(separated.group(2)) + separated.group(3)
+            return _with_any(*separated.groups())
         python = _of_python(name) if new else None
         if python:
             return _with_any(*python.groups())

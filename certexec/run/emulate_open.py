@@ -160,6 +160,13 @@ class Open(Operation):
             return task.touch(raw_open, *opened)
         return task.look_at_itself(raw_open, *opened)
 
+    def _open_held(self, flags: int) -> int:
+        """Open what is there, where no directory has a say in it: creation is no more than that."""
+        info = self.found.info
+        if info is not None and stat.S_ISDIR(info.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a directory")
+        return self._open_pinned(flags & ~os.O_CREAT)
+
     def _create(self, flags: int) -> int:
         for _ in range(_RETRIES):
             found = self.found
@@ -167,9 +174,7 @@ class Open(Operation):
                 raise FileExistsError(errno.EEXIST, "it exists")
             if found.fd >= 0 and (is_procfs(found.fd) or text_of(found.fd) is None):
                 # it was reached by a magic link (a pipe, a deleted file): no directory holds it
-                if stat.S_ISDIR(os.fstat(found.fd).st_mode):
-                    raise IsADirectoryError(errno.EISDIR, "a directory")
-                return self._open_pinned(flags & ~os.O_CREAT)
+                return self._open_held(flags)
             if found.fd < 0 and (found.parent < 0 or found.error == errno.EISDIR):
                 raise OSError(found.error or errno.ENOENT, "missing")
             fd = self._create_in_parent(flags)
@@ -202,7 +207,7 @@ class Open(Operation):
             if error.errno == errno.ENOENT and found.fd >= 0 and parent >= 0:
                 return -1
             if error.errno == errno.EACCES and self._needs_no_directory(pinned):
-                return self._open_pinned(flags & ~os.O_CREAT)
+                return self._open_held(flags)
             raise
         finally:
             if pinned >= 0:
@@ -222,9 +227,7 @@ class Open(Operation):
         info = self.found.info
         if info is None:
             return False
-        if stat.S_ISDIR(info.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "a directory")
-        if info.st_uid == os.geteuid():
+        if stat.S_ISDIR(info.st_mode) or info.st_uid == os.geteuid():
             return True
         return pinned >= 0 and not os.fstat(pinned).st_mode & stat.S_ISVTX
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 
-from certexec.kernel.procfs import proc
+from certexec.kernel.procfs import executed_by
 from certexec.kernel.userdb import SystemUsers
 from certexec.observe.event import Event
 from certexec.observe.rate import Folding
@@ -184,7 +183,7 @@ class Judge:
             reason=reason,
             user=self._name(uid),
             uid=uid,
-            program=_image(call) or self.program,
+            program=executed_by(call.task.tgid) or self.program,
             pid=call.task.tgid,
             ppid=call.status.ppid,
             policy=policy.path,
@@ -235,10 +234,3 @@ class _Subject(Subject):
 def raw_arguments(notification: Notification) -> bytes:
     """Return the argument registers as bytes, as systrace logged calls without translators."""
     return b"".join(word.to_bytes(8, "little") for word in notification.args)
-
-
-def _image(call: Call) -> str:
-    try:
-        return os.readlink(proc(call.task.tgid, "exe"))
-    except OSError:
-        return ""

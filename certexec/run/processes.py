@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from certexec.kernel.procfs import proc, read_file, read_status
+from certexec.kernel.procfs import executed_by, proc, read_file, read_status
 
 SWEEP_AFTER = 4096
 """new processes after which those that ended are forgotten: fewer than there are numbers."""
@@ -32,7 +32,7 @@ class Process:
         self.program = program
         self.image = image
         self.started = started
-        self.file = _file(tgid)
+        self.file = executed_by(tgid)
         self.awaited = ""
         self.thread = 0
 
@@ -101,7 +101,7 @@ class Processes:
             program = self.first
             if not self.inherit:
                 # a child has its parent's memory until it executes, also if that one has ended
-                program = self.images.get(image) or _file(status.tgid)
+                program = self.images.get(image) or executed_by(status.tgid)
                 if not program:
                     raise OSError("no such process")
             process = Process(status.tgid, program, image, started)
@@ -113,19 +113,12 @@ class Processes:
         """See whether an awaited execution has happened: a new image has another stack."""
         image, _ = _stat(process.tgid)
         if image != process.image:
-            process.image, process.file = image, _file(process.tgid)
+            process.image, process.file = image, executed_by(process.tgid)
             if not self.inherit:
                 process.program = self.images[image] = process.awaited
             process.awaited = ""
         elif tid == process.thread:
             process.awaited = ""  # it failed
-
-
-def _file(tgid: int) -> str:
-    try:
-        return os.readlink(proc(tgid, "exe"))
-    except OSError:
-        return ""  # it has just ended
 
 
 def _stat(tgid: int) -> tuple[str, str]:
