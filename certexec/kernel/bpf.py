@@ -18,6 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    Group = tuple[int, int, list[tuple[int, int]]]
+    """The first value, the label of its values, and single ones with other labels."""
+
 MAX_INSTRUCTIONS = 4096
 """instructions; BPF_MAXINSNS (linux/bpf_common.h), seccomp(2) refuses a longer filter."""
 
@@ -55,6 +58,12 @@ OFFSET_ARCH = 4
 OFFSET_IP = 8
 OFFSET_ARGS = 16
 SECCOMP_DATA_SIZE = 64
+
+MAX_SINGLES = 3
+"""single values in a row of a search; with more of them the way gets longer than it saves."""
+
+LAST_NUMBER = 511
+"""No table of the kernel's has more numbers; what lies above has no weight in a search."""
 
 LOW = 0
 HIGH = 1
@@ -117,18 +126,16 @@ class Assembler:
         """Load the word at ``offset`` of struct seccomp_data, then go on at ``then``."""
         return self._straight(encode(LD_W_ABS, 0, 0, offset), then)
 
-    def compare(self, offset: int, mask: int, value: int, yes: int, no: int) -> int:
-        """Load the word at ``offset`` and branch on ``word & mask == value``."""
+    def test(self, mask: int, value: int, yes: int, no: int) -> int:
+        """Branch on ``word & mask == value`` for the loaded word; see ``keeps_word``."""
         if mask == WORD:
-            label = self.branch(JMP_JEQ_K, value, yes, no)
-        elif value == 0:
-            label = self.branch(JMP_JSET_K, mask, no, yes)
-        elif mask == value and mask & mask - 1 == 0:
-            label = self.branch(JMP_JSET_K, mask, yes, no)
-        else:
-            label = self.branch(JMP_JEQ_K, value, yes, no)
-            label = self._straight(encode(ALU_AND_K, 0, 0, mask), label)
-        return self.load(offset, label)
+            return self.branch(JMP_JEQ_K, value, yes, no)
+        if value == 0:
+            return self.branch(JMP_JSET_K, mask, no, yes)
+        if mask == value and mask & mask - 1 == 0:
+            return self.branch(JMP_JSET_K, mask, yes, no)
+        label = self.branch(JMP_JEQ_K, value, yes, no)
+        return self._straight(encode(ALU_AND_K, 0, 0, mask), label)
 
     def branch(self, code: int, value: int, yes: int, no: int) -> int:
         """Compare the loaded word with ``value`` (JMP_JEQ_K and so on) and go to one label."""
@@ -139,18 +146,29 @@ class Assembler:
         return self._emit(encode(code, here - yes - 1, here - no - 1, value))
 
     def search(self, ranges: Sequence[tuple[int, int]]) -> int:
-        """Emit a balanced search for the loaded word and return the label of its root.
+        """Emit a search for the loaded word and return the label of its root.
+
+        The kernel translates each instruction at every start, and runs the search once for each
+        number that it knows. So single values amid one label are asked for one by one, which takes
+        half as many instructions as asking for their borders, and the rest is halved by how many
+        numbers lie on each side.
 
         Args:
             ranges: pairs (first value, label), ascending; a pair covers the values up to the next
                 pair's first one. What is below the first pair goes to the first pair, too.
         """
-        if len(ranges) == 1:
-            return ranges[0][1]
-        middle = len(ranges) // 2
-        high = self.search(ranges[middle:])
-        low = self.search(ranges[:middle])
-        return self.branch(JMP_JGE_K, ranges[middle][0], high, low)
+        return self._search(_groups(ranges))
+
+    def _search(self, groups: Sequence[Group]) -> int:
+        if len(groups) == 1:
+            _, label, singles = groups[0]
+            for value, other in reversed(singles):
+                label = self.branch(JMP_JEQ_K, value, other, label)
+            return label
+        middle = _middle(groups)
+        high = self._search(groups[middle:])
+        low = self._search(groups[:middle])
+        return self.branch(JMP_JGE_K, groups[middle][0], high, low)
 
     def position(self, label: int) -> int:
         """Return the index, from the filter's start, that ``label`` has in a finished filter."""
@@ -193,6 +211,11 @@ class Assembler:
         return near
 
 
+def keeps_word(mask: int, value: int) -> bool:
+    """Tell whether the word that ``Assembler.test`` asks about is still loaded behind the test."""
+    return mask == WORD or value == 0 or (mask == value and mask & mask - 1 == 0)
+
+
 def merge_ranges(first: int, table: dict[int, int], default: int) -> list[tuple[int, int]]:
     """Return the ranges for ``Assembler.search`` from ``first`` upwards.
 
@@ -212,3 +235,52 @@ def merge_ranges(first: int, table: dict[int, int], default: int) -> list[tuple[
     if not ranges or ranges[-1][1] != default:
         ranges.append((expected, default))
     return ranges
+
+
+def _groups(ranges: Sequence[tuple[int, int]]) -> list[Group]:
+    """Cut the ranges into groups for as few comparisons as can be.
+
+    In a group all but single values have one label. It costs one comparison to get there, and one
+    for each single value with another label.
+    """
+    count = len(ranges)
+    cost = [0] * (count + 1)
+    groups: list[Group] = [(0, 0, [])] * count
+    ends = [count] * count
+    for start in range(count - 1, -1, -1):
+        cost[start] = 4 * count
+        label = ranges[start][1]
+        singles: list[tuple[int, int]] = []
+        wide = False
+        for end in range(start, count):
+            value, its = ranges[end]
+            single = end + 1 < count and ranges[end + 1][0] == value + 1
+            if its != label:
+                if single:
+                    singles = [*singles, (value, its)]
+                elif wide:
+                    break
+                else:  # the single values before it are the exceptions
+                    singles = [(v, one) for v, one in ranges[start:end] if one != its]
+                    label = its
+            wide = wide or not single
+            if len(singles) > MAX_SINGLES:
+                break
+            total = 1 + len(singles) + cost[end + 1]
+            if total < cost[start]:
+                cost[start], ends[start] = total, end + 1
+                groups[start] = ranges[start][0], label, singles
+    found = []
+    start = 0
+    while start < count:
+        found.append(groups[start])
+        start = ends[start]
+    return found
+
+
+def _middle(groups: Sequence[Group]) -> int:
+    """Return where to cut so that about as many numbers lie on each side."""
+    first, last = groups[0][0], min(groups[-1][0], LAST_NUMBER)
+    if groups[1][0] >= last:
+        return (len(groups) + 1) // 2 if groups[1][0] > LAST_NUMBER else 1
+    return min(range(1, len(groups)), key=lambda at: abs(2 * groups[at][0] - first - last))

@@ -30,6 +30,7 @@ from certexec.kernel.bpf import (
     Assembler,
     argument_offset,
     errno_action,
+    keeps_word,
     merge_ranges,
 )
 from certexec.kernel.syscalls import numbers_of
@@ -185,20 +186,18 @@ def _ranges(
     """
     gated = GATED if gates is not None else frozenset()
     labels: dict[int, int] = {}
-    behind: dict[int, int] = {}
-    """The gate before each label: calls that go on alike share it. A filter's length costs."""
+    behind_gate: dict[int, int] = {}
     constants: dict[int, int] = {}
     for number in sorted(gated | table.clauses.keys()):
         clauses = table.of(number)
-        if clauses[0].tests or (number in gated and clauses[0].decision.kind != PERMIT):
-            label = _block(asm, clauses)
-            if gates is not None and number in gated:
-                if label not in behind:
-                    behind[label] = _gate(asm, label, gates)
-                label = behind[label]
-            labels[number] = label
+        if number in gated and (clauses[0].tests or clauses[0].decision.kind != PERMIT):
+            behind_gate[number] = _block(asm, clauses)
+        elif clauses[0].tests:
+            labels[number] = _block(asm, clauses)
         else:
             constants[number] = _action(clauses[0].decision)
+    if gates is not None and behind_gate:
+        labels.update(_gated(asm, behind_gate, gates))
     # Emitted last, the returns that many numbers share are near the search.
     default = asm.ret(_action(table.default))
     shared = {action: asm.ret(action) for action in constants.values()}
@@ -218,13 +217,42 @@ def _action(decision: Decision) -> int:
 
 
 def _block(asm: Assembler, clauses: Sequence[Clause]) -> int:
+    """Emit the clauses; a word that the clause before has looked at is not loaded again."""
     label = asm.ret(_action(clauses[-1].decision))
+    wanted: int | None = None
+    """The offset of the word that has to be loaded at ``label``, where one has."""
     for clause in reversed(clauses[:-1]):
+        offsets = [argument_offset(test.argument, test.word) for test in clause.tests]
+        if wanted is not None and not all(
+            offset == wanted and keeps_word(test.mask, test.value)
+            for offset, test in zip(offsets, clause.tests, strict=True)
+        ):
+            label = asm.load(wanted, label)
+        wanted = None
         otherwise, label = label, asm.ret(_action(clause.decision))
-        for test in reversed(clause.tests):
-            offset = argument_offset(test.argument, test.word)
-            label = asm.compare(offset, test.mask, test.value, label, otherwise)
-    return label
+        for offset, test in zip(reversed(offsets), reversed(clause.tests), strict=True):
+            if wanted is not None:
+                label = asm.load(wanted, label)
+            label = asm.test(test.mask, test.value, label, otherwise)
+            wanted = offset
+    return label if wanted is None else asm.load(wanted, label)
+
+
+def _gated(
+    asm: Assembler, behind: dict[int, int], gates: list[tuple[int, int]]
+) -> dict[int, int]:
+    """Emit one gate for all numbers, and behind it a second look at them: a filter's length costs.
+
+    ``behind``: where each number goes on; returns where it goes instead.
+    """
+    ways = list(behind.values())
+    usual = label = max(ways, key=ways.count)
+    others = [number for number, way in behind.items() if way != usual]
+    for number in others:
+        label = asm.branch(JMP_JEQ_K, number, behind[number], label)
+    if others:
+        label = asm.load(OFFSET_NR, label)
+    return dict.fromkeys(behind, _gate(asm, label, gates))
 
 
 def _gate(asm: Assembler, otherwise: int, gates: list[tuple[int, int]]) -> int:

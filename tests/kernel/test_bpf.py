@@ -88,13 +88,66 @@ def test_neighbours_with_one_label_are_one_range():
 
 def test_a_search_is_balanced():
     asm = bpf.Assembler()
-    labels = {value: asm.ret(0x50000 + value % 2) for value in range(1000)}
+    labels = {value: asm.ret(0x50000 + value % 2) for value in range(500)}
     asm.load(bpf.OFFSET_NR, asm.search(bpf.merge_ranges(0, labels, asm.ret(9))))
     simulator = Simulator(asm.finish())
-    for value in range(1001):
+    for value in range(501):
         simulator.run(value, ANY_ARCH, 0, NO_ARGS)
-        # A load, ten comparisons, at most two far jumps, the return.
-        assert simulator.steps <= 14
+        # A load, at most eleven comparisons, at most two far jumps, the return.
+        assert simulator.steps <= 15
+
+
+NUMBERS_OF_A_KERNEL = 470
+
+
+@given(st.dictionaries(st.integers(0, 24), st.integers(0, 2), max_size=25))
+def test_neighbours_are_told_apart_in_a_search(table):
+    asm = bpf.Assembler()
+    labels = {value: asm.ret(0x50000 + action) for value, action in table.items()}
+    ranges = bpf.merge_ranges(0, labels, asm.ret(0x50000))
+    asm.load(bpf.OFFSET_NR, asm.search([*ranges, (30, asm.ret(0x50009))]))
+    program = asm.finish()
+    for value in range(30):
+        assert verdict(program, value) == 0x50000 + table.get(value, 0)
+    assert verdict(program, 30) == verdict(program, bpf.WORD) == 0x50009
+
+
+def test_a_search_asks_once_for_a_single_value_and_twice_for_a_range():
+    asm = bpf.Assembler()
+    yes, no = asm.ret(1), asm.ret(2)
+    asm.search(bpf.merge_ranges(0, dict.fromkeys([16, 56, 157], no), yes))
+    assert len(asm) == 2 + 3
+    asm = bpf.Assembler()
+    yes, no = asm.ret(1), asm.ret(2)
+    asm.search(bpf.merge_ranges(0, dict.fromkeys([16, 17, 18, 19], no), yes))
+    assert len(asm) == 2 + 2
+
+
+def test_a_search_has_few_steps_where_most_numbers_are():
+    asm = bpf.Assembler()
+    yes, no = asm.ret(1), asm.ret(2)
+    table = dict.fromkeys([*range(8), 10, 11, 14, 15, 18, 19, 435, 436], no)
+    asm.load(bpf.OFFSET_NR, asm.search(bpf.merge_ranges(0, table, yes)))
+    simulator, steps = Simulator(asm.finish()), 0
+    for value in range(NUMBERS_OF_A_KERNEL):
+        simulator.run(value, ANY_ARCH, 0, NO_ARGS)
+        steps += simulator.steps
+    assert steps / NUMBERS_OF_A_KERNEL < 5  # halving the ranges takes 6
+
+
+@pytest.mark.parametrize(
+    ("mask", "value", "kept"),
+    [(bpf.WORD, 7, True), (3, 0, True), (4, 4, True), (3, 1, False), (6, 6, False)],
+)
+def test_only_and_changes_the_word_that_a_test_leaves(mask, value, kept):
+    asm = bpf.Assembler()
+    yes, no = asm.ret(1), asm.ret(2)
+    asm.load(bpf.OFFSET_NR, asm.test(mask, value, yes, no))
+    program = asm.finish()
+    for word in range(9):
+        assert verdict(program, word) == (1 if word & mask == value else 2)
+    assert kept == all(code != bpf.ALU_AND_K for code, _, _, _ in decode(program))
+    assert bpf.keeps_word(mask, value) == kept
 
 
 def test_a_filter_longer_than_the_kernel_takes_is_refused():

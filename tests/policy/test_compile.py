@@ -7,6 +7,7 @@ import os
 import signal
 import struct
 import time
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +17,10 @@ from certexec.kernel import bpf
 from certexec.kernel.bpf_simulator import Simulator, decode
 from certexec.kernel.libc import syscall
 from certexec.kernel.syscalls import NAMES, NUMBERS
+from certexec.policy import guards
 from certexec.policy.calls import SUPERVISED, variants
-from certexec.policy.compile import GATED, PLACEHOLDERS, Compiled, compile_policy
-from certexec.policy.guards import DENY, KILL, NOTIFY, PERMIT, Decision
+from certexec.policy.compile import GATED, PLACEHOLDERS, Compiled, compile_policy, compile_table
+from certexec.policy.guards import DENY, KILL, NOTIFY, PERMIT, Clause, Decision, first_of
 from certexec.policy.model import Policy, Rule, Symbol
 from certexec.policy.tree import TreeOptions
 
@@ -207,15 +209,65 @@ def test_the_patches_are_exactly_the_nonce_s_compares():
         else:
             assert old == new
     # Neither write, which is permitted, nor exit_group, which always is, has a gate; there is one
-    # before prctl, which has a guard, and one for all those that are denied alike.
-    assert len(made.patches) == 2 * 2
+    # for all those that are denied alike and for prctl, which has a guard behind it.
+    assert len(made.patches) == 2
     assert all(value[3] not in PLACEHOLDERS for i, value in enumerate(before) if i not in patched)
 
 
-def test_calls_that_are_denied_differently_have_gates_of_their_own():
-    made = compiled(deny("sendmsg", 5), deny("getresuid", 2), deny("getresgid", 2))
-    others = len(compiled().patches)
-    assert len(made.patches) == others + 2 * 2
+@pytest.mark.parametrize("nonce", [NONCE, 1])
+def test_behind_a_gate_that_calls_share_each_goes_its_own_way(nonce):
+    rules = [deny("sendmsg", 5), deny("getresuid", 2), deny("write", 7), permit("capget")]
+    made = compiled(*rules)
+    assert len(made.patches) == 2
+    simulator = Simulator(made.with_nonce(NONCE))
+    for name, code in (("sendmsg", 5), ("getresuid", 2), ("write", 7), ("capset", errno.EPERM)):
+        found = simulator.run(NUMBERS[name], X86_64, 0, (0, 0, 0, 0, 0, nonce))
+        closed = bpf.SECCOMP_RET_ERRNO | code
+        assert found == (bpf.SECCOMP_RET_ALLOW if nonce == NONCE else closed)
+
+
+TESTS = st.lists(
+    st.builds(
+        guards.Test,
+        st.integers(0, 1),
+        st.sampled_from([0, 1, 2, 3, 4]),
+        st.sampled_from([bpf.WORD, 1, 2, 3, 4]),
+        st.sampled_from([bpf.LOW, bpf.HIGH]),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(
+    st.lists(st.tuples(TESTS, st.integers(1, 9)), max_size=5),
+    st.lists(
+        st.tuples(*[st.sampled_from([0, 1, 2, 3, 4, 1 << 32, 3 << 32, 5])] * 2),
+        min_size=30,
+        max_size=30,
+    ),
+)
+def test_a_word_that_is_not_loaded_again_is_still_the_one_that_a_clause_asks_about(some, calls):
+    clauses = [Clause(tests, Decision(DENY, code)) for tests, code in some]
+    clauses.append(Clause([], Decision(DENY, 10)))
+
+    read = NUMBERS["read"]
+    table = Mock(clauses={read: clauses}, default=Decision(PERMIT))
+    table.of = lambda number: clauses if number == read else [Clause([], Decision(PERMIT))]
+    table.of_foreign.return_value = None
+    simulator = Simulator(compile_table(table).bpf)
+    for call in calls:
+        args = (*call, 0, 0, 0, 0)
+        wanted = action(first_of(clauses, args))
+        assert simulator.run(NUMBERS["read"], X86_64, 0, args) == wanted
+
+
+def test_clauses_about_one_word_load_it_once():
+    made = compiled(permit("ioctl"))
+    simulator = Simulator(made.with_nonce(NONCE))
+    simulator.run(NUMBERS["ioctl"], X86_64, 0, (0, 0x5413, 0, 0, 0, 0))
+    loads = [one for one in decode(made.bpf) if one[0] == 0x20 and one[3] == 24]
+    assert len(loads) == 1
 
 
 # ---- size and speed ----
@@ -229,7 +281,7 @@ def test_plain_permits_read_no_argument():
         index for index, one in enumerate(decode(made.bpf)) if one[0] == 0x20 and one[3] >= 16
     }
     # What is left: the guards of clone, ioctl and prctl, and the gate in front of that.
-    assert len(argument_loads) == 6
+    assert len(argument_loads) == 5
     assert len(made.patches) == 2
     simulator.run(NUMBERS["write"], X86_64, 0, (0,) * 6)
     assert simulator.steps < 12
