@@ -248,3 +248,132 @@ def syscall(number, *arguments):
     if done == -1:
         raise failure(code)
     return done
+
+
+# -- who asks the resident server ---------------------------------------------------------------
+
+cdef extern from "<fcntl.h>" nogil:
+    int openat(int directory, const char *name, int flags, ...)
+    enum: AT_FDCWD
+    enum: O_RDONLY
+    enum: O_CLOEXEC
+    enum: O_DIRECTORY
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t read(int fd, void *room, size_t size)
+    ssize_t readlinkat(int directory, const char *name, char *room, size_t size)
+    int close(int fd)
+
+cdef enum:
+    O_PATH = 0o10000000
+    CALL_SCHED_GETSCHEDULER = 145
+    CALL_GETPRIORITY = 140
+    CALL_PRLIMIT64 = 302
+    CALL_STATX = 332
+    NICE_OFFSET = 20  # getpriority(2) as a raw call: 20 less the nice value
+    WITHOUT_WAITING = 0x4000  # AT_STATX_DONT_SYNC
+    WANTED = 0x1FFF  # STATX_BASIC_STATS, STATX_BTIME, STATX_MNT_ID
+    MOUNTS = 0x5000  # STATX_MNT_ID, STATX_MNT_ID_UNIQUE
+    LIMITS = 16
+    TEXT_ROOM = 16384
+    LINK_ROOM = 128
+
+cdef struct limit:
+    uint64_t soft
+    uint64_t hard
+
+cdef union file_facts:  # struct statx
+    char room[256]
+    uint32_t words[64]
+    uint64_t longs[32]
+
+cdef const char *SPACES[8]
+SPACES[:] = [
+    b"ns/cgroup", b"ns/ipc", b"ns/mnt", b"ns/net", b"ns/pid", b"ns/time", b"ns/user", b"ns/uts",
+]
+
+
+cdef object text_of(int directory, const char *name):
+    """Return what stands in a file; raises OSError."""
+    cdef char room[TEXT_ROOM]
+    cdef ssize_t size = 0
+    cdef int code = 0
+    cdef int fd = openat(directory, name, O_RDONLY | O_CLOEXEC)
+    if fd < 0:
+        raise failure(errno)
+    text = None
+    try:
+        while True:
+            size = read(fd, room, sizeof(room))
+            if size < 0:
+                code = errno
+                raise failure(code)
+            if size == 0:
+                return b"" if text is None else text
+            piece = PyBytes_FromStringAndSize(room, size)
+            text = piece if text is None else text + piece
+    finally:
+        close(fd)
+
+
+cdef object text_or_none(int directory, const char *name, bint only_missing):
+    """The same; b"" where it cannot be read, or only where there is no such file."""
+    try:
+        return text_of(directory, name)
+    except OSError as error:
+        if only_missing and error.errno != ENOENT:
+            raise
+        return b""
+
+
+cdef object space_of(int directory, const char *name):
+    cdef char room[LINK_ROOM]
+    cdef ssize_t size = readlinkat(directory, name, room, sizeof(room))
+    if size < 0:
+        if errno == ENOENT:
+            return b""
+        raise failure(errno)
+    return PyBytes_FromStringAndSize(room, size)
+
+
+cdef object spot_of(int directory, const char *name):
+    cdef file_facts found
+    memset(&found, 0, sizeof(found))
+    if syscall_of_libc(CALL_STATX, directory, name, WITHOUT_WAITING, WANTED, &found) < 0:
+        raise failure(errno)
+    # stx_mask, stx_ino, stx_dev_major and _minor, stx_mnt_id
+    mount = found.longs[18] if found.words[0] & MOUNTS else None
+    return (found.words[34], found.words[35]), found.longs[4], mount
+
+
+def look(bytes directory, int pid):
+    """As ``circumstances._look``."""
+    cdef limit one
+    cdef long scheduler, nice
+    cdef int fd = openat(AT_FDCWD, directory, O_PATH | O_DIRECTORY | O_CLOEXEC)
+    if fd < 0:
+        raise failure(errno)
+    try:
+        status = text_of(fd, b"status")
+        spaces = tuple([space_of(fd, SPACES[index]) for index in range(8)])
+        root = spot_of(fd, b"root")
+        label = text_or_none(fd, b"attr/current", False)
+        program = spot_of(fd, b"exe")
+        scheduler = syscall_of_libc(CALL_SCHED_GETSCHEDULER, pid)
+        if scheduler < 0:
+            raise failure(errno)
+        limits = []
+        for index in range(LIMITS):
+            if syscall_of_libc(CALL_PRLIMIT64, pid, <long>index, NULL, &one) < 0:
+                raise failure(errno)
+            limits.append((<int64_t>one.soft, <int64_t>one.hard))  # none is -1, as in resource
+        nice = syscall_of_libc(CALL_GETPRIORITY, 0, pid)
+        if nice < 0:
+            raise failure(errno)
+        return (
+            status, spaces, root, label, program, scheduler, tuple(limits), NICE_OFFSET - nice,
+            text_of(fd, b"oom_score_adj"), text_or_none(fd, b"loginuid", True),
+            text_of(fd, b"cgroup"),
+        )
+    finally:
+        close(fd)

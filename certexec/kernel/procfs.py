@@ -223,6 +223,21 @@ def read_status(tid: int) -> Status:
     return Status(_fields(read_file(proc(tid, "status"))))
 
 
+def status_of(text: bytes) -> Status:
+    """Parse a status file that has been read whole; raises KeyError and ValueError."""
+    return Status(_fields(text))
+
+
+def rights_in(text: bytes) -> bytes:
+    """Return all that a status file says of ids, groups, capabilities, no_new_privs and filters.
+
+    b"" where it is not written as known, so that nothing can be left out.
+    """
+    ids, end = text.find(b"\nUid:"), text.find(b"\nNStgid:")
+    caps, last = text.find(b"\nCapInh:"), text.find(b"\nSeccomp_filters:")
+    return text[ids:end] + text[caps:last] if 0 < ids < end < caps < last else b""
+
+
 class StatusReader:
     """Reads the status of threads that call again and again: the files are kept open.
 

@@ -13,23 +13,23 @@ import resource
 import select
 
 from certexec.errors import RunError
+from certexec.kernel.circumstances import Circumstances, spot
 from certexec.kernel.credentials import forbid_attach, own_capabilities
-from certexec.kernel.filesystem import identify
-from certexec.kernel.procfs import proc, read_file, read_status
+from certexec.kernel.procfs import proc, rights_in, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.kernel.procfs import Status
 
-NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 RLIMIT_STACK, RLIMIT_CORE, RLIMIT_NOFILE, RLIMIT_NICE, RLIMIT_RTPRIO = 3, 4, 7, 13, 14
-RLIMITS = 16
 STACK = 8 << 20
 FILES = 65536
 """As binfmt/server.h has them for a server that the launcher starts."""
 GROUPS_MAX = 1024
 """supplementary groups; who has more is rare, and their list long to hand on."""
 _UNLIMITED = resource.RLIM_INFINITY
+KINDS_MAX = 64
+"""kinds of callers of whom it is kept that they can be served."""
 
 
 class ElsewhereError(Exception):
@@ -40,23 +40,26 @@ class Surroundings:
     """What this process lives under, to compare callers with.
 
     Attributes:
-        namespaces, root, label: as ``_namespaces``, ``_spot`` and ``_label`` say.
-        caps: capabilities; oom, login: as in /proc/PID; cgroups: as ``cgroups`` says.
-        launcher: the installed launcher, as ``_spot`` says.
+        namespaces, root, label, oom, login, cgroups: as ``Circumstances`` says; caps: capabilities.
+        launcher: the installed launcher, as ``spot`` says.
+        served: callers who were found to live here, by all that was looked at.
     """
 
-    __slots__ = ("caps", "cgroups", "label", "launcher", "login", "namespaces", "oom", "root")
+    __slots__ = (
+        "caps", "cgroups", "label", "launcher", "login", "namespaces", "oom", "root", "served",
+    )  # fmt: skip
 
     def __init__(self, launcher: str) -> None:
-        own = os.getpid()
-        self.namespaces = _namespaces(own)
-        self.root = _spot(proc(own, "root"))
-        self.label = _label(own)
-        self.caps = read_status(own).caps
-        self.oom = read_file(proc(own, "oom_score_adj"))
-        self.login = _login(own)
-        self.cgroups = cgroups(own)
-        self.launcher = _spot(launcher)
+        own = Circumstances(os.getpid())
+        self.namespaces = own.namespaces
+        self.root = own.root
+        self.label = own.label
+        self.caps = status_of(own.status).caps
+        self.oom = own.oom
+        self.login = own.login
+        self.cgroups = own.cgroups.decode("utf-8", "surrogateescape")
+        self.launcher = spot(launcher)
+        self.served: dict[tuple[object, ...], Caller] = {}
 
 
 class Caller:
@@ -69,15 +72,14 @@ class Caller:
 
     __slots__ = ("cgroups", "elevated", "gid", "groups", "limits", "login", "nice", "oom", "uid")
 
-    def __init__(self, pid: int, status: Status) -> None:
-        """Read what is not in the status. Raises OSError."""
+    def __init__(self, status: Status, found: Circumstances) -> None:
         self.uid, self.gid, self.groups = status.uids[0], status.gids[0], tuple(status.groups)
         self.elevated = status.uids[1] != self.uid
-        self.limits = tuple(resource.prlimit(pid, number) for number in range(RLIMITS))
-        self.nice = os.getpriority(os.PRIO_PROCESS, pid)
-        self.oom = read_file(proc(pid, "oom_score_adj"))
-        self.login = _login(pid)
-        self.cgroups = cgroups(pid)
+        self.limits = found.limits
+        self.nice = found.nice
+        self.oom = found.oom
+        self.login = found.login
+        self.cgroups = found.cgroups.decode("utf-8", "surrogateescape")
 
     def key(self) -> tuple[object, ...]:
         """Return what a process that has served one caller must have been for, to serve another."""
@@ -101,47 +103,67 @@ def examine(pid: int, uid: int, pinned: bool, ours: Surroundings) -> Caller:
     number is known not to have become somebody else's. Nothing here waits for anybody: not for
     the caller's memory, nor for a file system that it may have made.
 
+    All is looked at each time. What follows from it is known where all of it, word for word, was
+    the same before.
+    """
+    try:
+        found = Circumstances(pid)
+        said = rights_in(found.status)
+        question = (uid, pinned, said, found.rest)
+        known = ours.served.get(question)
+        if known is None:
+            known = _judge(status_of(found.status), found, uid, pinned, ours)
+            if said:
+                if len(ours.served) >= KINDS_MAX:
+                    ours.served.clear()
+                ours.served[question] = known
+        return known
+    except (OSError, KeyError, ValueError) as error:
+        raise ElsewhereError(f"the caller cannot be examined: {error}") from None
+
+
+def _judge(
+    status: Status, found: Circumstances, uid: int, pinned: bool, ours: Surroundings
+) -> Caller:
+    """Return who asks, of whom nothing counts but what is given here. Raises ElsewhereError.
+
     1. its ids are those that the kernel gives a launcher; elevated ones only where it is pinned;
     2. it lives where we do: namespaces, root directory, security label;
     3. it runs the installed launcher, and nothing else;
     4. nothing holds it that would not hold us: no_new_privs (a Landlock domain comes with it),
        filters, capabilities that were taken away or given, another scheduler.
     """
-    try:
-        # 1. as whom
-        status = read_status(pid)
-        ruid, euid, suid, fsuid = status.uids
-        rgid = status.gids[0]
-        if euid != uid or (suid, fsuid) != (euid, euid) or status.gids != (rgid,) * 4:
-            raise ElsewhereError("ids that no launcher has")
-        if euid != ruid and (euid != 0 or not pinned):
-            raise ElsewhereError("elevated ids, and no pidfd")
-        # 2. where
-        if _namespaces(pid) != ours.namespaces:
-            raise ElsewhereError("other namespaces")
-        if _spot(proc(pid, "root")) != ours.root:
-            raise ElsewhereError("another root directory")
-        if _label(pid) != ours.label:
-            raise ElsewhereError("another security label")
-        # 3. what runs
-        if _spot(proc(pid, "exe")) != ours.launcher:
-            raise ElsewhereError("not the installed launcher")
-        # 4. under what
-        held = ours.caps["prm"] if euid == 0 else 0
-        caps = status.caps
-        if status.no_new_privs or status.seccomp:
-            raise ElsewhereError("no_new_privs or a filter")
-        if caps["bnd"] != ours.caps["bnd"] or caps["inh"] or caps["amb"]:
-            raise ElsewhereError("other capabilities to be had")
-        if caps["prm"] != held or caps["eff"] != held:
-            raise ElsewhereError("other capabilities")
-        if len(status.groups) > GROUPS_MAX:
-            raise ElsewhereError("too many groups")
-        if euid != 0 and os.sched_getscheduler(pid) != os.SCHED_OTHER:
-            raise ElsewhereError("another scheduler")
-        return Caller(pid, status)
-    except (OSError, KeyError, ValueError) as error:
-        raise ElsewhereError(f"the caller cannot be examined: {error}") from None
+    # 1. as whom
+    ruid, euid, suid, fsuid = status.uids
+    rgid = status.gids[0]
+    if euid != uid or (suid, fsuid) != (euid, euid) or status.gids != (rgid,) * 4:
+        raise ElsewhereError("ids that no launcher has")
+    if euid != ruid and (euid != 0 or not pinned):
+        raise ElsewhereError("elevated ids, and no pidfd")
+    # 2. where
+    if found.namespaces != ours.namespaces:
+        raise ElsewhereError("other namespaces")
+    if found.root != ours.root:
+        raise ElsewhereError("another root directory")
+    if found.label != ours.label:
+        raise ElsewhereError("another security label")
+    # 3. what runs
+    if found.program != ours.launcher:
+        raise ElsewhereError("not the installed launcher")
+    # 4. under what
+    held = ours.caps["prm"] if euid == 0 else 0
+    caps = status.caps
+    if status.no_new_privs or status.seccomp:
+        raise ElsewhereError("no_new_privs or a filter")
+    if caps["bnd"] != ours.caps["bnd"] or caps["inh"] or caps["amb"]:
+        raise ElsewhereError("other capabilities to be had")
+    if caps["prm"] != held or caps["eff"] != held:
+        raise ElsewhereError("other capabilities")
+    if len(status.groups) > GROUPS_MAX:
+        raise ElsewhereError("too many groups")
+    if euid != 0 and found.scheduler != os.SCHED_OTHER:
+        raise ElsewhereError("another scheduler")
+    return Caller(status, found)
 
 
 def resemble(caller: Caller, ours: Surroundings) -> None:
@@ -222,46 +244,6 @@ def limit_for(number: int, theirs: tuple[int, int], unbound: bool) -> tuple[int,
 
 def _at_most(one: int, other: int) -> bool:
     return other == _UNLIMITED or one != _UNLIMITED and one <= other
-
-
-def cgroups(pid: int) -> str:
-    """Return the control groups of a process, a line for each hierarchy. Raises OSError."""
-    return read_file(proc(pid, "cgroup")).decode("utf-8", "surrogateescape")
-
-
-def _namespaces(pid: int) -> list[str]:
-    found = []
-    for name in NAMESPACES:
-        try:
-            found.append(os.readlink(proc(pid, "ns", name)))
-        except FileNotFoundError:
-            found.append("")  # a kernel without this kind
-    return found
-
-
-def _spot(path: str) -> tuple[object, ...]:
-    """Tell a file apart by device, inode and mount, without waiting for its file system."""
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        found = identify(fd, patient=False)
-    finally:
-        os.close(fd)
-    return found.device, found.inode, found.mount
-
-
-def _label(pid: int) -> bytes:
-    """Return a security module's label of a process, b"" where none gives any."""
-    try:
-        return read_file(proc(pid, "attr", "current"))
-    except OSError:
-        return b""
-
-
-def _login(pid: int) -> bytes:
-    try:
-        return read_file(proc(pid, "loginuid"))
-    except FileNotFoundError:
-        return b""  # a kernel without audit
 
 
 def _write(path: str, text: bytes) -> None:

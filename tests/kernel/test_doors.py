@@ -9,6 +9,7 @@ import importlib.machinery
 import importlib.util
 import mmap
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certexec.kernel import doors, libc, memory, notify
+from certexec.kernel import circumstances, doors, libc, memory, notify
 from tests.execution.world import load_hook
 from tests.isolation import PROJECT, skip_or_fail
 
@@ -64,6 +65,7 @@ def way(request: pytest.FixtureRequest, built: Any) -> Any:
     return SimpleNamespace(
         receive=notify._receive, is_valid=notify._is_valid, respond=notify._respond,
         add_fd=notify._add_fd, copy=memory._copy, read_text=memory.read_text, syscall=libc.syscall,
+        look=circumstances._look,
     )  # fmt: skip
 
 
@@ -358,6 +360,72 @@ def test_other_threads_go_on_while_one_waits(built: Any) -> None:
         os.close(number)
 
 
+# -- what a process lives under -----------------------------------------------------------------
+
+
+def test_what_a_process_lives_under_is_as_the_kernel_has_it(way: Any) -> None:
+    own = os.getpid()
+    facts = way.look(f"/proc/{own}".encode(), own)
+    assert b"\nPid:\t%d\n" % own in facts[circumstances.STATUS]
+    assert facts[circumstances.STATUS].endswith(b"\n")
+    assert facts[circumstances.SPACES] == tuple(
+        os.readlink(f"/proc/self/ns/{name}").encode() for name in circumstances.NAMESPACES
+    )
+    for place, path in ((circumstances.ROOT, "/"), (circumstances.PROGRAM, sys.executable)):
+        info = os.stat(path)
+        device, inode, mount = facts[place]
+        assert (os.makedev(*device), inode) == (info.st_dev, info.st_ino)
+        assert mount is not None
+    assert facts[circumstances.SCHEDULER] == os.sched_getscheduler(0)
+    limits = tuple(resource.getrlimit(number) for number in range(16))
+    assert facts[circumstances.RLIMITS] == limits
+    assert facts[circumstances.NICE] == os.getpriority(os.PRIO_PROCESS, 0)
+    for place, name in ((circumstances.OOM, "oom_score_adj"), (circumstances.CGROUPS, "cgroup")):
+        assert facts[place] == Path("/proc/self", name).read_bytes()
+    assert facts[circumstances.LOGIN] == _text_or_nothing("/proc/self/loginuid")
+    assert facts[circumstances.LABEL] == _text_or_nothing("/proc/self/attr/current")
+
+
+def _text_or_nothing(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def test_both_ways_say_the_same_of_who_has_limits_and_a_nice_value(built: Any) -> None:
+    code = (
+        "import os, resource, time; os.nice(3); os.sched_setscheduler(0, os.SCHED_BATCH, "
+        "os.sched_param(0)); resource.setrlimit(resource.RLIMIT_CPU, (5, resource.RLIM_INFINITY)); "
+        "open('/proc/self/oom_score_adj', 'w').write('500'); print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as one:
+        assert one.stdout is not None
+        one.stdout.readline()
+        name = f"/proc/{one.pid}".encode()
+        seen = [look(name, one.pid) for look in (circumstances._look, built.look)]
+        one.kill()
+    assert seen[0][1:] == seen[1][1:]
+    assert seen[0][circumstances.NICE] == 3
+    assert seen[0][circumstances.SCHEDULER] == os.SCHED_BATCH
+    assert seen[0][circumstances.RLIMITS][resource.RLIMIT_CPU] == (5, resource.RLIM_INFINITY)
+    assert seen[0][circumstances.OOM] == b"500\n"
+
+
+def test_nobody_is_told_of_who_is_gone(way: Any) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(OSError):
+        way.look(f"/proc/{pid}".encode(), pid)  # it is dead: it has no root, nor a program
+    os.waitpid(pid, 0)
+    with pytest.raises(FileNotFoundError):
+        way.look(f"/proc/{pid}".encode(), pid)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
 # -- which of them runs --------------------------------------------------------------------------
 
 
@@ -375,10 +443,14 @@ def test_without_them_or_with_broken_ones_python_does_it(
 
     if content is not None:
         place.write_bytes(content)
-    check("from certexec.kernel import doors, libc, memory, notify; assert doors.compiled is None")
+    check(
+        "from certexec.kernel import circumstances, doors, libc, memory, notify\n"
+        "assert doors.compiled is None"
+    )
     shutil.copy(built.path, place)
     check(
-        "from certexec.kernel import doors, libc, memory, notify\n"
+        "from certexec.kernel import circumstances, doors, libc, memory, notify\n"
+        "assert circumstances._look is doors.compiled.look\n"
         "used = [libc.syscall, memory.read_text, notify._receive, notify._is_valid, notify._add_fd,"
         " notify._respond]\n"
         "assert all(one is getattr(doors.compiled, one.__name__) for one in used), used"

@@ -21,6 +21,7 @@ from certexec.run.peer import (
     examine,
     limit_for,
 )
+from tests.isolation import skip_or_fail
 
 NONE = resource.RLIM_INFINITY
 RLIMIT_AS = 9
@@ -87,3 +88,58 @@ def test_whoever_lives_elsewhere_is_not_served(
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_what_follows_is_known_only_while_everything_is_the_same(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    ours = ours_as(sleeper)
+    try:
+        first = examine(sleeper.pid, os.geteuid(), True, ours)
+        assert examine(sleeper.pid, os.geteuid(), True, ours) is first
+        resource.prlimit(sleeper.pid, resource.RLIMIT_CPU, (77, 78))
+        second = examine(sleeper.pid, os.geteuid(), True, ours)
+        assert second.limits[resource.RLIMIT_CPU] == (77, 78)
+        assert first.limits[resource.RLIMIT_CPU] != (77, 78)
+        with pytest.raises(ElsewhereError, match="ids"):
+            examine(sleeper.pid, os.geteuid() + 1, True, ours)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+@pytest.mark.parametrize("change", ["no_new_privs", "filter", "capability", "group"])
+def test_whoever_changes_is_judged_anew(change: str) -> None:
+    if os.geteuid() != 0:
+        skip_or_fail("needs root")
+    actions = {
+        "no_new_privs": "assert prctl(38, 1, 0, 0, 0) == 0",
+        "filter": "assert prctl(22, 1, 0, 0, 0) == 0",  # strict: what comes next but write kills
+        "capability": "assert prctl(24, 0, 0, 0, 0) == 0",
+        "group": "os.setgroups([4711])",
+    }
+    wait = "os.write(1, b'.')\nwhile True: pass" if change == "filter" else (
+        "print(flush=True)\nsys.stdin.readline()"
+    )
+    code = (
+        "import ctypes, os, sys\nprctl = ctypes.CDLL(None).prctl\nprint(flush=True)\n"
+        f"sys.stdin.readline()\n{actions[change]}\n{wait}"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as one:
+        assert one.stdin is not None and one.stdout is not None
+        one.stdout.readline()
+        ours = ours_as(one)
+        before = examine(one.pid, 0, True, ours)
+        one.stdin.write(b"\n")
+        one.stdin.flush()
+        one.stdout.read(1)
+        try:
+            if change == "group":
+                assert examine(one.pid, 0, True, ours).groups == (4711,) != before.groups
+            else:
+                with pytest.raises(ElsewhereError):
+                    examine(one.pid, 0, True, ours)
+        finally:
+            one.kill()
