@@ -20,7 +20,8 @@ enum { CACHE_VERSION = 1, CACHE_SIZE_MAX = 1 << 20, /* bytes */
        OBJECT_LINK = 1, OBJECT_ABSENT = 2, OBJECT_PLACE = 4,
        LIST_EVERYONE = 0, LIST_USER = 1, LIST_GROUP = 2,
        PASS_PREFIX = 1, PASS_PLAIN = 2, PLAIN_MAX = 128, /* bytes of a value */
-       CERTIFICATE = 0, PROGRAM = 1 };
+       CERTIFICATE = 0, PROGRAM = 1, BOOT = 0,
+       TMPFS = 0x01021994 };
 struct entry {
     u64 magic, version, size, sum, flags, uid, gid, not_before, not_after;
     u64 systems[2];             /* f_fsid of the certificate's and the program's */
@@ -29,7 +30,7 @@ struct entry {
     struct table texts;         /* struct pair: a file, and what it must say */
     struct table listed;        /* struct line: the first that fits decides, none denies */
     struct table passed;        /* struct pair: a variable's name, PASS_* */
-    u64 spare;
+    u64 memory;                 /* f_fsid of the tmpfs that it was written to, or 0 */
 };
 struct object { u64 path; u32 flags, mode, uid, gid, major, minor; u64 inode, mount, size;
                 s64 birth, changed, modified; };
@@ -151,9 +152,17 @@ static int file_says(const char *path, const char *wanted) {
     return 0;
 }
 
-static int kernel_says_so(void) {
+/* A tmpfs ends with the boot, and each has a random number: what lies where it was written needs no
+ * look at the boot's name, which the kernel takes long to say. */
+static int is_of_this_boot(s32 fd) {
+    struct file_system found;
+    return kept->memory && sys(SYS_fstatfs, fd, &found) == 0 && found.type == TMPFS
+        && found.id == kept->memory;
+}
+
+static int kernel_says_so(int of_this_boot) {
     const struct pair *text = ENTRY_TABLE(kept->texts);
-    for (u64 i = 0; i < kept->texts.count; i++)
+    for (u64 i = of_this_boot ? BOOT + 1 : BOOT; i < kept->texts.count; i++)
         if (!file_says(ENTRY_TEXT(text[i].first), ENTRY_TEXT(text[i].second)))
             return 0;
     return 1;
@@ -315,8 +324,9 @@ static int try_entry(const struct status *certificate, int capable) {
     if (fd < 0)
         return 0;
     int good = read_entry(fd) && is_whole() && is_for(capable); /* a. */
+    int of_this_boot = good && is_of_this_boot((s32)fd);
     sys(SYS_close, fd);
-    if (!good || !is_time() || !kernel_says_so()                /* b. */
+    if (!good || !is_time() || !kernel_says_so(of_this_boot)    /* b. */
         || !is_listed()                                         /* c. */
         || !take_program() || !all_unchanged() || !take_plan()) /* d., e., f. */
         return 0;

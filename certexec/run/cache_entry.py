@@ -49,6 +49,9 @@ PLAIN = 1 << 1
 CERTIFICATE, PROGRAM = 0, 1
 """Which objects these are: the launcher judges them on open descriptors."""
 
+BOOT = 0
+"""Which text names the boot."""
+
 _HEADER = struct.Struct("<8s21Q")
 _OBJECT = struct.Struct("<QIIIIIIQQQqqq")
 _ROW = struct.Struct("<4I")
@@ -97,7 +100,8 @@ class Entry:
         not_before, not_after: seconds since 1970, both included.
         file_systems: statfs(2)'s f_fsid of the certificate's and the program's.
         objects: what was judged, the certificate first, then the program.
-        texts: (path, content): files of the kernel's that must hold this content.
+        texts: (path, content): files of the kernel's that must hold this content; the boot's first.
+        memory: f_fsid of the tmpfs that holds the entry, which ends with the boot; 0: none does.
         listed: the numeric invocation list, (allow, EVERYONE or USER or GROUP, number) in order;
             the first line that fits decides, none denies.
         passed: (name, PREFIX and PLAIN): which of the invoker's variables pass beside those of
@@ -105,15 +109,15 @@ class Entry:
     """
 
     __slots__ = (
-        "file_systems", "flags", "gid", "listed", "not_after", "not_before", "objects", "passed",
-        "plan", "texts", "uid",
+        "file_systems", "flags", "gid", "listed", "memory", "not_after", "not_before", "objects",
+        "passed", "plan", "texts", "uid",
     )  # fmt: skip
 
     def __init__(self, plan: bytes = b"") -> None:
         self.plan = plan
         self.flags = 0
         self.uid = self.gid = ANYBODY
-        self.not_before = self.not_after = 0
+        self.not_before = self.not_after = self.memory = 0
         self.file_systems = (0, 0)
         self.objects: Sequence[Object] = []
         self.texts: list[tuple[bytes, bytes]] = []
@@ -150,7 +154,7 @@ class Entry:
         block = _HEADER.pack(
             MAGIC, VERSION, body.size, 0, self.flags, self.uid, self.gid,
             self.not_before, self.not_after, *self.file_systems, plan, len(self.plan),
-            *(number for table in tables for number in table), 0,
+            *(number for table in tables for number in table), self.memory,
         ) + b"".join(body.parts)  # fmt: skip
         total = checksum(block)
         return block[:_SUM_AT] + total.to_bytes(8, "little") + block[_SUM_AT + 8 :]
@@ -171,9 +175,10 @@ def _decoded(block: bytes) -> Entry | None:
     if (magic, version, size) != (MAGIC, VERSION, len(block)) or total != checksum(block):
         return None
     flags, uid, gid, first, last, one_system, other_system, plan, length, *tables = rest[:17]
+    memory = rest[17]
     entry = Entry(block[plan : plan + length])
     entry.flags, entry.uid, entry.gid = flags, uid, gid
-    entry.not_before, entry.not_after = first, last
+    entry.not_before, entry.not_after, entry.memory = first, last, memory
     entry.file_systems = one_system, other_system
     objects, texts, listed, passed = (
         (tables[at], tables[at + 1]) for at in range(0, len(tables), 2)

@@ -15,6 +15,7 @@ import os
 import stat
 
 from certexec.errors import RunError, TrustError
+from certexec.kernel.filesystem import number_of_file_system, type_name
 from certexec.kernel.ownership import ROOT_ONLY, check_chain, check_object
 from certexec.run.cache_entry import ANYBODY, FOR_CAPABLE, SIZE_MAX, Entry, decode
 from certexec.run.freshness import staleness
@@ -54,10 +55,12 @@ def write(name: str, entry: Entry, layout: Layout = SYSTEM) -> None:
     """
     if os.geteuid() != 0:
         raise RunError("not-root", "only root writes cached plans")
-    block = entry.encode()
     directory = _made(layout)
     temporary = f"{_TEMPORARY}{os.getpid()}-{name}"
     try:
+        in_memory = type_name(directory) == "tmpfs"
+        entry.memory = number_of_file_system(directory) if in_memory else 0
+        block = entry.encode()
         _make_room(directory)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, 0o600, dir_fd=directory)

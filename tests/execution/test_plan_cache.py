@@ -357,7 +357,18 @@ def test_a_plan_is_not_used_in_a_user_namespace_of_somebodys(kept: Kept) -> None
     assert (done.returncode, done.stdout) == (INTERNAL, "")
 
 
+def _says(path: Path, **changes: object) -> None:
+    """Change what an entry says and nothing about where it lies."""
+    entry = cache_entry.decode(path.read_bytes())
+    assert entry is not None
+    for name, value in changes.items():
+        setattr(entry, name, value)
+    path.write_bytes(entry.encode())
+
+
 def test_a_plan_is_not_used_after_another_boot(kept: Kept) -> None:
+    _says(kept.entries()[0], memory=0)
+    assert kept.used()
     other = kept.world.write("boot-id", "11111111-2222-3333-4444-555555555555\n")
     where = "/proc/sys/kernel/random/boot_id"
     assert kept.world.machine.run("mount", "--bind", other, where).returncode == 0
@@ -366,6 +377,36 @@ def test_a_plan_is_not_used_after_another_boot(kept: Kept) -> None:
     finally:
         kept.world.machine.run("umount", where)
     assert kept.used()
+
+
+def test_a_plan_needs_no_name_of_the_boot_where_it_was_written_in_this_boot(kept: Kept) -> None:
+    name = b"/proc/sys/kernel/random/boot_id"
+    entry = cache_entry.decode(kept.entries()[0].read_bytes())
+    assert entry is not None and entry.memory and entry.texts[0][0] == name
+    others = entry.texts[1:]
+    _says(kept.entries()[0], texts=[(name, b"another boot"), *others])
+    assert kept.used()
+    _says(kept.entries()[0], memory=entry.memory ^ 1)  # brought here from another tmpfs
+    assert not kept.used()
+    _says(kept.entries()[0], memory=0)
+    assert not kept.used()
+
+
+def test_a_number_that_a_disk_has_says_nothing_about_the_boot(kept: Kept) -> None:
+    where = str(kept.store)
+    disk = kept.world.directory("disk-store")
+    shutil.copytree(where, disk, dirs_exist_ok=True)
+    copy = disk / kept.entries()[0].name
+    number = os.statvfs(disk).f_fsid
+    assert number
+    _says(copy, memory=number)
+    kept.world.machine.run("mount", "--bind", str(disk), "/run/certexec/plans")
+    try:
+        assert kept.used()
+        _says(copy, texts=[(b"/proc/sys/kernel/random/boot_id", b"another boot")])
+        assert not kept.used()
+    finally:
+        kept.world.machine.run("umount", "/run/certexec/plans")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def entries(draw: st.DrawFn) -> Entry:
     entry.uid, entry.gid = draw(WORDS), draw(WORDS)
     entry.not_before, entry.not_after = draw(WORDS), draw(WORDS)
     entry.file_systems = draw(WORDS), draw(WORDS)
+    entry.memory = draw(WORDS)
     kinds = st.sampled_from((0, PLACE, ABSENT))
     entry.objects = [
         Object(path, kind, None if kind == ABSENT else here)
