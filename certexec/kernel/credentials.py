@@ -7,7 +7,6 @@ signal its supervisor (kill(2) looks at the target's real and saved ids).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
@@ -60,9 +59,9 @@ def _set_groups(groups: list[int]) -> None:
 
 def own_capabilities() -> tuple[int, int, int]:
     """Return this thread's effective, permitted and inheritable capabilities as bit masks."""
-    data = ctypes.create_string_buffer(_CAPABILITIES.size)
+    data = bytearray(_CAPABILITIES.size)
     syscall(_CAPGET, _CAPABILITY_HEADER, data)
-    e0, p0, i0, e1, p1, i1 = _CAPABILITIES.unpack(data.raw)
+    e0, p0, i0, e1, p1, i1 = _CAPABILITIES.unpack(data)
     return e0 | e1 << 32, p0 | p1 << 32, i0 | i1 << 32
 
 

@@ -5,14 +5,10 @@ Sources: statfs(2), statx(2), linux/magic.h, linux/stat.h.
 
 from __future__ import annotations
 
-import ctypes
-import os
 import struct
 
 from certexec.errors import KernelError
 from certexec.kernel.libc import syscall
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 NAMES: dict[int, str] = {
     0xEF53: "ext4",  # ext2 and ext3 have the same number
@@ -82,6 +78,7 @@ _STATX = struct.Struct("<IIQIIIHHQQQQ" + "qIi" * 4 + "IIIIQ")
 _MOUNT_AND_MODE = struct.Struct("<I24xH114xQ")
 """stx_mask, stx_mode and stx_mnt_id."""
 _STATX_CALL = 332
+_FSTATFS_CALL = 138
 
 WRITE_DENYING = frozenset(("ext4", "xfs", "btrfs", "tmpfs"))
 """Where an executed file cannot be opened for writing. Not overlayfs: a writer gets the upper
@@ -112,7 +109,7 @@ class FileIdentity:
         "modified", "mount", "size", "uid",
     )  # fmt: skip
 
-    def __init__(self, record: bytes) -> None:
+    def __init__(self, record: bytes | bytearray) -> None:
         (
             mask, _, self.attributes, self.links, self.uid, self.gid, self.mode, _,
             self.inode, self.size, _, _,
@@ -152,16 +149,14 @@ def identify(
     space or on the network to answer; then only device, inode and mount are to be relied on.
     Raises OSError (statx(2)).
     """
-    buffer = ctypes.create_string_buffer(STATX_SIZE)
+    buffer = bytearray(STATX_SIZE)
     flags = (0 if path else AT_EMPTY_PATH) | (0 if follow else AT_SYMLINK_NOFOLLOW)
     flags |= 0 if patient else AT_STATX_DONT_SYNC
     mask = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID
     if unique_mount:
         mask |= STATX_MNT_ID_UNIQUE
-    if _LIBC.statx(fd, path, flags, mask, buffer) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return FileIdentity(buffer.raw)
+    syscall(_STATX_CALL, fd, path, flags, mask, buffer)
+    return FileIdentity(buffer)
 
 
 def mount_and_mode(fd: int) -> tuple[int | None, int]:
@@ -169,7 +164,7 @@ def mount_and_mode(fd: int) -> tuple[int | None, int]:
 
     The id is None before Linux 5.8. Raises OSError (statx(2)).
     """
-    buffer = ctypes.create_string_buffer(STATX_SIZE)
+    buffer = bytearray(STATX_SIZE)
     syscall(_STATX_CALL, fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, buffer)
     mask, mode, mount = _MOUNT_AND_MODE.unpack_from(buffer)
     return mount if mask & STATX_MNT_ID else None, mode
@@ -186,12 +181,15 @@ def type_number(fd: int) -> int:
     return int.from_bytes(_statfs(fd)[:4], "little")
 
 
-def _statfs(fd: int) -> bytes:
-    buffer = ctypes.create_string_buffer(STATFS_SIZE)
-    if _LIBC.fstatfs(fd, buffer) != 0:
-        shown = os.strerror(ctypes.get_errno())
-        raise KernelError("kernel-unsupported", f"cannot tell a file's file system: {shown}")
-    return buffer.raw
+def _statfs(fd: int) -> bytearray:
+    buffer = bytearray(STATFS_SIZE)
+    try:
+        syscall(_FSTATFS_CALL, fd, buffer)
+    except OSError as error:
+        raise KernelError(
+            "kernel-unsupported", f"cannot tell a file's file system: {error.strerror}"
+        ) from None
+    return buffer
 
 
 def number_of_file_system(fd: int) -> int:

@@ -381,11 +381,13 @@ def check_surroundings(invoker: Invoker) -> None:
 
 def _check_attachable() -> None:
     """Refuse a supervised program where the supervisor may not look into it (Yama)."""
+    if os.geteuid() == 0:
+        return  # root may
     try:
         scope = int(read_file(YAMA_SCOPE))
     except (OSError, ValueError):
         return  # no Yama
-    if scope >= YAMA_RESTRICTED and os.geteuid() != 0:
+    if scope >= YAMA_RESTRICTED:
         raise KernelError(
             "kernel-unsupported",
             f"kernel.yama.ptrace_scope is {scope}: this policy needs a supervisor, which may not "

@@ -22,6 +22,8 @@ FOREIGN = "foreign-namespace"
 """Why a call is denied: its caller sees other files under the same names."""
 
 
+_places: dict[int, tuple[tuple[int, int], ...]] = {}
+"""Where this process is, by its number."""
 _WATCHED = frozenset((*CHANGING, *MOVING))
 
 
@@ -34,7 +36,7 @@ class Home:
         """Look where this process is. Raises OSError."""
         self._judge = judge
         self._steady = steady
-        self._place = _namespaces("self")
+        self._place = _own()
         self._all_are_here = False
         self._left = False
 
@@ -70,6 +72,15 @@ class Home:
         call.still_waits()  # so it was about the caller, not about a later thread of that number
         self._all_are_here = not self._left
         return True
+
+
+def _own() -> tuple[tuple[int, int], ...]:
+    """Return where this process is, which it never leaves; looked up once. Raises OSError."""
+    pid = os.getpid()
+    if pid not in _places:
+        _places.clear()  # a parent's
+        _places[pid] = _namespaces("self")
+    return _places[pid]
 
 
 def _namespaces(pid: str) -> tuple[tuple[int, int], ...]:

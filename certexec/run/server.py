@@ -24,6 +24,7 @@ from certexec.run.decide import Approved, decide, reason_line
 from certexec.run.integrity import confirm_at_exec_stop, confirm_identity
 from certexec.run.invoker import KERNEL_ARGUMENTS, Invoker
 from certexec.run.layout import SYSTEM
+from certexec.run.quiet import Quiet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,13 +64,14 @@ class Settings:
         status_fd: gets one JSON line when the program runs or is refused, -1 for none.
         before_supervision: called once, before the supervisor's modules are imported.
         known: what was judged before, in the resident server; started: called when the program
-            begins to run; admit: called before anything is answered or anybody is touched.
+            begins to run; quiet: called when nobody waits for what a program asked, or never;
+            admit: called before anything is answered or anybody is touched.
     """
 
     __slots__ = (
         "admit", "arguments_before", "before_supervision", "certificate_fd", "known", "may_grant",
-        "notify_denials", "owners", "permissive", "sinks", "started", "status_fd", "store",
-        "trace", "unmatched",
+        "notify_denials", "owners", "permissive", "quiet", "sinks", "started", "status_fd",
+        "store", "trace", "unmatched",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +99,7 @@ class Settings:
         self.known: Known | None = None
         self.admit: Callable[[Channel], None] = _everybody
         self.started: Callable[[Approved], None] | None = None
+        self.quiet: Callable[[], None] | None = None
 
     def report(self, event: str, pid: int, reason: str = "") -> None:
         """Write one line to ``status_fd``: what happened to which process, and why."""
@@ -284,6 +287,8 @@ class _Execution:
         self._forget_what_is_done()
         if self.settings.known is None:  # else the resident server has done so
             gc.freeze()  # what is loaded stays; only what calls leave behind is looked at
+        if self.settings.quiet is not None:
+            supervisor.quiet = Quiet(self.settings.quiet)
         supervisor.run(self.listener)
         os.close(self.listener)
         return DONE

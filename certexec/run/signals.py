@@ -18,6 +18,10 @@ LIBC_SIGNALS = (32, 33)
 _RT_SIGACTION = 13
 _IGNORE = struct.pack("=4Q", 1, 0, 0, 0)  # struct kernel_sigaction: SIG_IGN, flags, restorer, mask
 _SIGSET_SIZE = 8
+AGAIN = (SIGHUP, SIGINT, SIGTERM)
+"""What the end of an execution gives back to a process that serves several (warm.py)."""
+_ignores = 0
+"""The process that ignores all others already."""
 
 
 def ignore_signals(wake: int) -> None:
@@ -25,11 +29,15 @@ def ignore_signals(wake: int) -> None:
 
     ``wake`` only makes system calls return EINTR.
     """
+    global _ignores
+    own = os.getpid()
+    if _ignores == own:  # by an execution before
+        for number in AGAIN:
+            _signal.signal(number, _signal.SIG_IGN)
+        return
     for number in range(1, _signal.NSIG):
         if number == SIGCHLD:
             continue  # tells of the tracees; ignored by default
-        if _signal.getsignal(number) == _signal.SIG_IGN:  # type: ignore[attr-defined]
-            continue  # by an execution before
         try:
             _signal.signal(number, _signal.SIG_IGN)
         except (OSError, ValueError):
@@ -39,6 +47,7 @@ def ignore_signals(wake: int) -> None:
         syscall(_RT_SIGACTION, number, _IGNORE, None, _SIGSET_SIZE)
     _signal.signal(wake, _nothing)
     _signal.siginterrupt(wake, True)
+    _ignores = own
 
 
 def listen_until(end: Callable[[int, object], None]) -> int:

@@ -45,6 +45,7 @@ from certexec.run.protection import (
     concerns_supervisor,
     send_signal,
 )
+from certexec.run.quiet import Quiet
 from certexec.run.registers import RegisterJudge
 from certexec.run.resolve import Resolver
 from certexec.run.signals import ignore_signals
@@ -83,6 +84,7 @@ ENDED = "ended"
 
 BLOCKED_POLL = 10
 """milliseconds between looks at callers whose call blocks in a worker: a signal's worst delay."""
+_RELEASE = parse_release(os.uname().release) or (0, 0, 0)
 
 
 class Supervisor:
@@ -93,6 +95,8 @@ class Supervisor:
     tree holds a grant; ``asking``: who answers where rules ask; ``trace`` gets every call and its
     answer; ``elevations``: as whom rules may have single calls made.
     """
+
+    quiet: Quiet | None = None  # what is to be done when nobody waits
 
     def __init__(
         self,
@@ -137,8 +141,7 @@ class Supervisor:
         self.blocked: dict[int, Worker | Waiting] = {}
         self.next_look = 0.0
         self.poll = select.poll()
-        release = parse_release(os.uname().release)
-        self.waits_to_receive = release is not None and release[:2] >= RECEIVE_ENDS
+        self.waits_to_receive = _RELEASE[:2] >= RECEIVE_ENDS
 
     def _exchanges_unseen(self) -> bool:
         """Tell whether the tree may give a path another object while we do something."""
@@ -170,13 +173,17 @@ class Supervisor:
 
     def next_event(self) -> tuple[str, Notification | None]:
         """Wait for the next thing to do, and say what it is."""
-        if self.waits_to_receive and not self.blocked and not self.judge.folding.owes:
+        put_off = self.quiet is not None and self.quiet.comes()
+        if self.waits_to_receive and not (put_off or self.blocked or self.judge.folding.owes):
             notification = self.listener.receive()
             if notification is not None:
                 return NOTIFIED, notification
             # a signal, a caller that died at once, or the end: poll tells them apart
-        ready = self.poll.poll(BLOCKED_POLL if self.blocked else self.judge.folding.patience())
+        patience = BLOCKED_POLL if self.blocked else self.judge.folding.patience()
+        ready = self.poll.poll(Quiet.patience(patience) if put_off else patience)
         if not ready:
+            if self.quiet is not None:
+                self.quiet.now()
             return TICK, None
         if ready[0][1] & select.POLLIN:
             return NOTIFIED, self.listener.receive()

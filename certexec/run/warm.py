@@ -22,7 +22,7 @@ from certexec.run.channel import Channel, parse_hello
 from certexec.run.decide import confinement_of
 from certexec.run.peer import Caller, ElsewhereError, has_ended, resemble
 from certexec.run.server import Settings, attend
-from certexec.run.signals import SIGCHLD, SIGHUP, SIGINT, SIGTERM
+from certexec.run.signals import AGAIN, SIGCHLD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _CLOSE_RANGE = 436
 _ANY = 0xFFFFFFFF
 TOLD_MAX = 128 << 10
 """bytes of a policy that others learn; a longer one does not fit into one packet."""
-SIGNALS = (SIGHUP, SIGINT, SIGTERM, SIGCHLD)
+SIGNALS = (*AGAIN, SIGCHLD)
 """What the resident server listens to, and its children do not."""
 SETTLED, TASK, EARLY, GO, RUNS, IDLE = b"S", b"T", b"E", b"G", b"R", b"I"
 SIGKILL = 9
@@ -174,6 +174,7 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
         caller = _caller(data[1:]) if first else None
         execution = Execution(leash, caller, known, ours, early)
         code = execution.serve(fds)
+        execution.tell()
         first = False
         if code or execution.grants or not _tidy():
             return code
@@ -227,6 +228,7 @@ class Execution:
 
     Attributes:
         grants: the certificate gave an identity; who has served it serves nobody else.
+        untold: the message that the program runs, until it has been sent.
     """
 
     def __init__(
@@ -240,6 +242,7 @@ class Execution:
         self.early = early
         self.pidfd = -1
         self.grants = True  # until it is known not to
+        self.untold = b""
 
     def serve(self, fds: list[int]) -> int:
         """Serve it to its end; returns the exit code, 0 where all went its way."""
@@ -247,6 +250,7 @@ class Execution:
         settings.known = self.known
         settings.admit = self.admit
         settings.started = self.started
+        settings.quiet = self.tell
         self.known.fresh = None
         self.pidfd = fds[1] if len(fds) > 1 else -1
         try:
@@ -279,12 +283,23 @@ class Execution:
             raise ElsewhereError(error.message) from None
 
     def started(self, approved: Approved) -> None:
-        """Tell that the program runs."""
+        """Tell that the program runs: when nobody waits for us, at the latest when it has ended."""
         self.grants = approved.grant
-        self.leash.send(lesson(self.known.fresh), _socket.MSG_NOSIGNAL)
+        self.untold = lesson(self.known.fresh)
+        if not approved.compiled.needs_listener:
+            self.tell()
         judged = approved.judged
         if judged.learns:
             self.known.proven.learn(judged.fd, judged.program, judged.at_stop)
+
+    def tell(self) -> None:
+        """Tell the resident server that the program runs, once it does."""
+        message, self.untold = self.untold, b""
+        if message:
+            try:
+                self.leash.send(message, _socket.MSG_NOSIGNAL)
+            except OSError:
+                return  # it has gone, and the program runs on
 
 
 def _tidy() -> bool:
@@ -300,6 +315,7 @@ def _tidy() -> bool:
     # 2.
     gc.disable()
     gc.collect()
+    gc.freeze()  # what is left is what is known: the next one need not look at it again
     # 3.
     own = own_directory()  # kept for the next one
     numbers = [int(name) for name in os.listdir(proc("self", "fd"))]

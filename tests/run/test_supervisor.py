@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from certexec.run.quiet import QUIET, Quiet
 from certexec.run.supervisor import ENDED, NOTIFIED, TICK, Supervisor
 
 
@@ -65,3 +66,21 @@ def test_who_waited_in_vain_to_receive_asks_why() -> None:
     supervisor.listener = SimpleNamespace(receive=lambda: None)
     supervisor.poll = SimpleNamespace(poll=lambda wait: [(3, select.POLLHUP)])
     assert supervisor.next_event() == (ENDED, None)
+
+
+@pytest.mark.parametrize(("ready", "told"), [([], True), ([(3, select.POLLIN)], False)])
+def test_what_is_put_off_is_done_when_nobody_calls(
+    ready: list[tuple[int, int]], told: bool
+) -> None:
+    did: list[object] = []
+    supervisor: Any = Supervisor.__new__(Supervisor)
+    supervisor.blocked = {}
+    supervisor.waits_to_receive = True
+    supervisor.quiet = Quiet(lambda: did.append("told"))
+    supervisor.judge = SimpleNamespace(
+        folding=SimpleNamespace(owes=False, patience=lambda: None)
+    )
+    supervisor.listener = SimpleNamespace(receive=lambda: did.append("receive"))
+    supervisor.poll = SimpleNamespace(poll=lambda wait: did.append(wait) or ready)
+    supervisor.next_event()
+    assert did == [QUIET, "told" if told else "receive"]
