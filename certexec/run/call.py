@@ -6,7 +6,7 @@ import errno
 
 from certexec.kernel.memory import Memory, read_text
 from certexec.kernel.notify import Listener, Notification
-from certexec.kernel.procfs import Status, read_status
+from certexec.kernel.procfs import Status, is_main_thread, read_status
 from certexec.run.resolve import PATH_MAX
 from certexec.run.steady import Steady
 from certexec.run.task import Task
@@ -63,8 +63,8 @@ class Call:
     copied = False
 
     __slots__ = (
-        "_memory", "_puts_off", "_read_status", "_status", "_steady", "_task", "answer",
-        "answered", "listener", "look", "name", "notification", "place", "text",
+        "_memory", "_puts_off", "_read_status", "_rights", "_status", "_steady", "_task",
+        "answer", "answered", "listener", "look", "name", "notification", "place", "text",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,7 @@ class Call:
         self.look: Callable[[Call, bytes], None] | None = None
         self._read_status = read
         self._steady = steady
+        self._rights: Status | None = None
         self._puts_off = False
         self._memory: Memory | None = None
         self._status: Status | None = None
@@ -115,6 +116,10 @@ class Call:
         return self._task
 
     def _find_process(self) -> int:
+        tid = self.notification.tid
+        if self._status is None and is_main_thread(tid):
+            self.still_waits()  # so it was the caller's number when we asked
+            return tid
         return self.status.tgid
 
     @property
@@ -123,9 +128,17 @@ class Call:
 
         Raises GoneError when it is no longer there.
         """
+        if self._rights is not None:
+            return self._rights
         if self._steady is None:
             return self.status
         return self._steady.rights or self._steady.learn(self.status)
+
+    def execs(self) -> None:
+        """Take the rights of now for those of this call: what it executes may get others."""
+        self._rights = self.rights
+        if self._steady is not None:
+            self._steady.hold(self.notification.cookie)
 
     def decide(self, table: Table) -> Decision:
         """Return what a table says about the call."""

@@ -24,12 +24,17 @@ _SIGKILL = 9
 PATIENCE = 5.0
 """seconds for a call into another process; copying as much as it can takes less than one."""
 _PAUSE = 0.0005
+_RIGHTS = ("uids", "gids", "groups", "caps", "no_new_privs")
+"""What a Status says of rights; a umask and the process are nobody's."""
 
 
-def guard(call: Call, objection: Callable[[int], str]) -> str:
+def guard(
+    call: Call, objection: Callable[[int], str], failed: Callable[[], None] = lambda: None
+) -> str:
     """Let the exec happen and judge its outcome; returns why the process was killed, or "".
 
     ``objection``: given the process at its exec stop, says why it must not run on, or "".
+    ``failed``: is told that nothing was executed.
 
     1. seize the thread while it waits at the notification, so that nothing can be missed;
     2. let the kernel run the call: registers and memory are the caller's to change;
@@ -74,6 +79,7 @@ def guard(call: Call, objection: Callable[[int], str]) -> str:
                 ptrace.release(event.pid)
             return why
         # the interrupt stop: the exec failed, the old image runs on
+        failed()
         ptrace.release(event.pid)
         return ""
 
@@ -122,6 +128,15 @@ def excess(before: Status, pid: int) -> str:
         if grown:
             return f"exec gave capabilities {grown:#x}"
     return ""
+
+
+def keeps_rights(before: Status, pid: int, read: Callable[[int], Status]) -> bool:
+    """Tell whether a process has at its exec stop the rights that it had before, no other ones."""
+    try:
+        after = read(pid)
+    except (OSError, KeyError, ValueError):
+        return False
+    return all(getattr(after, name) == getattr(before, name) for name in _RIGHTS)
 
 
 def _let_run(event: ptrace.Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from certexec.policy.guards import NESTED
-from certexec.run.exec_guard import excess, guard
+from certexec.run.exec_guard import excess, guard, keeps_rights
 from certexec.run.execution import Execution
 from certexec.run.nested import UNNAMED
 from certexec.run.secure_start import start_securely
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from certexec.kernel.credentials import Mask
+    from certexec.kernel.procfs import Status
     from certexec.run.call import Call
     from certexec.run.judge import Judge
     from certexec.run.nested import Nested
     from certexec.run.operations import Operation
     from certexec.run.resolve import Resolver
+    from certexec.run.steady import Steady
     from certexec.run.transitions import Transitions
 
 NO_POLICY = "no-policy"
@@ -36,7 +38,8 @@ class ExecJudge:
 
     ``gains``: the tree holds a grant, so nobody may come out of an exec with more than before;
     ``permitted``: judges an operation, and answers and logs a denial; ``ask``: asks about one, and
-    closes it.
+    closes it; ``steady``: is told of an exec that changed nobody's rights; ``read``: reads the
+    status of a process.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class ExecJudge:
         permissive: bool,
         nested: Nested,
         ask: Callable[[Operation, Callable[[], bool]], bool],
+        steady: Steady,
+        read: Callable[[int], Status],
     ) -> None:
         self.nested = nested
         self.judge = judge
@@ -60,6 +65,8 @@ class ExecJudge:
         self.permitted = permitted
         self.permissive = permissive
         self.ask = ask
+        self.steady = steady
+        self.read = read
 
     def execute(self, call: Call, by_rules: bool) -> bool:
         """Let an exec happen that may be, and see that it is the one that may.
@@ -110,8 +117,12 @@ class ExecJudge:
         return False
 
     def _happen(self, call: Call, execution: Execution | None, by_rules: bool) -> bool:
+        before = call.rights  # while it waits: later on they might be those that came out
         # 3.
-        killed = guard(call, lambda pid: self._objection(call, execution, by_rules, pid))
+        killed = guard(
+            call, lambda pid: self._objection(call, execution, by_rules, pid, before),
+            lambda: self.steady.go_on(call.notification.cookie),
+        )  # fmt: skip
         if killed:
             self.judge.log(call, "deny", OUTCOME, errno.EPERM, {"because": [killed]})
         return False
@@ -119,7 +130,7 @@ class ExecJudge:
     def _prepare(self, call: Call) -> Execution:
         call.task.mask = self.mask
         try:
-            self.mask.assume(call.status)
+            self.mask.assume(call.rights)
             return Execution(call, self.resolver)
         finally:
             self.mask.restore()
@@ -144,11 +155,13 @@ class ExecJudge:
         return place
 
     def _objection(
-        self, call: Call, execution: Execution | None, by_rules: bool, pid: int
+        self, call: Call, execution: Execution | None, by_rules: bool, pid: int, before: Status
     ) -> str:
         # 4.
-        if self.gains and (gained := excess(call.status, pid)):
+        if self.gains and (gained := excess(before, pid)):
             return gained
+        if self.steady.holds(call.notification.cookie) and keeps_rights(before, pid, self.read):
+            self.steady.go_on(call.notification.cookie)
         if execution is None:
             return ""
         values = execution.outcome(pid)

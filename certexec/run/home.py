@@ -10,7 +10,7 @@ import errno
 import os
 
 from certexec.kernel.procfs import proc
-from certexec.policy.guards import CHANGING, MOVING, changes_rights, moves
+from certexec.policy.guards import CHANGING, EXECUTING, MOVING, changes_rights, moves
 from certexec.run.call import Call, Fault
 
 TYPE_CHECKING = False
@@ -45,7 +45,9 @@ class Home:
         number, args = call.notification.nr, call.notification.args
         if number not in _WATCHED:
             return
-        if changes_rights(number, args):
+        if number in EXECUTING:
+            call.execs()  # what comes of it is seen at its stop
+        elif changes_rights(number, args):
             self._steady.end()
         if not self._left and moves(number, args):
             self._left = True

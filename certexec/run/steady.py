@@ -8,7 +8,9 @@ Or the filter tells of everything that could change them, as where root's progra
 The whole tree comes of one process, so that until then all threads have the rights of any.
 
 Whoever asks for a change, or for a user namespace in which to be somebody else, ends this (``end``)
-before the kernel carries that out. From then on each call has its caller's rights read.
+before the kernel carries that out. From then on each call has its caller's rights read. Who
+executes a program may come out of it with other rights, or not: until that has been seen nothing is
+taken for granted (``hold``), and if nothing has changed all is as before (``go_on``).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _known: dict[int, tuple[Table, bool]] = {}
 class Steady:
     """What is known of one tree. Attributes: ``rights``: those of every thread, once known."""
 
-    __slots__ = ("_told", "_unprivileged", "rights")
+    __slots__ = ("_held", "_told", "_unprivileged", "rights")
 
     def __init__(self, unprivileged: bool, tables: Iterable[Table]) -> None:
         """``unprivileged``: this process has no rights either that a caller could lack.
@@ -42,6 +44,7 @@ class Steady:
         self._unprivileged = unprivileged
         self._told = all(_tells(table) for table in tables)
         self.rights: Status | None = None
+        self._held: tuple[int, bool, bool, Status | None] | None = None
 
     def learn(self, status: Status) -> Status:
         """Take notice of a caller's rights, and return them."""
@@ -53,6 +56,27 @@ class Steady:
         """From now on the rights of each call are to be read."""
         self._told = self._unprivileged = False
         self.rights = None
+        self._held = None
+
+    def hold(self, cookie: int) -> None:
+        """Read the rights of each call until ``go_on`` with the same cookie: that of an exec.
+
+        Whatever else ends this meanwhile, another exec included, ends it for good.
+        """
+        known = self._told or self._unprivileged
+        held = (cookie, self._told, self._unprivileged, self.rights) if known else None
+        self.end()
+        self._held = held
+
+    def holds(self, cookie: int) -> bool:
+        """Tell whether ``go_on`` would change anything."""
+        return self._held is not None and self._held[0] == cookie
+
+    def go_on(self, cookie: int) -> None:
+        """That exec has changed nobody's rights: what was known before it is."""
+        if self._held is not None and self._held[0] == cookie:
+            _, self._told, self._unprivileged, self.rights = self._held
+            self._held = None
 
 
 def _tells(table: Table) -> bool:

@@ -132,7 +132,7 @@ class Supervisor:
         self.nested = Nested(places, judge, transitions, self.resolver, self.mask, gains)
         self.execs = ExecJudge(
             judge, transitions, self.resolver, self.mask, gains, self.permitted,
-            manner.permissive, self.nested, self.ask,
+            manner.permissive, self.nested, self.ask, self.steady, self.statuses.read,
         )  # fmt: skip
         self.adoption = Adoption(judge, transitions)
         self.look = DotDot(judge, manner.permissive).look
@@ -241,6 +241,8 @@ class Supervisor:
 
     def finished(self, call: Call) -> None:
         """The call has its answer."""
+        if call.name in EXECS and not call.answer[2]:  # the kernel has executed nothing
+            self.steady.go_on(call.notification.cookie)
         if self.trace is not None:
             self.trace.leave(call)
 

@@ -16,6 +16,7 @@ from certexec.kernel.procfs import (
     KEPT_MAX,
     Status,
     StatusReader,
+    is_main_thread,
     own_directory,
     own_link,
     pending_signals,
@@ -166,6 +167,26 @@ def test_few_files_are_kept_however_many_call(reader: StatusReader) -> None:
     assert len(os.listdir("/proc/self/fd")) == before + KEPT_MAX
     for one in threads:
         one.end()
+
+
+def test_a_main_thread_has_its_process_s_number_and_no_other_has(thread: Thread) -> None:
+    assert is_main_thread(os.getpid())
+    assert not is_main_thread(thread.tid)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        assert is_main_thread(other.pid)
+        other.kill()
+    assert not is_main_thread(other.pid)
+    assert not is_main_thread(0) and not is_main_thread(-1)
+
+
+def test_a_main_thread_that_one_may_not_signal_is_one_all_the_same() -> None:
+    if os.geteuid() != 0:
+        skip_or_fail("needs root")
+    child = os.fork()
+    if child == 0:
+        os.setresuid(65534, 65534, 65534)
+        os._exit(0 if is_main_thread(os.getppid()) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_signals_that_wait_are_told() -> None:

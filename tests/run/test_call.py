@@ -11,6 +11,7 @@ import pytest
 
 from certexec.kernel.notify import Notification
 from certexec.kernel.procfs import read_status
+from certexec.run import call as call_module
 from certexec.run import supervisor as supervisor_module
 from certexec.run.call import Call, GoneError
 from certexec.run.steady import Steady
@@ -43,6 +44,16 @@ def test_the_question_can_be_put_off_until_all_is_read_but_not_forgotten() -> No
         gone.check()
     with pytest.raises(GoneError):
         gone.path(0)
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_a_process_s_number_counts_only_while_the_caller_waits(
+    monkeypatch: pytest.MonkeyPatch, main: bool
+) -> None:
+    monkeypatch.setattr(call_module, "is_main_thread", lambda tid: main)
+    assert call(waits=True).task.tgid == os.getpid()
+    with pytest.raises(GoneError):
+        call(waits=False).task.tgid  # noqa: B018 - it looks
 
 
 def test_whoever_looks_at_a_name_before_it_is_used_asks_first() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from certexec.kernel.procfs import Status, read_status
 from certexec.run import exec_guard
-from certexec.run.exec_guard import excess
+from certexec.run.exec_guard import excess, keeps_rights
 
 
 def status(**changes: Any) -> Status:
@@ -49,6 +49,29 @@ def test_nothing_may_be_more(
 ) -> None:
     monkeypatch.setattr(exec_guard, "read_status", lambda pid: status(**after))
     assert excess(status(**before), os.getpid()) == why
+
+
+@pytest.mark.parametrize(
+    ("after", "same"),
+    [
+        ({}, True), ({"umask": 0o77, "tgid": 9, "ppid": 1}, True), ({"groups": [9, 8]}, False),
+        ({"uids": (7, 7, 7, 8)}, False), ({"gids": (8, 8, 9, 8)}, False), ({"prm": 3}, False),
+        ({"prm": 0}, False), ({"eff": 1}, False), ({"inh": 1}, False), ({"bnd": 1}, False),
+        ({"amb": 1}, False), ({"no_new_privs": 1}, False),
+    ],
+)  # fmt: skip
+def test_rights_are_kept_when_nothing_is_more_or_less(after: dict[str, Any], same: bool) -> None:
+    before = status(prm=1, no_new_privs=0)
+    later = status(**{"prm": 1, "no_new_privs": 0, **after})
+    assert keeps_rights(before, 1, lambda pid: later) is same
+
+
+@pytest.mark.parametrize("error", [OSError, KeyError, ValueError])
+def test_rights_that_cannot_be_read_are_not_kept(error: type[Exception]) -> None:
+    def read(pid: int) -> Status:
+        raise error
+
+    assert not keeps_rights(status(), 1, read)
 
 
 def test_what_cannot_be_told_is_more() -> None:

@@ -80,8 +80,8 @@ def test_whoever_asks_to_leave_ends_what_was_known_of_rights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "first"), [("setresuid", 5), ("setgroups", 0), ("capset", 1), ("execve", 1),
-                        ("prctl", 28), ("prctl", 24)],
+    ("name", "first"), [("setresuid", 5), ("setgroups", 0), ("capset", 1), ("prctl", 28),
+                        ("prctl", 24)],
 )  # fmt: skip
 def test_whoever_asks_for_other_rights_ends_what_was_known_of_them(name: str, first: int) -> None:
     judge: Any = SimpleNamespace()
@@ -92,6 +92,21 @@ def test_whoever_asks_for_other_rights_ends_what_was_known_of_them(name: str, fi
     assert steady.rights is not None
     here.watch(call_of(name, first))
     assert steady.rights is None
+
+
+@pytest.mark.parametrize("name", ["execve", "execveat"])
+def test_an_exec_puts_off_what_was_known_of_rights_until_it_was_seen_and_keeps_its_callers(
+    name: str,
+) -> None:
+    judge: Any = SimpleNamespace()
+    steady = Steady(True, [])
+    rights = steady.rights = read_status(os.getpid())
+    call = call_of(name)
+    call._steady = steady
+    Home(judge, steady).watch(call)
+    assert steady.rights is None and call.rights is rights
+    steady.go_on(call.notification.cookie)
+    assert steady.rights is rights
 
 
 def test_the_place_of_who_has_a_dead_caller_s_number_says_nothing_about_the_tree() -> None:

@@ -127,3 +127,59 @@ def test_few_tables_are_kept() -> None:
         another: Any = SimpleNamespace(of=SHUT.of)
         Steady(False, [another])
     assert 0 < len(steady_module._known) <= steady_module.KEPT_MAX
+
+
+# -- execs -----------------------------------------------------------------------------------------
+
+
+def known() -> Steady:
+    steady = Steady(True, [BLIND])
+    steady.rights = Status({**PLAIN})
+    return steady
+
+
+def test_after_an_exec_that_changed_nobody_all_is_as_before() -> None:
+    steady = known()
+    rights = steady.rights
+    steady.hold(7)
+    assert steady.rights is None and steady.holds(7) and not steady.holds(8)
+    steady.go_on(8)  # another one's
+    assert steady.rights is None
+    steady.go_on(7)
+    assert steady.rights is rights and not steady.holds(7)
+
+
+def test_while_an_exec_is_on_its_way_the_rights_of_each_call_are_read() -> None:
+    steady, read = known(), list[int]()
+    steady.hold(7)
+    for _ in range(2):
+        call(read, steady).rights  # noqa: B018 - it reads
+    assert len(read) == 2
+    steady.go_on(7)
+    assert call(read, steady).rights is steady.rights and len(read) == 2
+
+
+@pytest.mark.parametrize("other", ["exec", "change"])
+def test_what_else_happens_during_an_exec_ends_it_for_good(other: str) -> None:
+    steady, read = known(), list[int]()
+    steady.hold(7)
+    if other == "exec":
+        steady.hold(8)
+        steady.go_on(8)
+    else:
+        steady.end()
+    steady.go_on(7)
+    assert steady.rights is None
+    for _ in range(2):
+        call(read, steady).rights  # noqa: B018 - it reads
+    assert len(read) == 2
+
+
+def test_an_exec_brings_back_nothing_that_had_ended_before() -> None:
+    steady, read = known(), list[int]()
+    steady.end()
+    steady.hold(7)
+    steady.go_on(7)
+    for _ in range(2):
+        call(read, steady).rights  # noqa: B018 - it reads
+    assert len(read) == 2

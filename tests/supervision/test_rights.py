@@ -142,6 +142,23 @@ print(why(os.open, {str(roots)!r}, 0))
     assert said.split() == ["EACCES", "True", "0", "EACCES"]
 
 
+def test_a_capability_that_an_exec_took_away_is_gone_here_too_and_only_there(
+    cage: Cage, roots: Path
+) -> None:
+    """Lowering the ambient set, which no rule can watch, shows at the next exec."""
+    code = f"""
+import subprocess
+def cat():
+    return subprocess.run(["/bin/cat", {str(roots)!r}], capture_output=True).stdout.decode()
+print([cat(), cat()], libc.prctl(47, 4, 0, 0, 0))  # PR_CAP_AMBIENT_CLEAR_ALL
+print([cat(), cat()], isinstance(why(os.open, {str(roots)!r}, 0), int))
+"""
+    before = WITH_AMBIENT.replace("MASK", str(CAP_DAC_READ_SEARCH))
+    rules = (*SUPERVISED, 'execve: filename re "^" then permit')
+    said = cage.says(code, rules=rules, uid=0, before=before)
+    assert said.splitlines() == ["[\"root's\", \"root's\"] 0", "['', ''] True"]
+
+
 @pytest.mark.parametrize("options", [(), ("--setuid", "service"), ("--setgid", "netadmin")])
 def test_a_pidfd_signals_whom_the_program_itself_may_signal(
     cage: Cage, options: tuple[str, ...]
