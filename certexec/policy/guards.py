@@ -278,10 +278,6 @@ the rest: number to lists of tests, as for PROTECTED. The two of prctl(2) change
 Who makes a user namespace has others in it, too: that is among MOVING."""
 
 
-EXECUTING = (NUMBERS["execve"], NUMBERS["execveat"])
-"""Those of them that leave most callers the rights that they had."""
-
-
 def changes_rights(number: int, args: Sequence[int]) -> bool:
     """Tell whether a call with these six registers is one of CHANGING."""
     return number in CHANGING and any(

@@ -41,7 +41,7 @@ def guard(
     3. at the exec stop ask for the objection, kill when there is one;
     4. let go.
     """
-    tid, tgid = call.task.tid, call.task.tgid
+    tid, tgid = call.task.tid, call.status.tgid  # who it was: of who is killed nothing can be read
     # 1. an already traced task cannot be seized, and its tracer could change what we compare
     try:
         ptrace.seize(tid)

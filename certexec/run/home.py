@@ -10,7 +10,9 @@ import errno
 import os
 
 from certexec.kernel.procfs import proc
-from certexec.policy.guards import CHANGING, EXECUTING, MOVING, changes_rights, moves
+from certexec.kernel.syscalls import numbers_of
+from certexec.policy.evaluate import EXECS
+from certexec.policy.guards import CHANGING, MOVING, changes_rights, moves
 from certexec.run.call import Call, Fault
 
 TYPE_CHECKING = False
@@ -25,6 +27,8 @@ FOREIGN = "foreign-namespace"
 _places: dict[int, tuple[tuple[int, int], ...]] = {}
 """Where this process is, by its number."""
 _WATCHED = frozenset((*CHANGING, *MOVING))
+_EXECS = numbers_of(*EXECS)
+"""Those of them that leave most callers the rights that they had."""
 
 
 class Home:
@@ -45,7 +49,7 @@ class Home:
         number, args = call.notification.nr, call.notification.args
         if number not in _WATCHED:
             return
-        if number in EXECUTING:
+        if number in _EXECS:
             call.execs()  # what comes of it is seen at its stop
         elif changes_rights(number, args):
             self._steady.end()
@@ -53,6 +57,11 @@ class Home:
             self._left = True
             self._all_are_here = False
             self._steady.end()
+
+    def answered(self, call: Call) -> None:
+        """Take notice of an answer: an exec that the kernel has not made changes nothing."""
+        if call.notification.nr in _EXECS and not call.answer[2]:
+            self._steady.go_on(call.notification.cookie)
 
     def check(self, call: Call) -> None:
         """Raise Fault(EPERM), and log it, for a caller that is elsewhere."""

@@ -41,6 +41,7 @@ from certexec.run.transitions import NONE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from certexec.kernel.credentials import Mask
+    from certexec.kernel.procfs import Status
     from certexec.run.integrity import Judged
     from certexec.run.judge import Judge
     from certexec.run.places import Places
@@ -132,7 +133,8 @@ class Nested:
         if launch is None or launch.judged is None:
             call.fail(errno.EPERM)
             return
-        killed = guard(call, lambda pid: self._objection(call, launch, pid))
+        before = call.rights
+        killed = guard(call, lambda pid: self._objection(before, launch, pid))
         if killed:
             values = {"because": [killed]}
             self.judge.log(call, "deny", "exec-outcome", errno.EPERM, values)
@@ -225,7 +227,7 @@ class Nested:
         finally:
             os.close(fd)
 
-    def _objection(self, call: Call, launch: Launch, pid: int) -> str:
+    def _objection(self, before: Status, launch: Launch, pid: int) -> str:
         assert launch.judged is not None
         assert launch.permitted is not None
         try:
@@ -233,7 +235,7 @@ class Nested:
             integrity.confirm_identity(read_status(pid), launch.permitted, False)
         except CertexecError as error:
             return error.message
-        if gained := excess(call.status, pid):
+        if gained := excess(before, pid):
             return gained
         if launch.apart:
             start_securely(pid)  # it may do what its caller may not

@@ -241,8 +241,7 @@ class Supervisor:
 
     def finished(self, call: Call) -> None:
         """The call has its answer."""
-        if call.name in EXECS and not call.answer[2]:  # the kernel has executed nothing
-            self.steady.go_on(call.notification.cookie)
+        self.home.answered(call)
         if self.trace is not None:
             self.trace.leave(call)
 

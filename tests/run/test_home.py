@@ -109,6 +109,19 @@ def test_an_exec_puts_off_what_was_known_of_rights_until_it_was_seen_and_keeps_i
     assert steady.rights is rights
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_an_exec_that_the_kernel_has_not_made_leaves_all_as_it_was(left: bool) -> None:
+    judge: Any = SimpleNamespace()
+    steady = Steady(True, [])
+    steady.rights = read_status(os.getpid())
+    here, call = Home(judge, steady), call_of("execve")
+    call._steady = steady
+    here.watch(call)
+    call.answer = (0, 0, left)
+    here.answered(call)
+    assert (steady.rights is None) is left
+
+
 def test_the_place_of_who_has_a_dead_caller_s_number_says_nothing_about_the_tree() -> None:
     here = home()
     with pytest.raises(GoneError):

@@ -96,7 +96,7 @@ def test_what_runs_is_compared_once_more_at_its_exec_stop() -> None:
         before = read_status(os.getpid())
         if grown:
             before.caps = {**status.caps, "prm": 0, "bnd": 0}
-        told: str = made._objection(Stub(status=before), launch, os.getpid())
+        told: str = made._objection(before, launch, os.getpid())
         launch.close()
         return told
 
