@@ -377,3 +377,57 @@ def look(bytes directory, int pid):
         )
     finally:
         close(fd)
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct msghdr:
+        void *msg_name
+        unsigned int msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    ssize_t recvmsg(int fd, msghdr *message, int flags)
+    enum: SOL_SOCKET
+    enum: SCM_CREDENTIALS
+    enum: MSG_PEEK
+    enum: MSG_DONTWAIT
+
+cdef struct credentials:  # a struct cmsghdr with a struct ucred, and what aligns the next one
+    uint64_t length
+    int32_t level
+    int32_t kind
+    char content[16]
+
+cdef enum:
+    PEEK_MAX = 64
+    UCRED = 12
+
+
+def peek(int fd):
+    """As ``packets._peek``."""
+    cdef char room[PEEK_MAX]
+    cdef credentials told
+    cdef iovec piece
+    cdef msghdr message
+    cdef ssize_t size
+    while True:
+        memset(&message, 0, sizeof(message))
+        memset(&told, 0, sizeof(told))
+        piece.iov_base, piece.iov_len = room, sizeof(room)
+        message.msg_iov, message.msg_iovlen = &piece, 1
+        message.msg_control, message.msg_controllen = &told, sizeof(told)
+        size = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT)
+        if size >= 0:
+            break
+        if errno == EAGAIN:
+            return None
+        if errno != EINTR:
+            raise failure(errno)
+        PyErr_CheckSignals()
+    sender = b""
+    if (message.msg_controllen >= 16 + UCRED and told.length == 16 + UCRED
+            and told.level == SOL_SOCKET and told.kind == SCM_CREDENTIALS):
+        sender = PyBytes_FromStringAndSize(told.content, UCRED)
+    return PyBytes_FromStringAndSize(room, size), sender, message.msg_flags

@@ -18,6 +18,7 @@ from certexec.errors import RunError
 from certexec.kernel.credentials import forbid_attach
 from certexec.kernel.digest import stay_with_openssl
 from certexec.kernel.fork import fork_into, open_cgroup, other_group
+from certexec.kernel.libc import syscall
 from certexec.kernel.procfs import in_initial_user_namespace, keep_view_as, settle_in
 from certexec.run.ahead import Habit, begin, put_an_end_to
 from certexec.run.channel import peer_pidfd, ready
@@ -75,6 +76,7 @@ ACCEPT_MAX = 64
 """connections taken in one go, before the others' turn."""
 RESIDENT = "--resident"
 """The argument of serve.py that makes it stay."""
+_ACCEPT4, _FLAGS = 288, _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 DONE, REPLACED = 0, 1
 _FAILED = 125
 
@@ -125,7 +127,8 @@ class Resident:
             self._forget_late()
             self._serve_waiting()
             self._let_in()
-            waits = self.turns.waiting or self.silent
+            # while something starts, who waits for it goes first: poll comes back by then
+            waits = self.turns.waiting or self.silent or self.starting
             if self.ends or (not waits and self._is_replaced()):
                 self._leave()
                 return DONE if self.ends else REPLACED
@@ -164,7 +167,7 @@ class Resident:
         due = [request.deadline for request in self.silent.values()]
         if self.undertaker.holds:
             due.append(time.monotonic() + RETRY)
-        if self.turns.waiting:
+        if self.starting:
             due += [child.since + STARTING_TIME for child in self.starting.values()]
         return None if not due else max(0.001, min(due) - time.monotonic())
 
@@ -175,11 +178,10 @@ class Resident:
             if self.undertaker.is_full:
                 return
             try:
-                fd, _ = self.listener._accept()  # type: ignore[attr-defined]
+                fd = syscall(_ACCEPT4, self.listener.fileno(), None, None, _FLAGS)
             except OSError:
                 return  # nobody is left, or there is no descriptor: poll comes back to it
             connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fileno=fd)
-            connection.setblocking(False)
             try:
                 request = Request(connection, time.monotonic() + HELLO_TIME)
             except OSError:
@@ -191,11 +193,14 @@ class Resident:
                 request.close(self.undertaker)
                 continue
             self.silent[fd] = request
-            self.poll.register(fd, select.EPOLLIN)
+            self.poll.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
+            return  # most speak next: poll comes back to the others
 
     def _hear(self, fd: int) -> None:
-        if self._take_hello(self.silent[fd]):
-            self._forget(fd)
+        request = self.silent.pop(fd)  # poll has told of it, and tells no more
+        if not self._take_hello(request):
+            self.silent[fd] = request
+            self.poll.modify(fd, select.EPOLLIN | select.EPOLLONESHOT)
 
     def _forget(self, fd: int) -> Request:
         try:
@@ -281,7 +286,7 @@ class Resident:
         limit = time.monotonic() - STARTING_TIME
         for pid in [pid for pid, child in self.starting.items() if child.since < limit]:
             del self.starting[pid]
-        while len(self.starting) < self.starting_max:
+        while self.turns.waiting and len(self.starting) < self.starting_max:
             turn = self.turns.next(self._with_their_share())
             if turn is None:
                 return

@@ -17,6 +17,7 @@ import os
 
 from certexec.errors import CertexecError
 from certexec.kernel.libc import syscall
+from certexec.kernel.packets import CREDENTIALS, peek
 from certexec.kernel.procfs import go_home, own_directory, proc, read_file
 from certexec.run.channel import Channel, parse_hello
 from certexec.run.decide import confinement_of
@@ -53,7 +54,6 @@ LOOK_EVERY = 16
 OWN_MAX = 5 << 20
 """bytes of one's own; who keeps more makes room for a fresh process."""
 _FLAGS = 3
-_CREDENTIALS = 12
 
 
 def task(caller: Caller, fds: list[int]) -> tuple[bytes, list[tuple[int, int, bytes]]]:
@@ -118,20 +118,18 @@ def peek_hello(connection: _socket.socket) -> int | None:
     None for anything else. No descriptor is taken: to close somebody's file is to wait for its
     file system, and that is for the process that serves it. Raises BlockingIOError.
     """
-    room = _socket.CMSG_SPACE(_CREDENTIALS)  # and none for the descriptor: it is told by CTRUNC
     try:
-        data, ancillary, flags, _ = connection.recvmsg(64, room, _socket.MSG_PEEK)
-        peer = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS)
+        found = peek(connection.fileno())
+        if found is None:
+            raise BlockingIOError
+        data, sender, flags = found
+        peer = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, CREDENTIALS)
     except BlockingIOError:
         raise
     except OSError:
         return None
-    sender = b""
-    for _, kind, content in ancillary:
-        if kind == _socket.SCM_CREDENTIALS:
-            sender = content
     lost = flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC)
-    if lost != _socket.MSG_CTRUNC or len(sender) != _CREDENTIALS or sender[:4] != peer[:4]:
+    if lost != _socket.MSG_CTRUNC or len(sender) != CREDENTIALS or sender[:4] != peer[:4]:
         return None
     return None if parse_hello(data, 0) is None else int.from_bytes(sender[4:8], "little")
 

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certexec.kernel import circumstances, doors, libc, memory, notify
+from certexec.kernel import circumstances, doors, libc, memory, notify, packets
 from tests.execution.world import load_hook
 from tests.isolation import PROJECT, skip_or_fail
 
@@ -65,7 +65,7 @@ def way(request: pytest.FixtureRequest, built: Any) -> Any:
     return SimpleNamespace(
         receive=notify._receive, is_valid=notify._is_valid, respond=notify._respond,
         add_fd=notify._add_fd, copy=memory._copy, read_text=memory.read_text, syscall=libc.syscall,
-        look=circumstances._look,
+        look=circumstances._look, peek=packets._peek,
     )  # fmt: skip
 
 
@@ -426,6 +426,37 @@ def test_nobody_is_told_of_who_is_gone(way: Any) -> None:
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+# -- a stranger's packet ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["who", "not who"])
+def test_a_packet_is_looked_at_and_stays(way: Any, told: bool) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    before = set(os.listdir("/proc/self/fd"))
+    try:
+        assert way.peek(ours.fileno()) is None
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, told)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))]
+        theirs.sendmsg([b"said"], rights if told else [])
+        who = struct.pack("=iII", os.getpid(), os.getuid(), os.getgid()) if told else b""
+        data, sender, flags = way.peek(ours.fileno())
+        assert (data, sender) == (b"said", who)
+        assert bool(flags & socket.MSG_CTRUNC) == told  # the descriptor, which is not taken
+        assert way.peek(ours.fileno()) == (data, sender, flags)
+        assert set(os.listdir("/proc/self/fd")) == before
+        ours.recv(100)
+        theirs.send(b"x" * 100)
+        data, sender, flags = way.peek(ours.fileno())
+        assert (data, sender) == (b"x" * 64, who) and flags & socket.MSG_TRUNC
+        ours.recv(100)
+        theirs.close()
+        assert way.peek(ours.fileno())[0] == b""
+    finally:
+        ours.close()
+    with pytest.raises(OSError):
+        way.peek(CLOSED)
+
+
 # -- which of them runs --------------------------------------------------------------------------
 
 
@@ -450,7 +481,9 @@ def test_without_them_or_with_broken_ones_python_does_it(
     shutil.copy(built.path, place)
     check(
         "from certexec.kernel import circumstances, doors, libc, memory, notify\n"
+        "from certexec.kernel import packets\n"
         "assert circumstances._look is doors.compiled.look\n"
+        "assert packets._peek is doors.compiled.peek\n"
         "used = [libc.syscall, memory.read_text, notify._receive, notify._is_valid, notify._add_fd,"
         " notify._respond]\n"
         "assert all(one is getattr(doors.compiled, one.__name__) for one in used), used"

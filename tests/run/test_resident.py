@@ -251,3 +251,33 @@ def test_nobody_is_let_in_whose_connection_could_not_be_closed(
             assert resident.poll.poll(0) == [(listener.fileno(), select.EPOLLIN)]
             accepted, _ = listener.accept()  # nobody else has
             accepted.close()
+
+
+def test_whoever_has_said_nothing_when_looked_at_is_heard_when_it_does(resident: Any) -> None:
+    connection, launcher = pair()
+    fd = connection.fileno()
+    resident.silent[fd] = Request(connection, time.monotonic() + 60)
+    resident.poll.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
+    send(launcher, HELLO, launcher.fileno())
+    assert [one for one, _ in resident.poll.poll(5)] == [fd]
+    assert resident.poll.poll(0) == []  # told once
+    hello = connection.recv(100)
+    resident._hear(fd)
+    assert fd in resident.silent
+    send(launcher, hello, launcher.fileno())
+    assert [one for one, _ in resident.poll.poll(5)] == [fd]
+    resident._forget(fd)
+    for one in (connection, launcher):
+        one.close()
+
+
+def test_after_a_start_that_is_never_said_to_run_it_is_looked_whether_another_version_counts(
+    resident: Any,
+) -> None:
+    assert resident._patience() is None
+    resident.starting[1] = SimpleNamespace(since=time.monotonic(), uid=0)
+    resident.starting_max = 8
+    assert 0 < resident._patience() <= STARTING_TIME
+    resident.starting[1].since -= STARTING_TIME
+    resident._serve_waiting()
+    assert resident._patience() is None
