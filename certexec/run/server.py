@@ -343,7 +343,9 @@ class _Execution:
         pid = self.invoker.pid
         try:
             confirm_at_exec_stop(pid, self.approved.judged)
-            confirm_identity(read_status(pid), self.approved.permitted, self.approved.grant)
+            # the supervisor's reader keeps the file open for the first call
+            read = read_status if self.supervisor is None else self.supervisor.statuses.read
+            confirm_identity(read(pid), self.approved.permitted, self.approved.grant)
         except (CertexecError, OSError, KeyError, ValueError) as error:
             if not isinstance(error, CertexecError):
                 error = RunError("internal", f"the exec stop cannot be judged: {error}")
