@@ -1,19 +1,24 @@
-"""Whole programs under a certificate, beside the same programs bare and under peers."""
+"""Whole programs under a certificate, beside the same programs bare and under peers.
+
+With the resident server, which is what `certexec setup` leaves on a machine with systemd.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from functools import partial
 
 from bench.frame import BOTH, ENVIRONMENT, OURS, Bench, Limit, Line
+from bench.groups.server import SETTLE, server
 from bench.pairs import Command
 from bench.programs import every_name_policy, everything_policy
 
 NAME = "whole"
-ABOUT = "whole programs, from the shell's fork to their exit"
+ABOUT = "whole programs, from the shell's fork to their exit, with the resident server"
 ORDER = 40
 KINDS = {"kernel-only": 1.05, "supervised": 1.5}
 TASKS = ("git status", "tar of a tree", "gcc compile", "40 execs in a shell")
@@ -37,6 +42,14 @@ int main(void) { return puts("x"); }
 def measure(bench: Bench) -> list[Line]:
     """Measure the four tasks; one whose program is missing here is left out."""
     tasks = bench.once("whole", lambda: _make(bench))
+    with server():
+        time.sleep(SETTLE)
+        return _compare(bench, tasks)
+
+
+def _compare(
+    bench: Bench, tasks: dict[str, tuple[list[str], dict[str, str]]]
+) -> list[Line]:
     lines = []
     for task, (argv, certificates) in tasks.items():
         commands: dict[tuple[str, str], Command] = {
