@@ -77,8 +77,9 @@ ACCEPT_MAX = 64
 RESIDENT = "--resident"
 """The argument of serve.py that makes it stay."""
 _ACCEPT4, _FLAGS = 288, _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
-DONE, REPLACED = 0, 1
-_FAILED = 125
+LOOK_EVERY = 0.5
+"""seconds between looks for a new version while starts, which these delay, are on their way."""
+DONE, REPLACED, _FAILED = 0, 1, 125
 
 
 class Resident:
@@ -86,8 +87,7 @@ class Resident:
 
     def __init__(self, listener: _socket.socket, layout: Layout, version: str) -> None:
         self.listener = listener
-        self.layout = layout
-        self.version = version
+        self.layout, self.version = layout, version
         self.ours = Surroundings(layout.launcher)
         self.known = Known()
         self.undertaker = Undertaker()
@@ -100,8 +100,7 @@ class Resident:
         self.habit = Habit()
         self.starting: dict[int, Child] = {}
         self.starting_max = STARTING_MAX * (os.cpu_count() or 1)
-        self.ends = False
-        self.listens = True
+        self.ends, self.listens, self.looked = False, True, 0.0
         self.poll = select.epoll()
         self.wakeup = -1
 
@@ -127,8 +126,7 @@ class Resident:
             self._forget_late()
             self._serve_waiting()
             self._let_in()
-            # while something starts, who waits for it goes first: poll comes back by then
-            waits = self.turns.waiting or self.silent or self.starting
+            waits = self.turns.waiting or self.silent
             if self.ends or (not waits and self._is_replaced()):
                 self._leave()
                 return DONE if self.ends else REPLACED
@@ -156,6 +154,9 @@ class Resident:
             turn[1].close(self.undertaker)
 
     def _is_replaced(self) -> bool:
+        if self.starting and time.monotonic() < self.looked + LOOK_EVERY:
+            return False  # who waits for that start goes first
+        self.looked = time.monotonic()
         try:
             return os.readlink(self.layout.current) != self.version
         except OSError:  # certexec is not set up any more
@@ -167,8 +168,7 @@ class Resident:
         due = [request.deadline for request in self.silent.values()]
         if self.undertaker.holds:
             due.append(time.monotonic() + RETRY)
-        if self.starting:
-            due += [child.since + STARTING_TIME for child in self.starting.values()]
+        due += [child.since + STARTING_TIME for child in self.starting.values()]
         return None if not due else max(0.001, min(due) - time.monotonic())
 
     # -- requests ---------------------------------------------------------------------------------

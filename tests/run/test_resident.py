@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from certexec.run import resident as resident_module
 from certexec.run import undertaker as undertaker_module
 from certexec.run.peer import Caller
 from certexec.run.request import Request
-from certexec.run.resident import STARTING_TIME, Resident
+from certexec.run.resident import LOOK_EVERY, STARTING_TIME, Resident
 from certexec.run.turns import ROOT, Turns
 from certexec.run.undertaker import Undertaker
 from certexec.run.warm import IDLE, RUNS, Child
@@ -281,3 +282,22 @@ def test_after_a_start_that_is_never_said_to_run_it_is_looked_whether_another_ve
     resident.starting[1].since -= STARTING_TIME
     resident._serve_waiting()
     assert resident._patience() is None
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_new_version_is_looked_for_between_starts_and_among_them_from_time_to_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """Where programs start all the time there is no moment between starts."""
+    current = tmp_path / "current"
+    current.symlink_to("versions/new" if replaced else "versions/old")
+    now = 100.0
+    monkeypatch.setattr(resident_module.time, "monotonic", lambda: now)
+    one, _ = server(now)
+    one.layout, one.version, one.looked = SimpleNamespace(current=str(current)), "versions/old", now
+    assert one._is_replaced() is replaced
+    one.starting[1] = SimpleNamespace(uid=1000, since=now)
+    assert not one._is_replaced()
+    now += LOOK_EVERY
+    assert one._is_replaced() is replaced
+    assert not one._is_replaced()
