@@ -14,29 +14,14 @@ import os
 import select
 import time
 
-from certexec.errors import RunError
-from certexec.kernel.credentials import forbid_attach
-from certexec.kernel.digest import stay_with_openssl
 from certexec.kernel.fork import fork_into, open_cgroup, other_group
 from certexec.kernel.libc import syscall
-from certexec.kernel.procfs import in_initial_user_namespace, keep_view_as, settle_in
 from certexec.run.ahead import Habit, begin, put_an_end_to
 from certexec.run.channel import peer_pidfd, ready
 from certexec.run.known import Known
-from certexec.run.layout import SYSTEM
 from certexec.run.peer import ElsewhereError, Surroundings, examine, has_ended
 from certexec.run.request import Request
-from certexec.run.server import STDERR, Settings, self_test
-from certexec.run.server_socket import (
-    GIVEN,
-    NOTE,
-    SO_PASSCRED,
-    SOCKET,
-    inherited,
-    is_ours,
-    listen,
-    note,
-)
+from certexec.run.server_socket import SO_PASSCRED
 from certexec.run.signals import listen_until
 from certexec.run.turns import Turns, with_their_share
 from certexec.run.undertaker import RETRY, Undertaker
@@ -45,7 +30,6 @@ from certexec.run.warm import (
     IDLE,
     RUNS,
     SETTLED,
-    VIEW,
     Child,
     peek_hello,
     serve_by_turns,
@@ -62,6 +46,10 @@ if TYPE_CHECKING:
 
 RESTING_MAX = 3
 """processes that wait for another caller of the kind they are used to; each holds some 5 MB."""
+SURPLUS_MAX, RESTING_TIME = 4, 5.0
+"""more of them, and the seconds for which these wait. A fresh process takes several times as long
+for its first caller: were they made anew for each few callers that come at once, these would keep
+the next ones waiting, and so come to be more and more."""
 STARTING_MAX = 4
 """executions per processor that may be on their way at once; more only get in each other's way."""
 STARTING_TIME = 0.2
@@ -169,6 +157,7 @@ class Resident:
         if self.undertaker.holds:
             due.append(time.monotonic() + RETRY)
         due += [child.since + STARTING_TIME for child in self.starting.values()]
+        due += [child.since + RESTING_TIME for child in self._surplus()]
         return None if not due else max(0.001, min(due) - time.monotonic())
 
     # -- requests ---------------------------------------------------------------------------------
@@ -214,6 +203,9 @@ class Resident:
             now = time.monotonic()
             for fd in [fd for fd, one in self.silent.items() if one.deadline <= now]:
                 self._forget(fd).close(self.undertaker)
+        for child in self._surplus():
+            if child.since + RESTING_TIME <= time.monotonic():
+                self._let_go(child)
 
     def _take_hello(self, request: Request) -> bool:
         """Receive who asks and let it wait for its turn; False while it has said nothing.
@@ -413,15 +405,20 @@ class Resident:
             self._warm_up(child.cgroups)
 
     def _rest(self, child: Child) -> None:
-        """Let a child wait for the next caller of its kind, and the one that waited longest go."""
+        """Let a child wait for the next caller of its kind, and of too many the first one go."""
         self.starting.pop(child.pid, None)
         self.turns.ended(child.uid)
         child.uid = -1
         child.runs = False
+        child.since = time.monotonic()
         self.idle.append(child)
-        used = [one for one in self.idle if one.key is not None]
-        if len(used) > RESTING_MAX:
-            self._let_go(used[0])
+        surplus = self._surplus()
+        if len(surplus) > SURPLUS_MAX:
+            self._let_go(surplus[0])
+
+    def _surplus(self) -> list[Child]:
+        """Return the used children at rest but for the few that stay, the first one first."""
+        return [one for one in self.idle if one.key is not None][:-RESTING_MAX]
 
     def _study(self, message: bytes) -> None:
         if not study(message, self.known):
@@ -446,55 +443,3 @@ class Resident:
             self._let_go(child)
             if child.uid >= 0:
                 self.turns.ended(child.uid)
-
-
-def stay(settings: Settings, layout: Layout = SYSTEM) -> int:
-    """Be the resident server until told to end; returns the exit code.
-
-    ``settings``: how the modules of a run are loaded.
-
-    1. what the one who started it lives under is undone, as binfmt/server.h does it;
-    2. modules, and a view of /proc that stays, under a number that children keep;
-    3. the socket; a new version takes it over.
-
-    Raises CertexecError.
-    """
-    if os.geteuid() != 0 or not in_initial_user_namespace():
-        raise RunError("not-root", "the resident server is for the machine's root")
-    # 1.
-    forbid_attach()
-    os.setgroups([])
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
-    os.umask(0o077)
-    os.chdir("/")
-    null = os.open("/dev/null", os.O_RDWR)
-    for standard in (0, 1):
-        os.dup2(null, standard)
-    if null > STDERR:
-        os.close(null)
-    # 2.
-    self_test(settings)
-    stay_with_openssl()
-    import certexec.policy.landlock
-    import certexec.run.landlock  # noqa: F401 - loaded where a policy asks for it
-
-    settle_in()
-    keep_view_as(VIEW)
-    gc.collect()
-    gc.freeze()
-    # 3.
-    version = os.readlink(layout.current)
-    given = inherited(GIVEN)
-    listener = listen() if given is None else given
-    note(os.path.basename(version))
-    if Resident(listener, layout, version).run() == REPLACED:
-        os.dup2(listener.fileno(), GIVEN)
-        os.set_inheritable(GIVEN, True)
-        os.chdir("/")
-        python, server = f"{layout.current}/python", f"{layout.current}/serve.py"
-        os.execve(python, ["python", "-I", "-S", server, RESIDENT], {})  # noqa: S606
-    os.unlink(NOTE)
-    if is_ours():
-        os.unlink(SOCKET)
-    return 0

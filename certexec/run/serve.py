@@ -1,6 +1,6 @@
 """The entry of the policy server: ``python -I -S serve.py``, started by the launcher.
 
-With --resident it is the one that stays, started by root (certexec.run.resident).
+With --resident it is the one that stays, started by root (certexec.run.stay).
 
 The launcher has made this process the server's own: root's ids when the certificate is
 set-user-ID, a session of its own, "/" as directory, an empty environment, /dev/null on 0 to 2 and
@@ -74,7 +74,7 @@ def main() -> int:
     if sys.argv[1:] == ["--self-test"]:
         return self_test(settings)
     if sys.argv[1:] == ["--resident"]:
-        from certexec.run.resident import stay
+        from certexec.run.stay import stay
 
         return stay(settings)
     return serve(SOCKET, settings)

@@ -196,7 +196,8 @@ class Child:
     Attributes:
         pid: its number; leash: the socket to it; cgroups: where it lives.
         key: for which callers it can be used, None for any; lessons: how much it knows.
-        uid: whom it serves, -1 for nobody; since: when that began; runs: it has said so.
+        uid: whom it serves, -1 for nobody; since: when that, or its rest, began; runs: it has said
+            so.
         settled: it has closed what was not its own.
         request: what it was given, until it has taken all that came with that.
     """

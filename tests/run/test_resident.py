@@ -19,7 +19,14 @@ from certexec.run import resident as resident_module
 from certexec.run import undertaker as undertaker_module
 from certexec.run.peer import Caller
 from certexec.run.request import Request
-from certexec.run.resident import LOOK_EVERY, STARTING_TIME, Resident
+from certexec.run.resident import (
+    LOOK_EVERY,
+    RESTING_MAX,
+    RESTING_TIME,
+    STARTING_TIME,
+    SURPLUS_MAX,
+    Resident,
+)
 from certexec.run.turns import ROOT, Turns
 from certexec.run.undertaker import Undertaker
 from certexec.run.warm import IDLE, RUNS, Child
@@ -301,3 +308,62 @@ def test_a_new_version_is_looked_for_between_starts_and_among_them_from_time_to_
     now += LOOK_EVERY
     assert one._is_replaced() is replaced
     assert not one._is_replaced()
+
+
+# -- who rests -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rested(resident: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A server at whose children one can look: ``rest`` lets another one come to rest."""
+    resident.now = 100.0
+    monkeypatch.setattr(resident_module.time, "monotonic", lambda: resident.now)
+    ends: list[socket.socket] = []
+
+    def rest(key: tuple[object, ...] | None = ("kind",)) -> Child:
+        leash, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ends.append(theirs)
+        child = Child(1000 + len(ends), leash, "", 0)
+        child.key, child.uid = key, 1000
+        resident.turns.started(1000)
+        resident.leashes[leash.fileno()] = child
+        resident.poll.register(leash.fileno(), select.EPOLLIN)
+        if key is None:
+            resident.idle.append(child)
+        else:
+            resident._rest(child)
+        return child
+
+    resident.rest = rest
+    yield resident
+    for one in [*ends, *(child.leash for child in resident.leashes.values())]:
+        one.close()
+
+
+def test_after_a_crowd_some_more_processes_rest_for_a_while_and_the_first_ones_go(
+    rested: Any,
+) -> None:
+    crowd = [rested.rest() for _ in range(RESTING_MAX + SURPLUS_MAX + 2)]
+    assert rested.idle == crowd[2:]
+    assert rested._patience() == RESTING_TIME
+    rested.now += RESTING_TIME - 0.5
+    late = rested.rest()
+    assert rested.idle == [*crowd[3:], late]
+    rested._forget_late()
+    assert rested.idle == [*crowd[3:], late]
+    rested.now += 0.5
+    rested._forget_late()
+    assert rested.idle == [*crowd[-RESTING_MAX + 1 :], late]
+    assert rested._patience() is None
+    rested.now += 100 * RESTING_TIME
+    rested._forget_late()
+    assert len(rested.idle) == RESTING_MAX
+
+
+def test_a_fresh_process_is_none_of_them(rested: Any) -> None:
+    fresh = rested.rest(None)
+    for _ in range(RESTING_MAX + 1):
+        rested.rest()
+    rested.now += RESTING_TIME
+    rested._forget_late()
+    assert fresh in rested.idle and len(rested.idle) == RESTING_MAX + 1
