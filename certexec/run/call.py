@@ -116,6 +116,14 @@ class Call:
         return self._task
 
     def _find_process(self) -> int:
+        return self.status.tgid
+
+    @property
+    def process(self) -> int:
+        """Its process's number, as ``task.tgid``, for who asks nothing else: nothing is kept.
+
+        Raises GoneError when the caller is no longer there.
+        """
         tid = self.notification.tid
         if self._status is None and is_main_thread(tid):
             self.still_waits()  # so it was the caller's number when we asked

@@ -255,7 +255,7 @@ class Supervisor:
     def _answer(self, call: Call) -> bool:
         """Answer one call, or hand it to a worker (True: the worker owns it now)."""
         if not self.transitions.one_policy:
-            place = self.transitions.of(call.task.tgid)
+            place = self.transitions.of(call.process)
             if place == NONE:
                 self.judge.note(f"process {call.task.tgid} is nobody's child")
                 call.fail(errno.EPERM)

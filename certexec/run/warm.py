@@ -161,7 +161,7 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
     leash = _socket.socket(fileno=LEASH)
     leash.send(SETTLED, _socket.MSG_NOSIGNAL)
     first = True
-    for number in range(1, EXECUTIONS_MAX):
+    for number in range(1, EXECUTIONS_MAX + 1):
         data, ancillary, _, _ = leash.recvmsg(
             TASK_MAX, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC
         )
@@ -176,8 +176,8 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
         first = False
         if code or execution.grants or not _tidy():
             return code
-        if number % LOOK_EVERY == 0 and own_memory() > OWN_MAX:
-            return 0
+        if number == EXECUTIONS_MAX or (number % LOOK_EVERY == 0 and own_memory() > OWN_MAX):
+            break  # without a word: who says that it is idle may be given the next one at once
         leash.send(IDLE, _socket.MSG_NOSIGNAL)
     return 0
 

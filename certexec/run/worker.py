@@ -33,7 +33,10 @@ class Worker:
         self.done = False
 
     def start(self) -> None:
-        """Run in a new thread."""
+        """Run in a new thread. Raises GoneError when the caller is no longer there."""
+        # by this thread: the loop keeps status files open, and whoever else read them meanwhile
+        # could get another process's
+        self.operation.call.status  # noqa: B018 - it is read, and stays known
         _thread.start_new_thread(self._run, ())
 
     def _run(self) -> None:

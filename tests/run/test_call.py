@@ -51,9 +51,16 @@ def test_a_process_s_number_counts_only_while_the_caller_waits(
     monkeypatch: pytest.MonkeyPatch, main: bool
 ) -> None:
     monkeypatch.setattr(call_module, "is_main_thread", lambda tid: main)
-    assert call(waits=True).task.tgid == os.getpid()
+    assert call(waits=True).process == os.getpid()
     with pytest.raises(GoneError):
-        call(waits=False).task.tgid  # noqa: B018 - it looks
+        call(waits=False).process  # noqa: B018 - it looks
+
+
+def test_who_asks_for_the_process_of_a_task_knows_its_status_from_then_on() -> None:
+    """Of a caller that was let go on nothing can be read, and its kill is to be logged."""
+    one = call(waits=True)
+    assert one.process == os.getpid() and one._status is None
+    assert one.task.tgid == os.getpid() and one._status is not None
 
 
 def test_whoever_looks_at_a_name_before_it_is_used_asks_first() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from certexec.run import resident as resident_module
 from certexec.run import undertaker as undertaker_module
+from certexec.run import warm
 from certexec.run.peer import Caller
 from certexec.run.request import Request
 from certexec.run.resident import (
@@ -367,3 +368,24 @@ def test_a_fresh_process_is_none_of_them(rested: Any) -> None:
     rested.now += RESTING_TIME
     rested._forget_late()
     assert fresh in rested.idle and len(rested.idle) == RESTING_MAX + 1
+
+
+@pytest.mark.parametrize("why", ["executions", "memory"])
+def test_a_process_that_will_serve_nobody_else_does_not_say_that_it_is_idle(
+    monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """The next caller would be given to it, and find nobody."""
+    execution = SimpleNamespace(serve=lambda fds: 0, grants=False, tell=lambda: None)
+    monkeypatch.setattr(warm, "Execution", lambda *those: execution)
+    monkeypatch.setattr(warm, "_caller", lambda facts: None)
+    monkeypatch.setattr(warm, "_tidy", lambda: True)
+    monkeypatch.setattr(warm, "EXECUTIONS_MAX" if why == "executions" else "LOOK_EVERY", 2)
+    monkeypatch.setattr(warm, "own_memory", lambda: warm.OWN_MAX + (why == "memory"))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monkeypatch.setattr(warm, "LEASH", theirs.detach())
+    for _ in range(2):
+        ours.sendmsg([warm.TASK], warm.rights_of([0]))
+    known: Any = None
+    assert warm.serve_by_turns(known, known) == 0
+    assert [ours.recv(9) for _ in range(3)] == [warm.SETTLED, warm.IDLE, b""]
+    ours.close()
