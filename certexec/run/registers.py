@@ -95,9 +95,10 @@ class RegisterJudge:
 
     def fork(self, call: Call) -> None:
         """Let a process be made, and note whose child it is."""
+        parent = call.process  # while it waits: later on it may have ended
         child = follow(call)
         if child:
-            self.supervisor.transitions.born(child, call.task.tgid)
+            self.supervisor.transitions.born(child, parent)
 
 
 def _is_thread(call: Call) -> bool:
