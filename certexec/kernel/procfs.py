@@ -283,6 +283,11 @@ class StatusReader:
             kept.said = said
         return kept.status
 
+    def reads_on(self, tid: int) -> bool:
+        """Tell whether the thread that was read under this number last has not ended since."""
+        kept = self._kept.get(tid)
+        return kept is not None and _read_again(kept.fd) != b""
+
     def close(self) -> None:
         """Give all files back."""
         for tid in list(self._kept):

@@ -64,8 +64,10 @@ class FollowingListener(Listener):
 
     __slots__ = (
         "_follows", "_gives_way", "_limit_allows", "_note", "_prepared", "_streak", "_stuck",
-        "_thread", "_tid", "_until", "_usual", "mask",
+        "_thread", "_tid", "_until", "mask",
     )  # fmt: skip
+    usual = 0.0
+    """seconds that a call took which was made as ever, the last one of this process."""
 
     def __init__(self, fd: int, mask: Mask, note: Callable[[str], None]) -> None:
         super().__init__(fd)
@@ -78,7 +80,6 @@ class FollowingListener(Listener):
         self._follows = False
         self._gives_way = self._limit_allows = False
         self._until = 0.0
-        self._usual = 0.0
         self._stuck = False
 
     def wake_synchronously(self) -> bool:
@@ -87,6 +88,17 @@ class FollowingListener(Listener):
             return False
         self._thread = get_ident()
         return True
+
+    def expect(self, tid: int) -> None:
+        """Follow this thread from its first call on: there is no other one, and it runs now.
+
+        Only where it is known what a call takes that is made as ever. With all our own rights.
+        """
+        if self._thread and self.usual:
+            self._tid = tid
+            self._streak = STREAK
+            self._prepare()
+            self._look_again(monotonic(), beside=1)
 
     def receive(self) -> Notification | None:
         """Take the next notification, and see whose it is."""
@@ -115,14 +127,14 @@ class FollowingListener(Listener):
             try:
                 return super().install_fd(cookie, fd, close_on_exec)
             finally:
-                self._usual = monotonic() - began
+                FollowingListener.usual = monotonic() - began
         if not self._follows or self._gives_way and not self._may_come_back():
             return super().install_fd(cookie, fd, close_on_exec)
         try:
             return self._install_beside(cookie, fd, close_on_exec)
         finally:
             ended = monotonic()
-            if ended - began > self._usual:  # it did harm: others have come, say
+            if ended - began > self.usual:  # it did harm: others have come, say
                 self._follows = False
                 self._until = ended + max(LEASE, PATIENCE * (ended - began))
 
@@ -187,14 +199,17 @@ class FollowingListener(Listener):
         """Tell whether what was proven holds for the rights of just now."""
         return self._limit_allows or not self.mask.changed
 
-    def _look_again(self, now: float) -> None:
-        """See whether the caller can be followed for a while, and would be in nobody's way."""
+    def _look_again(self, now: float, beside: int = 0) -> None:
+        """See whether the caller can be followed for a while, and would be in nobody's way.
+
+        ``beside``: how many of those who run now will sleep while it is: the caller, or nobody.
+        """
         self._until = now + LEASE
         self._follows = False
         if self._tid <= 0:
             return  # in another PID namespace: several callers may look like one
         try:
-            if runnable() >= len(os.sched_getaffinity(0)):
+            if runnable() - beside >= len(os.sched_getaffinity(0)):
                 return
             # with one processor the caller stays; else it would leave, and we would not follow
             self._gives_way = len(os.sched_getaffinity(self._tid)) > 1

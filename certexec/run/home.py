@@ -17,6 +17,7 @@ from certexec.run.call import Call, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from certexec.kernel.procfs import StatusReader
     from certexec.run.judge import Judge
     from certexec.run.steady import Steady
 
@@ -43,6 +44,18 @@ class Home:
         self._place = _own()
         self._all_are_here = False
         self._left = False
+
+    def expect(self, tid: int, statuses: StatusReader) -> None:
+        """Look where the tree's first thread is before it asks: whoever leaves asks first.
+
+        ``statuses``: has its file open, which tells that the number is still its own.
+        """
+        try:
+            place = _namespaces(str(tid))
+        except OSError:
+            return  # it has died, or will be looked at when it asks
+        if place == self._place and statuses.reads_on(tid):
+            self._all_are_here = not self._left
 
     def watch(self, call: Call) -> None:
         """Take notice of a call that moves, or changes rights, before the kernel goes on."""

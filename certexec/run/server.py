@@ -21,6 +21,7 @@ from certexec.kernel.procfs import read_status, settle_in
 from certexec.reasons import EXIT_INTERNAL
 from certexec.run.channel import Channel
 from certexec.run.decide import Approved, decide, reason_line
+from certexec.run.first_call import FirstCaller, read_ahead
 from certexec.run.integrity import confirm_at_exec_stop, confirm_identity
 from certexec.run.invoker import KERNEL_ARGUMENTS, Invoker
 from certexec.run.layout import SYSTEM
@@ -170,11 +171,11 @@ def attend(
             known=settings.known,
             unmatched="" if settings.may_grant else settings.unmatched,
         )
+        _check_room()
+        children = _watch_children()
         settings.admit(channel)
         # 3. seize the launcher before it installs the filter: afterwards an unprivileged child
         #    might no longer do so, and the exec must not be missed
-        _check_room()
-        children = _watch_children()
         try:
             ptrace.seize(invoker.pid)
         except OSError as error:
@@ -269,11 +270,13 @@ class _Execution:
         self.children = children
         self.listener = -1
         self.supervisor: Supervisor | None = None
+        self.first: FirstCaller | None = None
 
     def run(self) -> int:
         self.channel.send_plan(self.approved.plan, self.approved.judged.exec_fd)
         if self.approved.compiled.needs_listener and self.settings.known is not None:
             self.supervisor = self._supervisor()  # all is loaded: while the plan is applied
+            read_ahead(self.supervisor.statuses, self.invoker.pid)
         if not self._follow_to_exec():
             return DONE
         self.channel.close()
@@ -289,7 +292,7 @@ class _Execution:
             gc.freeze()  # what is loaded stays; only what calls leave behind is looked at
         if self.settings.quiet is not None:
             supervisor.quiet = Quiet(self.settings.quiet)
-        supervisor.run(self.listener)
+        supervisor.run(self.listener, self.first)
         os.close(self.listener)
         return DONE
 
@@ -345,7 +348,8 @@ class _Execution:
             confirm_at_exec_stop(pid, self.approved.judged)
             # the supervisor's reader keeps the file open for the first call
             read = read_status if self.supervisor is None else self.supervisor.statuses.read
-            confirm_identity(read(pid), self.approved.permitted, self.approved.grant)
+            status = read(pid)
+            confirm_identity(status, self.approved.permitted, self.approved.grant)
         except (CertexecError, OSError, KeyError, ValueError) as error:
             if not isinstance(error, CertexecError):
                 error = RunError("internal", f"the exec stop cannot be judged: {error}")
@@ -360,6 +364,8 @@ class _Execution:
             ptrace.detach(pid)
         except OSError:
             return False  # killed meanwhile by somebody who may
+        if self.supervisor is not None:
+            self.first = FirstCaller(pid, status)
         if self.settings.started is not None:
             self.settings.started(self.approved)
         return True

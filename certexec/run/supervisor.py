@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from certexec.policy.elevation import Elevate
     from certexec.run.asking import Asking
+    from certexec.run.first_call import FirstCaller
     from certexec.run.manner import Manner
     from certexec.run.operations import Operation
     from certexec.run.places import Places
@@ -155,11 +156,13 @@ class Supervisor:
         unshare_fs()  # umask and working directory of a caller must not reach other workers
         ignore_signals(WAKE_SIGNAL)
 
-    def run(self, listener: int) -> None:
+    def run(self, listener: int, first: FirstCaller | None = None) -> None:
         """Serve the tree behind the descriptor ``listener`` until it has ended."""
         self.listener.fd = listener
         self.poll.register(listener, select.POLLIN)
         self.listener.wake_synchronously()
+        if first is not None:
+            first.expect(self)
         gc.enable()
         try:
             while True:
@@ -233,10 +236,7 @@ class Supervisor:
                 self.finished(call)
 
     def _release(self, cookie: int) -> None:
-        """Deny the call of somebody who seems to be gone.
-
-        Perhaps we only could not look, for want of descriptors: then nobody else would answer.
-        """
+        """Deny the call of who seems to be gone: perhaps we only had no descriptor to look with."""
         self.listener.answer(cookie, error=errno.EPERM)
 
     def finished(self, call: Call) -> None:

@@ -140,6 +140,18 @@ def test_a_thread_that_has_ended_has_no_status(reader: StatusReader, thread: Thr
         reader.read(thread.tid)
 
 
+def test_whether_a_thread_has_ended_since_it_was_read_is_told(
+    reader: StatusReader, thread: Thread
+) -> None:
+    assert not reader.reads_on(thread.tid)
+    reader.read(thread.tid)
+    assert reader.reads_on(thread.tid)
+    reader._kept[os.getpid()] = reader._kept[thread.tid]  # its number is somebody else's by now
+    thread.end()
+    assert not reader.reads_on(os.getpid())
+    del reader._kept[os.getpid()]
+
+
 def test_whoever_has_the_number_later_is_read_anew(reader: StatusReader, thread: Thread) -> None:
     """The kept file of one who is gone stands under the number of somebody else."""
     own = reader.read(os.getpid())

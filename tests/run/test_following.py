@@ -63,6 +63,7 @@ class Scheduler:
         monkeypatch.setattr(following, "runnable", lambda: self.running)
         monkeypatch.setattr(following, "monotonic", lambda: self.now)
         monkeypatch.setattr(following, "get_ident", lambda: self.thread)
+        monkeypatch.setattr(FollowingListener, "usual", 0.0)
         monkeypatch.setattr(Listener, "wake_synchronously", lambda one: "sync" not in self.refuses)
         monkeypatch.setattr(Listener, "receive", self.receive)
         monkeypatch.setattr(Listener, "install_fd", self.install_fd)
@@ -148,6 +149,40 @@ def test_a_thread_that_calls_again_and_again_is_followed_where_it_has_woken_us(
 ) -> None:
     opens(listener_of(scheduler), scheduler, 42, FIRST + 3)
     assert scheduler.at_work == [FREE] * FIRST + [BESIDE] * 3
+
+
+def test_a_tree_s_first_thread_is_followed_from_its_first_call_on(scheduler: Scheduler) -> None:
+    opens(listener_of(scheduler), scheduler, 42, FIRST)  # what one takes that is made as ever
+    scheduler.at_work.clear()
+    listener = listener_of(scheduler)
+    scheduler.running = len(EVERYWHERE)  # itself among them: it sleeps while it is followed
+    listener.expect(43)
+    opens(listener, scheduler, 43, 2)
+    assert scheduler.at_work == [BESIDE] * 2
+
+
+def test_nobody_is_expected_before_it_is_known_what_a_call_takes(scheduler: Scheduler) -> None:
+    listener = listener_of(scheduler)
+    listener.expect(42)
+    opens(listener, scheduler, 42, FIRST)
+    assert scheduler.at_work == [FREE] * FIRST
+
+
+def test_where_others_run_too_nobody_is_followed_who_was_expected(scheduler: Scheduler) -> None:
+    opens(listener_of(scheduler), scheduler, 42, FIRST)
+    listener = listener_of(scheduler)
+    scheduler.running = len(EVERYWHERE) + 1
+    listener.expect(43)
+    opens(listener, scheduler, 43, FIRST)
+    assert scheduler.at_work == [FREE] * 2 * FIRST
+
+
+def test_another_thread_than_the_expected_one_is_not_followed(scheduler: Scheduler) -> None:
+    opens(listener_of(scheduler), scheduler, 42, FIRST)
+    listener = listener_of(scheduler)
+    listener.expect(43)
+    opens(listener, scheduler, 44, STREAK)
+    assert scheduler.at_work == [FREE] * (FIRST + STREAK)
 
 
 def test_nobody_waits_for_a_call_or_answers_one_in_another_place_or_class(

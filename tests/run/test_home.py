@@ -68,6 +68,54 @@ def test_once_one_was_at_home_all_are_until_one_may_leave(
         here.check(call_of("stat"))
 
 
+class Reader:
+    """Status files that can be read on, or not."""
+
+    def __init__(self, reads: bool) -> None:
+        self.reads = reads
+
+    def reads_on(self, tid: int) -> bool:
+        return self.reads and tid == os.getpid()
+
+
+def test_a_first_thread_that_is_expected_is_not_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader: Any = Reader(True)
+    here = home()
+    here.expect(os.getpid(), reader)
+    monkeypatch.setattr(home_module, "_namespaces", lambda pid: ())
+    here.check(call_of("stat"))
+
+
+@pytest.mark.parametrize("why", ["another place", "an ended thread", "somebody may leave"])
+def test_what_cannot_be_expected_is_looked_at_when_it_calls(
+    monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    reader: Any = Reader(why != "an ended thread")
+    here = home()
+    if why == "somebody may leave":
+        here.watch(call_of("unshare", UNSHARE_USER))
+    with monkeypatch.context() as patched:
+        if why == "another place":
+            patched.setattr(home_module, "_namespaces", lambda pid: ())
+        here.expect(os.getpid(), reader)
+    monkeypatch.setattr(home_module, "_namespaces", lambda pid: ())
+    with pytest.raises(Fault):
+        here.check(call_of("stat"))
+
+
+def test_a_thread_that_has_died_is_not_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_there(pid: str) -> None:
+        raise ProcessLookupError(pid)
+
+    reader: Any = Reader(True)
+    here = home()
+    monkeypatch.setattr(home_module, "_namespaces", nothing_there)
+    here.expect(os.getpid(), reader)
+    assert not here._all_are_here
+
+
 def test_whoever_asks_to_leave_ends_what_was_known_of_rights() -> None:
     judge: Any = SimpleNamespace()
     steady = Steady(True, [])
