@@ -284,7 +284,10 @@ class StatusReader:
         return kept.status
 
     def reads_on(self, tid: int) -> bool:
-        """Tell whether the thread that was read under this number last has not ended since."""
+        """Tell whether the thread that was read under this number last is still there.
+
+        False, too, where it has a status that is too long to be kept.
+        """
         kept = self._kept.get(tid)
         return kept is not None and _read_again(kept.fd) != b""
 

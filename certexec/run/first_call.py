@@ -2,9 +2,9 @@
 
 While the launcher applies its plan, and again while the program is being loaded, its supervisor has
 nothing to do. What the first calls would have it look at by then is looked at before: the caller's
-rights, where it is, whether it can be followed. All of that is of the exec stop, at which the tree
-was one thread that stood still; since then it has run under the filter alone, so that whoever may
-change it has to ask first, and is not answered before this is done.
+rights, where it is, whether it can be followed. The tree was one thread at its exec stop, where its
+rights were read; since then it runs under the filter, so that who is in it and wants other rights
+or another place has to ask first, and is not answered before this is done.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class FirstCaller:
         self.status = status
 
     def expect(self, supervisor: Supervisor) -> None:
-        """Look at everything, with the supervisor's own rights, once it has its listener."""
+        """Look at everything, with the supervisor's own rights, once it has its listener.
+
+        A caller that waits already does not wait for whether it can be followed.
+        """
         supervisor.steady.learn(self.status)
         supervisor.home.expect(self.tid, supervisor.statuses)
-        supervisor.listener.expect(self.tid)
+        if not supervisor.poll.poll(0):
+            supervisor.listener.expect(self.tid)

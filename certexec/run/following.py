@@ -90,7 +90,7 @@ class FollowingListener(Listener):
         return True
 
     def expect(self, tid: int) -> None:
-        """Follow this thread from its first call on: there is no other one, and it runs now.
+        """Follow a tree's first thread, which has not called yet, from its first call on.
 
         Only where it is known what a call takes that is made as ever. With all our own rights.
         """
@@ -124,10 +124,9 @@ class FollowingListener(Listener):
         if began >= self._until:  # as ever: what the next ones are measured by
             self._look_again(began)  # while the caller sleeps
             began = monotonic()
-            try:
-                return super().install_fd(cookie, fd, close_on_exec)
-            finally:
-                FollowingListener.usual = monotonic() - began
+            number = super().install_fd(cookie, fd, close_on_exec)
+            FollowingListener.usual = monotonic() - began
+            return number
         if not self._follows or self._gives_way and not self._may_come_back():
             return super().install_fd(cookie, fd, close_on_exec)
         try:

@@ -46,7 +46,7 @@ class Home:
         self._left = False
 
     def expect(self, tid: int, statuses: StatusReader) -> None:
-        """Look where the tree's first thread is before it asks: whoever leaves asks first.
+        """Look where the tree's first thread is before it asks: who leaves the tree's place asks.
 
         ``statuses``: has its file open, which tells that the number is still its own.
         """

@@ -23,11 +23,13 @@ class Recorder:
         self.asked.append(what)
 
 
-def supervisor(steady: Steady) -> Any:
+def supervisor(steady: Steady, waits: bool = False) -> Any:
     asked = Recorder()
+    poll = SimpleNamespace(poll=lambda patience: [(5, 1)] if waits else [])
     return SimpleNamespace(
-        steady=steady, home=asked, listener=asked, statuses=StatusReader(), asked=asked.asked
-    )
+        steady=steady, home=asked, listener=asked, statuses=StatusReader(), asked=asked.asked,
+        poll=poll,
+    )  # fmt: skip
 
 
 def test_rights_place_and_whether_it_can_be_followed_are_found_out() -> None:
@@ -36,6 +38,13 @@ def test_rights_place_and_whether_it_can_be_followed_are_found_out() -> None:
     FirstCaller(42, status).expect(made)
     assert made.steady.rights is status
     assert made.asked == [(42, made.statuses), (42,)]
+
+
+def test_who_waits_already_does_not_wait_for_being_followed() -> None:
+    made = supervisor(Steady(True, []), waits=True)
+    FirstCaller(42, read_status(os.getpid())).expect(made)
+    assert made.steady.rights is not None
+    assert made.asked == [(42, made.statuses)]
 
 
 def test_rights_that_may_change_unseen_are_not_taken_for_granted() -> None:
