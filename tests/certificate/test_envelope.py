@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from certexec.certificate import codec, cose, envelope
 from certexec.errors import CertificateError
 from tests.certificate.simulator import Simulator
+from tests.isolation import skip_or_fail
 
 GOOD = Simulator().build()
 
@@ -160,7 +161,7 @@ CALLS = {
 
 def started(command: list[str], directory: Path) -> "subprocess.CompletedProcess[str]":
     if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
+        skip_or_fail(f"{command[0]} is not installed")
     return subprocess.run(
         command, cwd=directory, capture_output=True, text=True, errors="replace", timeout=30,
         stdin=subprocess.DEVNULL,
