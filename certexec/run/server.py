@@ -171,6 +171,7 @@ def attend(
             known=settings.known,
             unmatched="" if settings.may_grant else settings.unmatched,
         )
+        # all that touches nobody comes before it is known who asks, which may take a moment
         _check_room()
         children = _watch_children()
         settings.admit(channel)

@@ -160,8 +160,8 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
     """Serve requests from LEASH as long as they come; returns the exit code of this process."""
     leash = _socket.socket(fileno=LEASH)
     leash.send(SETTLED, _socket.MSG_NOSIGNAL)
-    first = True
     for number in range(1, EXECUTIONS_MAX + 1):
+        first = number == 1
         data, ancillary, _, _ = leash.recvmsg(
             TASK_MAX, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC
         )
@@ -173,7 +173,6 @@ def serve_by_turns(known: Known, ours: Surroundings) -> int:
         execution = Execution(leash, caller, known, ours, early)
         code = execution.serve(fds)
         execution.tell()
-        first = False
         if code or execution.grants or not _tidy():
             return code
         if number == EXECUTIONS_MAX or (number % LOOK_EVERY == 0 and own_memory() > OWN_MAX):
